@@ -1,0 +1,211 @@
+"""The vocabulary between the kernel and whatever drives it: events in, effects out.
+
+Per-packet values are slotted and not frozen (frozen classes build three to four times slower); nobody mutates
+them after they were handed over. Times are milliseconds: `wall` since 1970 UTC, `mono` since an arbitrary start.
+"""
+
+from dataclasses import dataclass, field
+from typing import NewType, TypeAlias
+
+AccountId = NewType("AccountId", str)
+
+SESSION_BYTES = 16
+REQUEST_ID_MAX = 2**32 - 1
+
+
+@dataclass(slots=True, frozen=True)
+class Now:
+    """The time, as the shell read it once for a batch."""
+
+    wall_ms: int
+    mono_ms: int
+
+
+# --- events: what happened -------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Inbound:
+    """One ILP packet read from an account's link.
+
+    `session` (16 bytes) and `request_id` (u32) are the packet's wire identity. For a Prepare they are the peer's;
+    for a Fulfill or Reject they are ours, the ones that our Prepare went out with (links that have no session on
+    the wire, as BTP to other implementations, leave `session` empty on replies: request ids of open legs of one
+    account are unique across our own sessions).
+    `note` (in-process accounts only) is an application entry: it is journaled in the batch that posts this Fulfill
+    or reserves this Prepare, and dropped if that doesn't happen.
+    """
+
+    account: AccountId
+    session: bytes
+    request_id: int
+    packet: bytes
+    read_at: int  # mono ms
+    note: bytes = b""
+
+
+@dataclass(slots=True)
+class Undelivered:
+    """Our Prepare was certainly not taken by the peer (BTP Error, connection refused, HTTP 4xx): BTP-18, HTTP-8."""
+
+    account: AccountId
+    request_id: int
+    code: str  # ILP code for the Reject upstream, e.g. "T01"
+    message: str
+
+
+@dataclass(slots=True)
+class LinkUp:
+    """The link can carry packets; comes again after each reconnection."""
+
+    account: AccountId
+
+
+@dataclass(slots=True)
+class LinkDown:
+    account: AccountId
+    why: str
+
+
+@dataclass(slots=True)
+class LinkBlocked:
+    """The link's send buffer is above its bound: no new Prepare may be reserved towards it."""
+
+    account: AccountId
+
+
+@dataclass(slots=True)
+class LinkWritable:
+    account: AccountId
+
+
+@dataclass(slots=True)
+class Durable:
+    """The batch with this sequence, and all before it, will survive a crash."""
+
+    sequence: int
+
+
+@dataclass(slots=True)
+class AppendFailed:
+    """The batch may or may not be durable. The node stops; nothing is rolled back in memory."""
+
+    sequence: int
+    problem: str
+
+
+@dataclass(slots=True)
+class Note:
+    """An application entry to journal by itself; answered by `Noted` once durable."""
+
+    data: bytes
+    token: int
+
+
+@dataclass(slots=True)
+class Drain:
+    """Take no new Prepares (they get T03); finish what is in flight."""
+
+
+# TablesChanged (new terms, routes and rates) is defined beside the tables, in connector/tables.py.
+
+# --- effects: what to do ---------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Outbound:
+    """One ILP packet to send. For a Prepare, session and request id are ours; for a reply, those of the request."""
+
+    session: bytes
+    request_id: int
+    packet: bytes  # packet[0] tells the type: 12 Prepare, 13 Fulfill, 14 Reject
+
+
+@dataclass(slots=True)
+class AccountMovement:
+    """What one batch did to one account, for the statement projection. All amounts in the account's units."""
+
+    account: AccountId
+    incoming: int  # posted, peer -> us
+    outgoing: int  # posted, us -> peer
+    incoming_packets: int
+    outgoing_packets: int
+    rejected_packets: int  # Prepares of this account that we answered with a Reject or that expired
+    balance: int  # after the batch; positive: the peer owes us
+
+
+@dataclass(slots=True)
+class Summary:
+    """Aggregates of one batch; the journal writes them to its projection in the transaction of the batch."""
+
+    wall_ms: int
+    movements: list[AccountMovement] = field(default_factory=list)
+    # one by one, never aggregated: (kind, account, amount, text) of losses, settlements, adjustments, at-risk amounts
+    singles: list[tuple[str, AccountId, int, str]] = field(default_factory=list)
+    # revenue and clearing balances after the batch, by ledger account name ("revenue:spread:USD:9", ...)
+    internal: list[tuple[str, int]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Append:
+    """Make this record durable, then answer with Durable(sequence) or AppendFailed(sequence)."""
+
+    sequence: int
+    record: bytes  # the entries of the batch (connector/record.py); the journal adds envelope, checksum and digest
+    summary: Summary
+
+
+@dataclass(slots=True)
+class Release:
+    """Frames whose events are durable: one write for the account's link."""
+
+    account: AccountId
+    frames: list[Outbound]
+
+
+@dataclass(slots=True)
+class Noted:
+    token: int
+
+
+@dataclass(slots=True)
+class CloseLink:
+    account: AccountId
+    why: str
+
+
+@dataclass(slots=True)
+class Log:
+    """A fact worth a line in the log. `fields` never hold secrets."""
+
+    level: str  # "debug" | "info" | "warning" | "error"
+    event: str
+    fields: dict[str, str | int]
+
+
+@dataclass(slots=True)
+class AddressLearned:
+    """The parent told us our address and asset by ILDCP; the shell builds new tables from it (ILDCP-7)."""
+
+    account: AccountId
+    address: str
+    asset_code: str
+    asset_scale: int
+
+
+@dataclass(slots=True)
+class Drained:
+    """After Drain: nothing is in flight any more."""
+
+
+@dataclass(slots=True)
+class Halt:
+    """Stop the process now: the journal can't be trusted to hold what we decided."""
+
+    problem: str
+
+
+Event: TypeAlias = (
+    Inbound | Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable | Durable | AppendFailed | Note | Drain
+)
+Effect: TypeAlias = Append | Release | Noted | CloseLink | Log | AddressLearned | Drained | Halt

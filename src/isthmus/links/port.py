@@ -1,0 +1,50 @@
+"""How a link and the node that owns it meet. A link moves ILP packets between us and one peer; it decides nothing."""
+
+from typing import Protocol
+
+from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
+
+
+class LinkOwner(Protocol):
+    """What a link tells its owner. All calls come from the event loop's thread and return at once."""
+
+    def inbound(self, packets: list[Inbound]) -> None:
+        """All packets of one read, in the order of the wire."""
+
+    def undelivered(self, failures: list[Undelivered]) -> None: ...
+
+    def link_up(self, account: AccountId) -> None: ...
+
+    def link_down(self, account: AccountId, why: str) -> None: ...
+
+    def blocked(self, account: AccountId) -> None:
+        """The send buffer rose above its bound."""
+
+    def writable(self, account: AccountId) -> None:
+        """The send buffer fell below its lower bound."""
+
+    def mono_ms(self) -> int:
+        """The clock that `Inbound.read_at` is taken from."""
+
+
+class Link(Protocol):
+    """One account's way to its peer. It lives as long as the account does; connections come and go within it."""
+
+    account: AccountId
+
+    async def start(self) -> None: ...
+
+    def write(self, frames: list[Outbound]) -> None:
+        """Send the frames with one write where the transport allows it.
+
+        Never raises for what a peer or a network does. A reply that can't be written because no connection is up is
+        kept (bounded, until it would be useless) and goes out on the next connection under its old request id
+        (BTP-18). A Prepare of which no byte was written is reported by `undelivered`.
+        """
+
+    def pause_reading(self) -> None:
+        """Stop reading: the peer doesn't take our answers, or our inbox for it is full."""
+
+    def resume_reading(self) -> None: ...
+
+    async def close(self) -> None: ...
