@@ -1,0 +1,43 @@
+"""Structured logs: lines for people on a terminal, JSON objects everywhere else.
+
+The pure core says what deserves a line by `Log` effects; the shell logs by the same logger. Fields never hold
+secrets: nothing here could tell one from other text.
+"""
+
+import sys
+from typing import TextIO
+
+import structlog
+
+from isthmus.connector.events import Log
+
+
+def set_up(
+    *, level: str = "info", form: str = "auto", stream: TextIO | None = None
+) -> structlog.typing.FilteringBoundLogger:
+    """The process's logger. `form` is "auto" (JSON unless on a terminal), "json" or "text"."""
+    out = stream if stream is not None else sys.stderr
+    as_json = form == "json" or (form == "auto" and not out.isatty())
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=out.isatty())
+    )
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(out),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            renderer,
+        ],
+        cache_logger_on_first_use=True,
+    )
+    return logger
+
+
+def write(logger: structlog.typing.FilteringBoundLogger, log: Log) -> None:
+    """One `Log` effect of the kernel as a line."""
+    logger.log(_LEVELS[log.level], log.event, **log.fields)
+
+
+_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}

@@ -1,0 +1,232 @@
+"""asyncio drives a kernel: it collects what links read, hands it over in batches, and carries out the effects.
+
+The driver decides nothing. It owns the order in which the kernel hears of things: everything that the sockets had
+ready in one turn of the loop is one batch, and timers come after it (design, "Time").
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from isthmus.connector.events import (
+    AccountId,
+    AddressLearned,
+    Append,
+    AppendFailed,
+    CloseLink,
+    Drain,
+    Drained,
+    Durable,
+    Effect,
+    Event,
+    Halt,
+    Inbound,
+    LinkBlocked,
+    LinkDown,
+    LinkUp,
+    LinkWritable,
+    Log,
+    Note,
+    Noted,
+    Now,
+    Release,
+    Undelivered,
+)
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.tables import TablesChanged
+from isthmus.errors import JournalError
+from isthmus.journal.interface import Journal
+from isthmus.links.port import Link
+from isthmus.runtime import clock
+
+# A timer that is due a moment later costs nothing; one loop turn per millisecond would.
+TIMER_GRAIN_MS: Final = 2
+
+
+class Driver:
+    """One kernel, its journal and its links on the running event loop. Implements `links.port.LinkOwner`."""
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        journal: Journal,
+        *,
+        on_log: Callable[[Log], None],
+        now: Callable[[], Now] = clock.system_now,
+    ) -> None:
+        self.kernel = kernel
+        self.journal = journal
+        self.links: dict[AccountId, Link] = {}
+        self.on_address: Callable[[AddressLearned], None] | None = None
+        # Called after each durable batch with its sequence; the checkpoint keeper listens here.
+        self.on_commit: Callable[[int], None] | None = None
+        self._on_log = on_log
+        self._now = now
+        self._loop = asyncio.get_running_loop()
+        self._events: list[Event | TablesChanged] = []
+        self._turn_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: int | None = None
+        self._tokens = 0
+        self._noted: dict[int, asyncio.Future[None]] = {}
+        self._drained: asyncio.Future[None] | None = None
+        # Resolves with the problem when the journal fails; the process must end then.
+        self.halted: asyncio.Future[str] = self._loop.create_future()
+
+    # --- life ---------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to append. Links are attached and started after this."""
+        self.journal.start(self._durable_from_thread, self._failed_from_thread)
+        self._turn_soon()
+
+    def attach(self, link: Link) -> None:
+        self.links[link.account] = link
+
+    def detach(self, account: AccountId) -> Link | None:
+        return self.links.pop(account, None)
+
+    async def drain(self, timeout_ms: int) -> bool:
+        """Take no new Prepares and wait for those in flight; False if some were left after `timeout_ms`."""
+        if self.halted.done():
+            return False
+        if self._drained is None:
+            self._drained = self._loop.create_future()
+            self.post(Drain())
+        done, _ = await asyncio.wait(
+            {self._drained, self.halted}, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED
+        )
+        return self._drained in done
+
+    async def stop(self) -> None:
+        """Close links, then the journal. What was submitted becomes durable before this returns."""
+        await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
+        if self._timer is not None:
+            self._timer.cancel()
+        await self._loop.run_in_executor(None, self.journal.close)
+
+    # --- events in ----------------------------------------------------------------------------------------------
+
+    def post(self, event: Event | TablesChanged) -> None:
+        self._events.append(event)
+        self._turn_soon()
+
+    def inbound(self, packets: list[Inbound]) -> None:
+        self._events += packets
+        if not self._turn_due:
+            self._turn_soon()
+
+    def undelivered(self, failures: list[Undelivered]) -> None:
+        self._events += failures
+        self._turn_soon()
+
+    def link_up(self, account: AccountId) -> None:
+        self.post(LinkUp(account))
+
+    def link_down(self, account: AccountId, why: str) -> None:
+        self.post(LinkDown(account, why))
+
+    def blocked(self, account: AccountId) -> None:
+        self.post(LinkBlocked(account))
+
+    def writable(self, account: AccountId) -> None:
+        self.post(LinkWritable(account))
+
+    def mono_ms(self) -> int:
+        return self._now().mono_ms
+
+    async def note(self, data: bytes) -> None:
+        """Journal an application entry; returns once it is durable. Raises JournalError if the node halts."""
+        self._tokens += 1
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._noted[self._tokens] = done
+        self.post(Note(data, self._tokens))
+        await done
+
+    def _durable_from_thread(self, sequence: int) -> None:
+        self._loop.call_soon_threadsafe(self._appended, Durable(sequence))
+
+    def _failed_from_thread(self, sequence: int, problem: str) -> None:
+        self._loop.call_soon_threadsafe(self._appended, AppendFailed(sequence, problem))
+
+    def _appended(self, event: Durable | AppendFailed) -> None:
+        # Not put off to a turn of its own: frames wait for exactly this.
+        self._events.append(event)
+        self._turn()
+        if self.on_commit is not None and isinstance(event, Durable):
+            self.on_commit(event.sequence)
+
+    # --- turns --------------------------------------------------------------------------------------------------
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            # After all sockets that are ready in this turn of the loop were read.
+            self._loop.call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_due = False
+        if self.halted.done():
+            self._events.clear()
+            return
+        events = self._events
+        self._events = []
+        for effect in self.kernel.handle(events, self._now()):
+            self._carry_out(effect)
+        self._set_timer()
+
+    def _carry_out(self, effect: Effect) -> None:
+        if isinstance(effect, Release):
+            link = self.links.get(effect.account)
+            if link is not None:
+                link.write(effect.frames)
+        elif isinstance(effect, Append):
+            self.journal.submit(effect.sequence, effect.record, effect.summary)
+        elif isinstance(effect, Noted):
+            done = self._noted.pop(effect.token, None)
+            if done is not None and not done.done():
+                done.set_result(None)
+        else:
+            self._carry_out_rare(effect)
+
+    def _carry_out_rare(self, effect: Effect) -> None:
+        if isinstance(effect, Log):
+            self._on_log(effect)
+        elif isinstance(effect, CloseLink):
+            link = self.links.get(effect.account)
+            if link is not None:
+                link.reset(effect.why)
+        elif isinstance(effect, AddressLearned):
+            if self.on_address is not None:
+                self.on_address(effect)
+        elif isinstance(effect, Drained):
+            if self._drained is not None and not self._drained.done():
+                self._drained.set_result(None)
+        elif isinstance(effect, Halt):
+            self._halt(effect.problem)
+
+    def _halt(self, problem: str) -> None:
+        """Nothing leaves any more: what the kernel decided since may not be on disk."""
+        if not self.halted.done():
+            self.halted.set_result(problem)
+        for done in self._noted.values():
+            if not done.done():
+                done.set_exception(JournalError(problem))
+        self._noted.clear()
+
+    def _set_timer(self) -> None:
+        at = self.kernel.wakes_at()
+        if at == self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = at
+        if at is not None:
+            wait_ms = max(TIMER_GRAIN_MS, at - self._now().mono_ms)
+            self._timer = self._loop.call_later(wait_ms / 1000, self._timer_fired)
+
+    def _timer_fired(self) -> None:
+        self._timer = None
+        self._timer_at = None
+        self._turn_soon()
