@@ -158,10 +158,12 @@ async def _watch(reader: asyncio.StreamReader, cancelled: asyncio.Event) -> None
 
 def _request(line: bytes) -> tuple[str, Json]:
     message = json.loads(line)
-    if not (isinstance(message, dict) and isinstance(message.get("method"), str)):
-        raise ValueError('expected an object with "method" and "params"')
-    method, params = message["method"], message.get("params", {})
-    return method, dict(params)  # a list or a number raises what the caller of this function tells
+    if not isinstance(message, dict):
+        raise TypeError("expected an object")
+    method, params = message.get("method"), message.get("params", {})
+    if not isinstance(method, str) or not isinstance(params, dict):
+        raise TypeError('expected "method", a string, and "params", an object')
+    return method, params
 
 
 def _problem(detail: str, status: int) -> Json:
