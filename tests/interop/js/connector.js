@@ -1,0 +1,53 @@
+'use strict'
+// An ilp-connector from a JSON config. An account's "plugin" is {"module", "options"} as in plugins.js.
+
+const reduct = require('reduct')
+const { createApp } = require('ilp-connector')
+const { setOutputStream } = require('ilp-connector/dist/common/log')
+const Accounts = require('ilp-connector/dist/services/accounts').default
+const MiddlewareManager = require('ilp-connector/dist/services/middleware-manager').default
+const { emit, serve } = require('./lines')
+const { makePlugin } = require('./plugins')
+
+setOutputStream(process.stderr)
+
+let app
+let container
+const plugins = {}
+
+function addPlugin (name, account) {
+  const plugin = makePlugin(account.plugin, (port) => emit('listening', { account: name, port }))
+  // Every connection, the later ones too, so that a test can wait for a reconnection.
+  plugin.on('connect', () => emit('connected', { account: name }))
+  plugin.on('disconnect', () => emit('disconnected', { account: name }))
+  plugins[name] = plugin
+  return { ...account, plugin }
+}
+
+serve({
+  /** Answers at once: "listening", "connected" and "ready" follow as events. */
+  start ({ config }) {
+    const accounts = {}
+    for (const [name, account] of Object.entries(config.accounts)) accounts[name] = addPlugin(name, account)
+    container = reduct()
+    app = createApp({ backend: 'one-to-one', spread: 0, ...config, accounts }, container)
+    app.listen().then(() => emit('ready', { address: container(Accounts).getOwnAddress() }))
+  },
+
+  /** Balances as the connector sees them: positive means that the peer owes it. */
+  status () {
+    const balances = container(MiddlewareManager).getMiddleware('balance').getStatus().accounts
+    const accounts = {}
+    for (const [name, plugin] of Object.entries(plugins)) {
+      accounts[name] = {
+        connected: plugin.isConnected(),
+        balance: Object.hasOwn(balances, name) ? balances[name].balance : null
+      }
+    }
+    return { address: container(Accounts).getOwnAddress(), accounts, rss: process.memoryUsage().rss }
+  },
+
+  async stop () {
+    await app.shutdown()
+  }
+})
