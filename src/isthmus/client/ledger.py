@@ -246,7 +246,8 @@ def _to_json(payment: Payment) -> dict[str, str | int]:
 
 def _payment_from(loaded: dict[str, Any]) -> Payment:
     try:
-        return Payment(**{name: int(value) if name in _AMOUNTS else value for name, value in loaded.items()})
+        fields: dict[str, Any] = {name: int(value) if name in _AMOUNTS else value for name, value in loaded.items()}
+        return Payment(**fields)
     except (TypeError, ValueError, AttributeError) as error:
         raise CodecError("payment", 0, "not as a wallet writes it") from error
 
