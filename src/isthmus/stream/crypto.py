@@ -27,19 +27,45 @@ UNFULFILLABLE_BYTES: Final = 32
 _ENCRYPTION: Final = b"ilp_stream_encryption"
 _FULFILLMENT: Final = b"ilp_stream_fulfillment"
 _SHARED_SECRET: Final = b"ilp_stream_shared_secret"
+_BLOCK_BYTES: Final = 64  # of SHA-256
+_INNER_PAD: Final = bytes(octet ^ 0x36 for octet in range(256))
+_OUTER_PAD: Final = bytes(octet ^ 0x5C for octet in range(256))
+
+
+@final
+class _Mac:
+    """HMAC-SHA256 with a key of at most 64 bytes, its two pads hashed in advance (RFC 2104 §4).
+
+    Less than half the time of `hmac.digest`, for data as short as ours.
+    """
+
+    __slots__ = ("_inner", "_outer")
+
+    def __init__(self, key: bytes) -> None:
+        padded = key.ljust(_BLOCK_BYTES, b"\0")
+        assert len(padded) == _BLOCK_BYTES
+        self._inner: Final = sha256(padded.translate(_INNER_PAD))
+        self._outer: Final = sha256(padded.translate(_OUTER_PAD))
+
+    def digest(self, data: bytes) -> bytes:
+        inner = self._inner.copy()
+        inner.update(data)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
 
 
 @final
 class Keys:
     """What both ends derive from a connection's shared secret. Never printed: no repr shows a key."""
 
-    __slots__ = ("_cipher", "_fulfillment_key")
+    __slots__ = ("_cipher", "_mac")
 
     def __init__(self, shared_secret: bytes) -> None:
         if not shared_secret:
             raise ValueError("a shared secret can't be empty")
         self._cipher: Final = AESGCM(hmac_digest(shared_secret, _ENCRYPTION, "sha256"))
-        self._fulfillment_key: Final = hmac_digest(shared_secret, _FULFILLMENT, "sha256")
+        self._mac: Final = _Mac(hmac_digest(shared_secret, _FULFILLMENT, "sha256"))
 
     def encrypt(self, plaintext: bytes, iv: bytes) -> bytes:
         """Give IV, tag, ciphertext: the data of an ILP packet (STREAM-1).
@@ -66,11 +92,11 @@ class Keys:
 
     def fulfillment(self, data: bytes) -> bytes:
         """The preimage for a Prepare with this data: a MAC of the whole encrypted field (STREAM-3, P-7)."""
-        return hmac_digest(self._fulfillment_key, data, "sha256")
+        return self._mac.digest(data)
 
     def condition(self, data: bytes) -> bytes:
         """The condition of a Prepare with this data, which the receiver can fulfil."""
-        return sha256(hmac_digest(self._fulfillment_key, data, "sha256")).digest()
+        return sha256(self._mac.digest(data)).digest()
 
     def __repr__(self) -> str:
         return "Keys(…)"
@@ -91,16 +117,16 @@ class AddressSecrets:
     for connections that nobody uses. The text and not the bytes it stands for, so that only one spelling works.
     """
 
-    __slots__ = ("_key",)
+    __slots__ = ("_mac",)
 
     def __init__(self, server_secret: bytes) -> None:
         if len(server_secret) < SECRET_BYTES:
             raise ValueError(f"a server secret has at least {SECRET_BYTES} bytes, not {len(server_secret)}")
-        self._key: Final = hmac_digest(server_secret, _SHARED_SECRET, "sha256")
+        self._mac: Final = _Mac(hmac_digest(server_secret, _SHARED_SECRET, "sha256"))
 
     def shared_secret(self, token: str) -> bytes:
         """The 32-byte secret of the connection with this token."""
-        return hmac_digest(self._key, token.encode("utf-8", "replace"), "sha256")
+        return self._mac.digest(token.encode("utf-8", "replace"))
 
     def issue(self, base_address: str, random_bytes: bytes) -> tuple[str, bytes]:
         """Give a fresh (address, shared secret); `random_bytes` are 18. ValueError if the address gets too long."""

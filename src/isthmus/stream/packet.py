@@ -12,9 +12,7 @@ from isthmus.errors import CodecError
 from isthmus.ilp.address import is_valid, parse_address
 from isthmus.oer import (
     U64_MAX,
-    encode_length,
     encode_var_octets,
-    encode_var_uint,
     read_length,
     read_uint,
     read_var_octets,
@@ -65,6 +63,9 @@ STREAM_DATA: Final = 0x14
 STREAM_MAX_DATA: Final = 0x15
 STREAM_DATA_BLOCKED: Final = 0x16
 STREAM_RECEIPT: Final = 0x17
+
+# The encoded numbers of one byte.
+_SMALL: Final[tuple[bytes, ...]] = tuple(bytes((1, n)) for n in range(0x100))
 
 
 @final
@@ -237,25 +238,29 @@ class StreamPacket:
 def encode_packet(packet: StreamPacket, pad_to: int = 0) -> bytes:
     """Encode a packet, with zero bytes after it up to `pad_to` bytes; ValueError if a field is out of its range."""
     frames = packet.frames
-    parts = [
-        bytes((VERSION, packet.ilp_type)),
-        _u64(packet.sequence),
-        _u64(packet.prepare_amount),
-        encode_var_uint(len(frames)),
-    ]
-    for frame in frames:
-        kind, contents = _encode_frame(frame)
-        size = len(contents)
-        parts.append(bytes((kind, size)) if size < 0x80 else bytes((kind,)) + encode_length(size))
-        parts.append(contents)
-    octets = b"".join(parts)
+    count = len(frames)
+    octets = bytes((VERSION, packet.ilp_type)) + _u64(packet.sequence) + _u64(packet.prepare_amount) + _u64(count)
+    if count == 1:
+        octets += _encode_frame(frames[0])
+    elif count:
+        octets += b"".join([_encode_frame(frame) for frame in frames])
     if len(octets) > PLAINTEXT_BYTES_MAX:
         raise ValueError(f"a STREAM packet has at most {PLAINTEXT_BYTES_MAX} bytes, not {len(octets)}")
-    return octets.ljust(min(pad_to, PLAINTEXT_BYTES_MAX), b"\0")
+    if pad_to > len(octets):
+        return octets.ljust(min(pad_to, PLAINTEXT_BYTES_MAX), b"\0")
+    return octets
 
 
-def _encode_frame(frame: Frame) -> tuple[int, bytes]:
-    if isinstance(frame, StreamMoney):  # the most frequent one first
+def _encode_frame(frame: Frame) -> bytes:
+    if isinstance(frame, StreamMoney):  # the most frequent one first; two numbers have at most 18 bytes
+        contents = _u64(frame.stream_id) + _u64(frame.shares)
+        return bytes((STREAM_MONEY, len(contents))) + contents
+    kind, contents = _encode_contents(frame)
+    return bytes((kind,)) + encode_var_octets(contents)
+
+
+def _encode_contents(frame: Frame) -> tuple[int, bytes]:
+    if isinstance(frame, StreamMoney):
         return STREAM_MONEY, _u64(frame.stream_id) + _u64(frame.shares)
     if isinstance(frame, StreamMaxMoney):
         totals = _saturated(frame.receive_max) + _saturated(frame.total_received)
@@ -304,7 +309,7 @@ def _encode_connection_frame(
 
 def _u64(n: int) -> bytes:
     if 0 <= n < 0x100:
-        return bytes((1, n))
+        return _SMALL[n]
     if not 0 <= n <= U64_MAX:
         raise ValueError(f"a number is 0 to 2^64-1, not {n}")
     count = (n.bit_length() + 7) >> 3
@@ -339,10 +344,13 @@ def decode_packet(data: bytes) -> StreamPacket:
     frames: list[Frame] = []
     at = start
     for _ in range(count):
-        if at >= len(data):
+        contents = at + 2
+        if contents > len(data):
             raise CodecError("frame", at, "the frame is missing")
-        length, contents = read_length(data, at + 1, "frame")
-        end = contents + length
+        end = contents + data[at + 1]
+        if end > len(data) or data[at + 1] >= 0x80:
+            length, contents = read_length(data, at + 1, "frame")
+            end = contents + length
         frame, after = _read_frame(data[at], data, contents)
         # Fields may have been read beyond the frame: cheaper than a copy of each frame, and refused here.
         if after > end:
@@ -427,6 +435,15 @@ def _read_connection_frame(kind: int, data: bytes, at: int) -> tuple[Frame | Non
 
 
 def _read_u64(data: bytes, offset: int, name: str) -> tuple[int, int]:
+    start = offset + 1
+    if start < len(data):
+        count = data[offset]
+        if count == 1:
+            return data[start], start + 1
+        end = start + count
+        if 1 < count <= 8 and end <= len(data) and data[start]:
+            return int.from_bytes(data[start:end], "big"), end
+    # Everything that is wrong, in the words of the general reader.
     value, end = read_var_uint(data, offset, name)
     if value > U64_MAX:
         raise CodecError(name, offset, "more than 2^64-1")
