@@ -1,0 +1,197 @@
+"""`HttpServer`: where peers POST to us (RFC 0035). Authenticates, reads within bounds, and hands over to the account's link.
+
+One common path, where the token tells the account, and one path per account below it. Errors are problems (RFC 9457).
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from ssl import SSLContext
+from typing import Final, final
+
+import aiohttp
+from aiohttp import web
+
+from isthmus.connector.events import AccountId, Now
+from isthmus.errors import ConfigError, LinkError
+from isthmus.ilp.packet import PACKET_BYTES_MAX
+from isthmus.links.http.auth import Authenticator, Verifier
+from isthmus.links.http.client import read_limited
+from isthmus.links.http.link import HttpLink
+from isthmus.links.http.session import parse_uuid
+from isthmus.links.http.settings import OCTETS, Answer, Post
+from isthmus.links.http.urls import is_loopback
+
+# The largest packet is a Reject, above the 33,857 bytes of a Prepare that HTTP-14 asks for.
+BODY_BYTES_MAX: Final = PACKET_BYTES_MAX
+BODY_MS_MAX: Final = 10_000
+# An idle connection, or one whose request head doesn't come, is closed after this; above the idle time of our client.
+KEEPALIVE_MS: Final = 60_000
+# Requests still waiting when we stop: their links have been closed before, so they end at once.
+STOP_MS_MAX: Final = 1_000
+LINGER_MS: Final = 1_000
+CALLBACK_URL_CHARS_MAX: Final = 2_048
+
+PROBLEM: Final = "application/problem+json"
+_PACKET_HEADERS: Final = {"Content-Type": OCTETS}
+
+
+@final
+class HttpServer:
+    """The HTTP endpoint of a node or wallet for all its accounts. `app` takes further routes until `start`."""
+
+    def __init__(
+        self,
+        *,
+        host: str,
+        port: int,
+        now: Callable[[], Now],
+        path: str = "/ilp",
+        ssl_context: SSLContext | None = None,
+        allow_insecure: bool = False,
+    ) -> None:
+        if ssl_context is None and not allow_insecure and not is_loopback(host):
+            raise ConfigError(
+                "host",
+                f"{host!r} would be served without TLS",
+                "Give a certificate, listen on 127.0.0.1 behind a reverse proxy, or set allow_insecure = true.",
+            )
+        self._host = host
+        self._port = port
+        self._now = now
+        self._path = path
+        self._ssl = ssl_context
+        self._links: dict[AccountId, HttpLink] = {}
+        self._authenticator = Authenticator()
+        self._runner: web.AppRunner | None = None
+        self.app = web.Application(client_max_size=BODY_BYTES_MAX)
+        self.app.router.add_route("*", path, self._common)
+        self.app.router.add_route("*", path.rstrip("/") + "/{account}", self._of_account)
+
+    def add(self, link: HttpLink, verifier: Verifier) -> None:
+        """Serve an account from now on."""
+        self._links[link.account] = link
+        self._authenticator.add(link.account, verifier)
+
+    def remove(self, account: AccountId) -> None:
+        self._links.pop(account, None)
+        self._authenticator.remove(account)
+
+    async def start(self) -> None:
+        """Listen. Raises LinkError if the address can't be had."""
+        self._runner = web.AppRunner(
+            self.app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=KEEPALIVE_MS / 1000,
+            shutdown_timeout=STOP_MS_MAX / 1000,
+            # A body that we refused to read is drained no longer than this.
+            lingering_time=LINGER_MS / 1000,
+            auto_decompress=False,
+        )
+        await self._runner.setup()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._ssl).start()
+        except OSError as error:
+            await self._runner.cleanup()
+            raise LinkError(f"can't listen on {self._host}:{self._port}: {error}") from error
+
+    async def close(self) -> None:
+        """Stop listening. Close the links first, so that no request waits."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, also if 0 was asked for."""
+        assert self._runner is not None and self._runner.addresses
+        return int(self._runner.addresses[0][1])
+
+    @property
+    def url(self) -> str:
+        scheme = "http" if self._ssl is None else "https"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"{scheme}://{host}:{self.port}{self._path}"
+
+    # --- requests -------------------------------------------------------------------------------------------------
+
+    async def _common(self, request: web.Request) -> web.Response:
+        return await self._handle(request, None)
+
+    async def _of_account(self, request: web.Request) -> web.Response:
+        return await self._handle(request, AccountId(request.match_info["account"]))
+
+    async def _handle(self, request: web.Request, account: AccountId | None) -> web.Response:
+        if request.method != "POST":
+            return problem(405, "ILP packets are sent by POST", {"Allow": "POST"})
+        authorization = request.headers.get("Authorization")
+        account = self._authenticator.identify(authorization, self._now().wall_ms, account=account)
+        link = None if account is None else self._links.get(account)
+        if link is None:
+            # The body of a stranger isn't read.
+            return problem(
+                401, "missing, wrong or expired token", {"WWW-Authenticate": "Bearer", "Connection": "close"}
+            )
+        post = await _read_post(request)
+        if isinstance(post, web.Response):
+            return post
+        return _response(await link.receive(post))
+
+
+async def _read_post(request: web.Request) -> Post | web.Response:
+    """The request's headers and body, or the response to what is wrong with them (HTTP-12)."""
+    if request.content_type != OCTETS:
+        return problem(400, f"the Content-Type must be {OCTETS}")
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        return problem(415, "packets are not compressed")
+    request_id = None
+    text = request.headers.get("Request-Id")
+    if text is not None:
+        request_id = parse_uuid(text)
+        if request_id is None:
+            return problem(400, "the Request-Id must be a UUID")
+    callback_url = request.headers.get("Callback-Url")
+    if callback_url is not None and len(callback_url) > CALLBACK_URL_CHARS_MAX:
+        return problem(400, "the Callback-Url is too long")
+    packet = await _read_body(request)
+    if isinstance(packet, web.Response):
+        return packet
+    return Post(packet, request_id, _prefers_async(request), callback_url)
+
+
+async def _read_body(request: web.Request) -> bytes | web.Response:
+    too_large = f"a packet has at most {BODY_BYTES_MAX} bytes"
+    if request.content_length is not None and request.content_length > BODY_BYTES_MAX:
+        return problem(413, too_large, close=True)
+    try:
+        async with asyncio.timeout(BODY_MS_MAX / 1000):
+            body = await read_limited(request.content, BODY_BYTES_MAX)
+    except TimeoutError:
+        return problem(408, "the body took too long", close=True)
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        return problem(400, f"the body could not be read: {type(error).__name__}", close=True)
+    return problem(413, too_large, close=True) if body is None else body
+
+
+def _prefers_async(request: web.Request) -> bool:
+    """`Prefer: respond-async` (RFC 7240), alone or among other preferences."""
+    preferences = ",".join(request.headers.getall("Prefer", ()))
+    return any(each.split(";")[0].strip().lower() == "respond-async" for each in preferences.split(","))
+
+
+def _response(answer: Answer) -> web.Response:
+    if answer.status >= 400:
+        return problem(answer.status, answer.problem)
+    headers = {"Preference-Applied": "respond-async"} if answer.preference_applied else None
+    if not answer.packet:
+        return web.Response(status=answer.status, headers=headers)
+    return web.Response(status=answer.status, body=answer.packet, headers=_PACKET_HEADERS)
+
+
+def problem(status: int, detail: str, headers: dict[str, str] | None = None, *, close: bool = False) -> web.Response:
+    """An error in the form of RFC 9457. `detail` is for people; the status says what there is to know."""
+    body = json.dumps({"type": "about:blank", "status": status, "detail": detail}).encode()
+    response = web.Response(status=status, body=body, headers={"Content-Type": PROBLEM, **(headers or {})})
+    if close:
+        response.force_close()
+    return response
