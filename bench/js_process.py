@@ -54,7 +54,7 @@ class JsProcess:
             str(INTEROP / "js" / f"{script}.js"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=file if file else asyncio.subprocess.DEVNULL,
+            stderr=file or asyncio.subprocess.DEVNULL,
             cwd=INTEROP,
             limit=LINE_BYTES_MAX,
         )

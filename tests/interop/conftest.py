@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # `bench` is a folder of the repository, not of the installed package
 
-from bench.js_process import JsProcess, missing
+from bench.js_process import JsProcess, missing  # noqa: E402
 
 Start: TypeAlias = Callable[[str], Awaitable[JsProcess]]
 Spec: TypeAlias = dict[str, Any]

@@ -29,7 +29,7 @@ async def test_stream_money_and_data_both_ways_through_ilp_connector(js: Any, sp
     first = await bob.call("listen", giveBack="50", answer="pong")
     second = await bob.call("credentials")
     paid = await alice.call("pay", amount="12345", address=first["address"], secret=first["secret"])
-    talk = {"text": "ping", "amount": "1000", "expectText": "pong", "expectMoney": "50"}
+    talk: dict[str, Any] = {"text": "ping", "amount": "1000", "expectText": "pong", "expectMoney": "50"}
     heard = await alice.call("exchange", **talk, address=second["address"], secret=second["secret"])
 
     assert (paid["sent"], paid["delivered"]) == ("12345", "12345")
