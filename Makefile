@@ -1,0 +1,83 @@
+# `make help` lists what there is. Every target makes the environment that it needs (.venv) by itself.
+PYTHON_BIN := .venv/bin/python
+PYTEST := $(PYTHON_BIN) -m pytest
+WORKERS ?= 2
+ARGS ?=
+# How `make test` and CI choose: what needs other programs or much time has targets of its own.
+QUICK := -m "not interop and not ledger and not slow" --ignore=tests/interop
+PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/stream tests/links/btp/test_codec.py \
+  tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-run demo test test-slow test-native lint format types layers rows docs interop npm bench \
+  bench-smoke native wheel lock clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## the environment for developers, in .venv
+	@tools/setup dev
+
+setup-run:
+	@tools/setup run
+
+demo: setup-run ## a payment from BTC to ETH over three connectors (ARGS="--keep" leaves them up)
+	@$(PYTHON_BIN) -m isthmus demo $(ARGS)
+
+test: setup ## the tests, with coverage (ARGS="-k name" for some of them)
+	@$(PYTEST) $(QUICK) -n $(WORKERS) --dist worksteal --cov --cov-report=term:skip-covered $(ARGS)
+
+test-slow: setup ## the tests that take long
+	@$(PYTEST) -m slow --ignore=tests/interop -n $(WORKERS) $(ARGS); status=$$?; [ $$status -eq 5 ] || exit $$status
+
+test-native: native ## the tests of the pure core on the compiled build
+	@PYTHONPATH=build/native $(PYTHON_BIN) -m isthmus --version
+	@PYTHONPATH=build/native ISTHMUS_EXPECT_BUILD=compiled $(PYTEST) -p no:cacheprovider -n $(WORKERS) $(PURE_TESTS) tests/test_house_build.py $(ARGS)
+
+lint: setup ## style (ruff)
+	@$(PYTHON_BIN) -m ruff check .
+	@$(PYTHON_BIN) -m ruff format --check .
+
+format: setup ## put the code into its form (ruff)
+	@$(PYTHON_BIN) -m ruff check --fix-only .
+	@$(PYTHON_BIN) -m ruff format .
+
+types: setup ## types (mypy --strict)
+	@$(PYTHON_BIN) -m mypy
+
+layers: setup ## which folder may import which (import-linter)
+	@.venv/bin/lint-imports --no-timings 2>/dev/null || .venv/bin/lint-imports
+
+rows: setup ## rows of the conformance list that no test names
+	@$(PYTHON_BIN) tools/conformance_rows.py
+
+docs: setup ## the site, into docs/_build/html
+	@$(PYTHON_BIN) tools/configuration_page.py --check
+	@$(PYTHON_BIN) -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 -b html docs docs/_build/html
+	@echo "docs/_build/html/index.html"
+
+npm:
+	@tools/npm-packages tests/interop
+
+interop: setup npm ## the tests against Interledger implementations by others (needs Node 20)
+	@$(PYTEST) tests/interop $(ARGS)
+
+bench: setup npm ## all measurements, written to bench/RESULTS.md
+	@$(PYTHON_BIN) -m bench $(ARGS)
+
+bench-smoke: setup npm ## each measurement once and short: it runs, nothing is judged
+	@$(PYTHON_BIN) -m bench --smoke $(ARGS)
+
+native: setup ## the pure core compiled by mypyc, in build/native (needs a C compiler)
+	@$(PYTHON_BIN) tools/native.py
+
+wheel: setup ## the package, into dist/
+	@rm -rf build/lib build/bdist.* dist/*.whl
+	@$(PYTHON_BIN) -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
+
+lock: setup ## newer versions of all dependencies into requirements/*.lock (needs uv)
+	@tools/lock --upgrade
+
+clean: ## removes what was made, .venv too
+	@rm -rf .venv build dist docs/_build src/*.egg-info .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache
