@@ -72,6 +72,7 @@ class MemoryBench:
         self._submitted = 0
 
     def start(self) -> None:
+        self.reports.clear()
         self._submitted = self.journal.last_sequence
         self.journal.start(
             lambda sequence: self.reports.append(("durable", sequence)),
@@ -114,6 +115,7 @@ class SqliteBench:
         self._submitted = 0
 
     def start(self) -> None:
+        self.reports.clear()
         self._submitted = self.journal.last_sequence
         self.journal.start(lambda sequence: self._inbox.put(("durable", sequence)), self._failed)
 

@@ -20,6 +20,12 @@ from isthmus.journal.record import (
 from isthmus.journal.schema import SCHEMA_VERSION, check_identity, schema_version
 
 BUSY_TIMEOUT_MS: Final = 5_000
+# Batches are read in pieces, so that a long replay beside a running node doesn't hold one snapshot, and its log, all
+# the time. What was appended doesn't change.
+CHUNK_ROWS: Final = 64
+_CHUNK: Final = (
+    "SELECT sequence, envelope, digest FROM batches WHERE sequence BETWEEN ? AND ? ORDER BY sequence LIMIT ?"
+)
 REPAIR: Final = 'docs/journal.md, "The way back", says what to do'
 
 
@@ -146,7 +152,8 @@ class JournalReader:
     def envelopes_from(self, sequence: int) -> Iterator[tuple[Envelope, bytes]]:
         """As `read_from`, with the stored bytes of each envelope."""
         sequence = max(sequence, 1)
-        if sequence > self.last_sequence:
+        last = self.last_sequence
+        if sequence > last:
             return
         if sequence < self.first_sequence:
             raise JournalError(
@@ -154,23 +161,19 @@ class JournalReader:
                 " an archive folder has the older ones, if one is configured"
             )
         digest = self.digest_at(sequence - 1)
-        rows = self._connection.execute(
-            "SELECT sequence, envelope, digest FROM batches WHERE sequence >= ? ORDER BY sequence", (sequence,)
-        )
-        try:
-            for expected, (found, stored, stored_digest) in enumerate(rows, sequence):
-                if found != expected:
-                    raise JournalError(f"{self.path}: batch {expected} is missing, {found} follows; {REPAIR}")
-                envelope = self._checked(expected, stored)
+        while sequence <= last:
+            for found, stored, stored_digest in self._query(_CHUNK, sequence, last, CHUNK_ROWS) or [(None, b"", b"")]:
+                if found != sequence:
+                    raise JournalError(f"{self.path}: batch {sequence} is missing; {REPAIR}")
+                envelope = self._checked(sequence, stored)
                 digest = next_digest(digest, stored)
                 if digest != stored_digest:
                     raise JournalError(
-                        f"{self.path}: batch {expected} doesn't continue the chain of digests;"
+                        f"{self.path}: batch {sequence} doesn't continue the chain of digests;"
                         f" it, its digest or the batch before was changed; {REPAIR}"
                     )
                 yield envelope, stored
-        except sqlite3.Error as error:
-            raise JournalError(in_words(error, self.path)) from error
+                sequence += 1
 
     def _checked(self, sequence: int, stored: object) -> Envelope:
         try:

@@ -37,7 +37,8 @@ def _batches_and_checkpoints(connection: sqlite3.Connection) -> None:
 def _projection(connection: sqlite3.Connection) -> None:
     # Amounts are TEXT: SQLite's integers end at 2^63-1, an amount at 2^64-1, and sums go beyond (P-1).
     connection.execute(
-        "CREATE TABLE ledger_accounts (id INTEGER PRIMARY KEY, name TEXT NOT NULL, internal INTEGER NOT NULL, UNIQUE (internal, name))"
+        "CREATE TABLE ledger_accounts (id INTEGER PRIMARY KEY, name TEXT NOT NULL, internal INTEGER NOT NULL,"
+        " UNIQUE (internal, name))"
     )
     connection.execute(
         "CREATE TABLE periods (span_ms INTEGER NOT NULL, starts_at INTEGER NOT NULL, account INTEGER NOT NULL,"

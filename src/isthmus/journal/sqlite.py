@@ -147,7 +147,6 @@ class SqliteJournal:
 
     def read_from(self, sequence: int) -> Iterator[StoredBatch]:
         with JournalReader(self.path) as reader:
-            reader.snapshot()
             yield from reader.read_from(sequence)
 
     def save_checkpoint(self, sequence: int, state: bytes) -> None:

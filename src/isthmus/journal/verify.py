@@ -1,0 +1,146 @@
+"""Is the newest checkpoint what replay makes of the one before it? Nothing is pruned until another process said yes.
+
+    python -m isthmus.journal.verify JOURNAL
+
+reads the journal of a node that runs or not, and changes nothing. Exit 0 and one line of JSON: the checkpoint was
+reproduced byte by byte. Exit 1: it was not, and the line on stderr says how. `verify_and_prune` runs it for the
+journal's owner, who alone deletes.
+"""
+
+import argparse
+import importlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple, TypeAlias
+
+from isthmus.errors import JournalError
+from isthmus.journal.interface import StoredBatch
+from isthmus.journal.reader import REPAIR, JournalReader, StoredCheckpoint
+from isthmus.journal.sqlite import SqliteJournal
+
+# From a state (None: nothing happened yet) and the batches after it to the state at the end. It decides nothing and
+# asks nothing, so that the same bytes always give the same bytes.
+Replayer: TypeAlias = Callable[[bytes | None, Iterator[StoredBatch]], bytes]
+
+# Named, not imported: the journal doesn't know what its entries mean.
+REPLAYER: Final = "isthmus.connector.kernel:replay_state"
+# A replay is far faster than what it replays was; a process that hangs must not keep the file growing unseen.
+VERIFY_TIMEOUT_S: Final = 3_600.0
+# The node's packets come first.
+_NICENESS: Final = 10
+
+
+class Verified(NamedTuple):
+    """Replay from `older` (0: the very beginning) gave exactly the checkpoint after `newer`."""
+
+    older: int
+    newer: int
+    checksum: bytes  # of the newer checkpoint
+
+
+def verify_checkpoint(reader: JournalReader, replayer: Replayer) -> Verified | None:
+    """Replay from the last trusted checkpoint to the newest one and compare; None if there is nothing to verify.
+
+    Raises JournalError where a row is damaged, the chain is broken, or the state differs.
+    """
+    kept = reader.checkpoints()
+    if not kept or kept[-1].verified:
+        return None
+    newer = kept[-1]
+    older = _trusted_before(reader, kept)
+    sequence = older.sequence if older is not None else 0
+    for one in kept:
+        if reader.digest_at(one.sequence) != one.digest:
+            raise JournalError(
+                f"{reader.path}: the checkpoint after batch {one.sequence} stands on other batches; {REPAIR}"
+            )
+    state = replayer(older.state if older is not None else None, _batches(reader, sequence + 1, newer.sequence))
+    if state != newer.state:
+        raise JournalError(
+            f"{reader.path}: replay from batch {sequence} doesn't give the checkpoint after batch {newer.sequence}"
+            f" ({_first_difference(state, newer.state)}); nothing is pruned; {REPAIR}"
+        )
+    return Verified(sequence, newer.sequence, newer.checksum)
+
+
+def verify_and_prune(journal: SqliteJournal, *, replayer: str = REPLAYER, timeout_s: float = VERIFY_TIMEOUT_S) -> int:
+    """Verify the newest checkpoint in a process of its own, then prune; returns how many batches were deleted.
+
+    Blocks its caller for as long as the replay takes: call it from a thread, after `save_checkpoint`.
+    """
+    command = [sys.executable, "-m", "isthmus.journal.verify", "--replayer", replayer, journal.path]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise JournalError(f"{journal.path}: the checkpoint was not verified, nothing is pruned: {error}") from error
+    if done.returncode != 0:
+        says = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise JournalError(says[0])
+    verified = json.loads(done.stdout)
+    if verified["checksum"] is not None:
+        journal.mark_verified(verified["newer"], bytes.fromhex(verified["checksum"]))
+    return journal.prune()
+
+
+def load_replayer(name: str) -> Replayer:
+    """`package.module:function`; raises JournalError in words if there is none."""
+    module, _, function = name.partition(":")
+    try:
+        found: Replayer = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise JournalError(f"there is no replayer {name}: {error}") from error
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m isthmus.journal.verify", description=__doc__.partition("\n")[0])
+    parser.add_argument("path", metavar="JOURNAL", help="the journal's file, e.g. data/journal.db")
+    parser.add_argument("--replayer", default=REPLAYER, help="package.module:function (default: the connector's)")
+    given = parser.parse_args(arguments)
+    os.nice(_NICENESS)
+    try:
+        with JournalReader(given.path) as reader:
+            # No snapshot for all of it: only this journal's owner prunes, and it waits for the answer.
+            verified = verify_checkpoint(reader, load_replayer(given.replayer))
+    except JournalError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    older, newer, checksum = verified or (None, None, None)
+    sys.stdout.write(json.dumps({"older": older, "newer": newer, "checksum": checksum and checksum.hex()}) + "\n")
+    return 0
+
+
+def _trusted_before(reader: JournalReader, kept: list[StoredCheckpoint]) -> StoredCheckpoint | None:
+    """The newest verified checkpoint before the last one; None for the beginning of the journal."""
+    for one in reversed(kept[:-1]):
+        if one.verified:
+            return one
+    if reader.first_sequence > 1:
+        raise JournalError(
+            f"{reader.path}: no verified checkpoint is left to replay from, and batch 1 was pruned; {REPAIR}"
+        )
+    return None
+
+
+def _batches(reader: JournalReader, first: int, last: int) -> Iterator[StoredBatch]:
+    for batch in reader.read_from(first):
+        if batch.sequence > last:
+            return
+        yield batch
+        if batch.sequence == last:
+            return
+
+
+def _first_difference(left: bytes, right: bytes) -> str:
+    at = next((at for at, (one, other) in enumerate(zip(left, right, strict=False)) if one != other), None)
+    if at is None:
+        return f"{len(left)} and {len(right)} bytes"
+    return f"byte {at} differs"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
