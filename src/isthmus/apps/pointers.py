@@ -31,8 +31,8 @@ class TargetError(IsthmusError):
     """A payment pointer or URL that can't be used; `remedy` says what would do."""
 
     def __init__(self, target: str, problem: str, remedy: str) -> None:
-        # repr: control characters and look-alikes of the input are shown as escapes and never printed raw.
-        super().__init__(f"{ascii(target[:100])}: {problem}. {remedy}")
+        # ASCII only: control characters and look-alikes of the input are shown as escapes and never printed raw.
+        super().__init__(f"{target[:100]!a}: {problem}. {remedy}")
         self.problem = problem
         self.remedy = remedy
 
@@ -159,10 +159,11 @@ def is_loopback(host: str) -> bool:
 
 def redirect_target(url: str, location: str) -> Target:
     """Where a redirect from `url` leads; https never leads to http (PTR-4). Raises TargetError."""
+    location = location.partition("#")[0]
     _check_characters(location)
     if location.startswith("//"):
         location = f"{urlsplit(url).scheme}:{location}"
-    if "://" not in location.split("?")[0].split("#")[0]:
+    if "://" not in location.partition("?")[0]:
         base = urlsplit(url)
         directory = base.path.rsplit("/", 1)[0]
         path = location if location.startswith("/") else f"{directory}/{location}"

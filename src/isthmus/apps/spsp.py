@@ -250,7 +250,7 @@ def _check_response(url: str, response: aiohttp.ClientResponse, body: bytes | No
 
 async def _read_body(stream: aiohttp.StreamReader) -> bytes | None:
     """The body, None if it is longer than the bound."""
-    chunks = []
+    chunks: list[bytes] = []
     size = 0
     while size <= BODY_BYTES_MAX:
         chunk = await stream.read(BODY_BYTES_MAX + 1 - size)
@@ -262,7 +262,7 @@ async def _read_body(stream: aiohttp.StreamReader) -> bytes | None:
 
 
 def receipt_headers(headers: Mapping[str, str]) -> ReceiptRequest | None:
-    """The verifier's nonce and secret in a request, None if there are none; ValueError for half or bad ones (RCPT-8)."""
+    """A verifier's nonce and secret, None if there are none; ValueError for half or bad ones (RCPT-8)."""
     nonce, secret = headers.get("Receipt-Nonce"), headers.get("Receipt-Secret")
     if nonce is None and secret is None:
         return None

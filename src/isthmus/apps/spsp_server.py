@@ -4,6 +4,7 @@ Handlers for an aiohttp application that someone else runs: a wallet's own, or t
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
@@ -17,6 +18,7 @@ from isthmus.apps.spsp import SPSP, SPSP4, ReceiptRequest, encode_details, recei
 MakeCredentials: TypeAlias = Callable[[], tuple[str, bytes]]
 MakeReceiptCredentials: TypeAlias = Callable[[ReceiptRequest], tuple[str, bytes]]
 
+_ZERO: Final = re.compile(r"0(?:\.0*)?")
 _CORS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, OPTIONS",
@@ -95,7 +97,7 @@ def accepts_spsp(accept: str) -> bool:
 
 def _is_zero_quality(parameter: str) -> bool:
     name, _, value = parameter.partition("=")
-    return name.strip() == "q" and value.strip().rstrip("0").rstrip(".") == ""
+    return name.strip() == "q" and _ZERO.fullmatch(value.strip()) is not None
 
 
 def _error(status: int, kind: str, message: str, headers: dict[str, str] | None = None) -> web.Response:
