@@ -44,6 +44,8 @@ _PAGE_BYTES: Final = 4096
 _PAGES_PER_COMMIT: Final = 4
 # Rows deleted in one transaction: a commit of batches waits at most for one of these.
 PRUNE_ROWS_MAX: Final = 500
+# Hours of minutes folded after one commit. One an hour falls due; a node that slept for long catches up in a while.
+ROLL_UPS_MAX: Final = 4
 # A busy event loop gives up the GIL at each system call and takes it again before this thread wakes; only a forced
 # switch lets the thread in. At Python's 5 ms a loaded node committed once it was idle; at 0.2 ms within a turn or two.
 SWITCH_INTERVAL_S: Final = 0.0002
@@ -300,14 +302,16 @@ class SqliteJournal:
         self._on_failed(sequence, self._problem)
 
     def _keep_house(self) -> None:
-        """After the report: copy the log into the file; while nobody waits, fold old minutes."""
+        """After the report: copy the log into the file, fold old minutes (a bounded number of them)."""
         if self._problem is not None:
             return
         try:
             if self._wal_bytes > WAL_BYTES_MAX:
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
                 self._wal_bytes = 0
-            while self._queue.empty() and self._projection.roll_up_due(self._wall_ms):
+            for _ in range(ROLL_UPS_MAX):
+                if not self._projection.roll_up_due(self._wall_ms):
+                    break
                 self._projection.roll_up(self._wall_ms)
         except sqlite3.Error as error:
             self._fail(self.last_sequence + 1, in_words(error, self.path))
