@@ -32,7 +32,8 @@ SETUP = """
 from mypyc.build import mypycify
 from setuptools import setup
 
-setup(name="isthmus-core", ext_modules=mypycify({arguments!r}, opt_level="3"), script_args=["--quiet", "build_ext", "--inplace"])
+extensions = mypycify({arguments!r}, opt_level="3")
+setup(name="isthmus-core", ext_modules=extensions, script_args=["--quiet", "build_ext", "--inplace"])
 """
 
 
