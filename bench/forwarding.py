@@ -1,17 +1,14 @@
 """Forwarding between two BTP accounts: packets/s and latencies, targets interleaved in one run."""
 
-import asyncio
-import json
-import sys
 from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
+from bench import isthmus_node, targets
 from bench.estimate import Estimate, estimate
+from bench.fire import fire
 from bench.load import Measured
-from bench.targets import ROOT, TARGETS, Target
 
-RUN_SECONDS_MAX = 300.0
+TARGETS = {**targets.TARGETS, **isthmus_node.TARGETS}
 
 
 @dataclass(slots=True)
@@ -32,29 +29,9 @@ class Series:
         return estimate([run.p99_ms for run in self.runs])
 
 
-async def fire(target: Target, *, packets: int, window: int, warm_up: int = 2_000) -> Measured:
-    """One run of the load generator, in a process of its own. All packets must have been delivered and fulfilled."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.load"),
-        *("--sender", target.sender_url, "--receiver", target.receiver_url),
-        *("--destination", target.destination, "--packets", str(packets)),
-        *("--window", str(window), "--warm-up", str(warm_up)),
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-    )
-    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS_MAX)
-    if process.returncode:
-        raise RuntimeError(f"the load generator failed on {target.name} at window {window}")
-    measured = Measured(**json.loads(out))
-    if measured.received != packets or measured.rejects:
-        raise RuntimeError(f"{target.name} at window {window}: {measured}")
-    return measured
-
-
 async def one(name: str, *, packets: int, window: int) -> Measured:
     """A fresh target, one run."""
-    start: Callable[[], AbstractAsyncContextManager[Target]] = TARGETS[name]
-    async with start() as target:
+    async with TARGETS[name]() as target:
         return await fire(target, packets=packets, window=window)
 
 

@@ -222,6 +222,18 @@ class Sender(Client):
             self.done.set_result(None)
 
 
+class Flood(Sender):
+    """Sends each Prepare again as soon as it is answered, whatever the answer: full rate for as long as it lasts."""
+
+    def take(self, data: bytes) -> bytes:
+        return Client.take(self, data)
+
+    def packet(self, kind: int, request_id: int, payload: bytes) -> None:
+        super().packet(kind, request_id, payload)
+        if kind != frames.BTP_MESSAGE and self.shot is not None:
+            self.transport.write(self.shot.frames[request_id - self.shot.first_id])
+
+
 async def connect(client: Client) -> None:
     loop = asyncio.get_running_loop()
     await loop.create_connection(lambda: client, client.host, client.port)
@@ -276,6 +288,22 @@ async def measure(
     )
 
 
+async def flood(sender_url: str, receiver_url: str, destination: str, *, window: int, seconds: float) -> Measured:
+    """Prepares towards a receiver that never answers; what is refused at once is sent again at once."""
+    shot = frames.load(window, seed=os.urandom(16), destination=destination, amount=1)
+    receiver = Receiver(receiver_url, shot.message_bytes, silent=True)
+    sender = Flood(sender_url)
+    await connect(receiver)
+    await connect(sender)
+    done = sender.fire(shot, window)
+    await asyncio.wait((sender.lost, receiver.lost), timeout=seconds, return_when="FIRST_COMPLETED")
+    done.cancel()
+    rate = sender.answered / seconds
+    nan = float("nan")
+    counts = {"packets": sender.answered, "window": window, "received": receiver.received, "rejects": sender.rejects}
+    return Measured(seconds=seconds, packets_per_second=rate, p50_ms=nan, p99_ms=nan, **counts)  # type: ignore[arg-type]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sender", required=True, help="btp+ws://user:token@host:port/path of the sending account")
@@ -285,7 +313,13 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=100)
     parser.add_argument("--warm-up", type=int, default=2_000)
     parser.add_argument("--amount", type=int, default=1_000)
+    parser.add_argument("--flood-seconds", type=float, help="flood a receiver that never answers, for so long")
     options = parser.parse_args()
+    if options.flood_seconds:
+        urls = (options.sender, options.receiver, options.destination)
+        measured = asyncio.run(flood(*urls, window=options.window, seconds=options.flood_seconds))
+        print(json.dumps(asdict(measured)))
+        return
     measured = asyncio.run(
         measure(
             options.sender,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bench.js_process import JsProcess
-from bench.targets import Target, ilp_connector
+from bench.targets import Target
 
 PACKET_AMOUNT = 1_000  # the connector's maximum: it makes the number of packets
 PAYMENT_SECONDS_MAX = 300.0
@@ -49,8 +49,3 @@ async def js_pair(target: Target, *, packets: int) -> Paid:
         setup_seconds=paid["setupSeconds"],
         seconds=paid["seconds"],
     )
-
-
-async def js_through_js(packets: int) -> Paid:
-    async with ilp_connector(max_packet=PACKET_AMOUNT) as target:
-        return await js_pair(target, packets=packets)

@@ -37,6 +37,11 @@ def rss_bytes(pid: int) -> int:
     raise ValueError(f"process {pid} has no VmRSS")
 
 
+def folder_bytes(folder: Path) -> int:
+    """What a folder's files hold."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+
+
 @contextlib.asynccontextmanager
 async def relay() -> AsyncIterator[Target]:
     """Decides nothing and keeps nothing: the ceiling of the load generator."""
@@ -86,6 +91,23 @@ async def ilp_connector(*, max_packet: int | None = None) -> AsyncIterator[Targe
         destination="test.node.receiver",
         pid=connector.pid,
     )
+    await connector.close()
+
+
+@contextlib.asynccontextmanager
+async def ilp_connector_http(receiver_port: int) -> AsyncIterator[dict[str, str]]:
+    """ilp-connector with two ilp-plugin-http children: what to tell the HTTP load generator."""
+    connector = await JsProcess.start("connector")
+    accounts = {}
+    for name, port in (("sender", receiver_port), ("receiver", receiver_port)):
+        outgoing = {"url": f"http://127.0.0.1:{port}/ilp", "staticToken": TOKENS[name]}
+        options = {"incoming": {"port": 0, "staticToken": TOKENS[name]}, "outgoing": outgoing}
+        accounts[name] = {**js_account(name), "plugin": {"module": "http", "options": options}}
+    config = {"env": "test", "ilpAddress": "test.node", "accounts": accounts}
+    await connector.call("start", config=config)
+    port = (await connector.event("listening", account="sender"))["port"]
+    await connector.event("ready")
+    yield {"url": f"http://127.0.0.1:{port}/ilp", "token": TOKENS["sender"], "destination": "test.node.receiver"}
     await connector.close()
 
 

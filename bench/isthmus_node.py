@@ -1,0 +1,181 @@
+"""Our node as a target: its config, its process, and what is measured of it alone."""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.fire import fire
+from bench.stream import Paid
+from bench.targets import ROOT, TOKENS, Target, folder_bytes, rss_bytes
+
+NATIVE = ROOT / "build" / "native"
+START_SECONDS = 30.0
+STOP_SECONDS = 30.0
+
+
+def builds() -> list[str]:
+    """Which builds of the node can be measured here: none before it exists, the compiled one after `make native`."""
+    if importlib.util.find_spec("isthmus.node.config") is None:
+        return []
+    return ["isthmus", "isthmus-native"] if NATIVE.is_dir() else ["isthmus"]
+
+
+def environment(name: str) -> dict[str, str]:
+    """The compiled build is the same package, found first."""
+    return {**os.environ, "PYTHONPATH": str(NATIVE)} if name == "isthmus-native" else dict(os.environ)
+
+
+def free_port() -> int:
+    """A port that nothing listens on; the node is told it, since clients need it before its logs can be read."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+async def listening(port: int, process: asyncio.subprocess.Process) -> None:
+    """Until something accepts connections there."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        if process.returncode is not None:
+            break
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.02)
+            continue
+        writer.close()
+        return
+    raise RuntimeError("the node did not start")
+
+
+@contextlib.asynccontextmanager
+async def process(build: str, config: Path, port: int) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`isthmus node run CONFIG`, ready; SIGTERM ends it, and its exit code must then be 0."""
+    log = config.with_suffix(".log").open("ab")
+    node = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "isthmus", "node", "run", str(config)),
+        stdout=log,
+        stderr=log,
+        cwd=ROOT,
+        env=environment(build),
+    )
+    try:
+        await listening(port, node)
+        yield node
+        if node.returncode is None:
+            node.send_signal(signal.SIGTERM)
+        if await asyncio.wait_for(node.wait(), STOP_SECONDS) not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"the node ended with {node.returncode}: {tail(config)}")
+    except BaseException:
+        if node.returncode is None:
+            node.kill()
+            await node.wait()
+        raise
+    finally:
+        log.close()
+
+
+def tail(config: Path) -> str:
+    return config.with_suffix(".log").read_text()[-2000:]
+
+
+@contextlib.asynccontextmanager
+async def isthmus(*, max_packet: int | None = None, build: str = "isthmus") -> AsyncIterator[Target]:
+    """Two BTP children of one node with a SQLite journal, all limits and metrics on, none of them in the way."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+        port = free_port()
+        config = Path(folder) / "node.toml"
+        config.write_text(config_text(port, max_packet=max_packet))
+        async with process(build, config, port) as node:
+            yield target(build, port, node.pid, Path(folder))
+
+
+def target(build: str, port: int, pid: int, folder: Path) -> Target:
+    return Target(
+        name=build,
+        sender_url=f"btp+ws://sender:{TOKENS['sender']}@127.0.0.1:{port}/",
+        receiver_url=f"btp+ws://receiver:{TOKENS['receiver']}@127.0.0.1:{port}/",
+        destination="test.node.receiver",
+        pid=pid,
+        folder=folder,
+    )
+
+
+def isthmus_native() -> AbstractAsyncContextManager[Target]:
+    return isthmus(build="isthmus-native")
+
+
+TARGETS: dict[str, Callable[[], AbstractAsyncContextManager[Target]]] = {
+    "isthmus": isthmus,
+    "isthmus-native": isthmus_native,
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class LongRun:
+    """A node that forwarded for long, and was started again."""
+
+    resident: list[tuple[int, int]]  # (packets so far, bytes)
+    journal: list[tuple[int, int]]  # (packets so far, bytes of the folder)
+    restart_seconds: float  # after SIGKILL: from the start of the process to its listening
+    resident_after_restart: int
+
+
+async def long_run(build: str, *, packets: int, step: int) -> LongRun:
+    """Forward `packets` in steps, look at memory and files after each, kill the node, and start it again."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+        port = free_port()
+        config = Path(folder) / "node.toml"
+        config.write_text(config_text(port))
+        resident, journal = [], []
+        async with process(build, config, port) as node:
+            for done in range(step, packets + 1, step):
+                await fire(target(build, port, node.pid, Path(folder)), packets=step, window=100)
+                resident.append((done, rss_bytes(node.pid)))
+                journal.append((done, folder_bytes(Path(folder))))
+            node.kill()
+            await node.wait()
+        started = time.monotonic()
+        async with process(build, config, port) as node:
+            seconds = time.monotonic() - started
+            after = rss_bytes(node.pid)
+    return LongRun(resident=resident, journal=journal, restart_seconds=seconds, resident_after_restart=after)
+
+
+@contextlib.asynccontextmanager
+async def http_node(receiver_port: int, *, build: str = "isthmus") -> AsyncIterator[tuple[dict[str, str], int]]:
+    """Two ILP-over-HTTP children: what to tell the HTTP load generator, and the node's process id."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+        port = free_port()
+        config = Path(folder) / "node.toml"
+        config.write_text(http_config_text(port, receiver_port))
+        order = {
+            "url": f"http://127.0.0.1:{port}/ilp/sender",
+            "token": TOKENS["sender"],
+            "destination": "test.node.receiver",
+        }
+        async with process(build, config, port) as node:
+            yield order, node.pid
+
+
+async def stream_pair(target: Target, *, packets: int, packet_amount: int) -> Paid:
+    """Our library at both ends, a process each."""
+    raise NotImplementedError
+
+
+def config_text(port: int, *, max_packet: int | None = None) -> str:
+    raise NotImplementedError
+
+
+def http_config_text(port: int, receiver_port: int) -> str:
+    raise NotImplementedError
