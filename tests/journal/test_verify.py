@@ -1,6 +1,7 @@
 """A checkpoint is trusted, and older batches deleted, only after replay in another process gave the same bytes."""
 
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -148,16 +149,39 @@ def test_a_damaged_row_on_the_way_prunes_nothing_and_is_named(sqlite_bench: "Sql
     assert kept(sqlite_bench.path) == (1, [(9, False)])
 
 
-def test_a_damaged_checkpoint_is_refused_and_named(sqlite_bench: "SqliteBench") -> None:
-    import sqlite3
+def damage_checkpoint(path: Path, sequence: int) -> None:
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE checkpoints SET state = zeroblob(32) WHERE sequence = ?", (sequence,))
 
+
+def test_a_damaged_checkpoint_is_refused_and_named(sqlite_bench: "SqliteBench") -> None:
     sqlite_bench.start()
     sqlite_bench.submit(5)
     checkpoint(sqlite_bench)
-    with closing(sqlite3.connect(sqlite_bench.path)) as other, other:
-        other.execute("UPDATE checkpoints SET state = zeroblob(32)")
+    damage_checkpoint(sqlite_bench.path, 5)
     with pytest.raises(JournalError, match="the checkpoint after batch 5 is damaged"):
         sqlite_bench.journal.load_checkpoint()
+
+
+def test_a_damaged_checkpoint_can_be_given_up_for_the_one_before(sqlite_bench: "SqliteBench", replayer: str) -> None:
+    sqlite_bench.start()
+    for _ in range(3):
+        sqlite_bench.submit(5)
+        checkpoint(sqlite_bench)
+        verify_and_prune(sqlite_bench.journal, replayer=replayer)
+    sqlite_bench.journal.close()
+    damage_checkpoint(sqlite_bench.path, 15)
+    path = str(sqlite_bench.path)
+    assert main([path, "--replayer", replayer]) == 1
+    assert main([path, "--replayer", replayer, "--drop-checkpoint", "7"]) == 1
+    assert main([path, "--replayer", replayer, "--drop-checkpoint", "15"]) == 0
+    assert kept(sqlite_bench.path) == (11, [(10, True)])
+    # The last one that is left is not given up: nothing could be replayed without it.
+    assert main([path, "--replayer", replayer, "--drop-checkpoint", "10"]) == 1
+    sqlite_bench.reopen()
+    loaded = sqlite_bench.journal.load_checkpoint()
+    assert loaded is not None
+    assert len(list(sqlite_bench.journal.read_from(loaded.sequence + 1))) == 5
 
 
 def test_the_archive_has_what_was_pruned(tmp_path: Path, bench_at: "Callable[..., SqliteBench]", replayer: str) -> None:

@@ -188,30 +188,25 @@ class JournalReader:
 
     def checkpoints(self) -> list[StoredCheckpoint]:
         """Those that are kept, oldest first; raises JournalError if one doesn't fit its checksum."""
-        kept = [
-            StoredCheckpoint(sequence, _blob(digest), _blob(state), _blob(checksum), verified == 1)
-            for sequence, digest, state, checksum, verified in self._query(
-                "SELECT sequence, digest, state, checksum, verified FROM checkpoints ORDER BY sequence"
-            )
-        ]
-        for one in kept:
-            expected = checkpoint_checksum(self.journal_id, self.shard_id, one.sequence, one.digest, one.state)
-            if expected != one.checksum:
-                raise JournalError(
-                    f"{self.path}: the checkpoint after batch {one.sequence} is damaged (its checksum doesn't fit);"
-                    f" {REPAIR}"
-                )
-        return kept
-
-    def checkpoint_sequence(self) -> int:
-        """The batch that the newest checkpoint stands for, unchecked; 0 if there is none."""
-        (sequence,) = self._query("SELECT ifnull(max(sequence), 0) FROM checkpoints")[0]
-        assert isinstance(sequence, int)
-        return sequence
+        return [self._intact(row) for row in self._query("SELECT * FROM checkpoints ORDER BY sequence")]
 
     def load_checkpoint(self) -> Checkpoint | None:
-        kept = self.checkpoints()
-        return Checkpoint(kept[-1].sequence, kept[-1].state) if kept else None
+        """The newest one; raises JournalError if it doesn't fit its checksum."""
+        rows = self._query("SELECT * FROM checkpoints ORDER BY sequence DESC LIMIT 1")
+        return Checkpoint(rows[0][0], self._intact(rows[0]).state) if rows else None
+
+    def _intact(self, row: tuple[Any, ...]) -> StoredCheckpoint:
+        sequence, digest, state, checksum, verified = row
+        one = StoredCheckpoint(sequence, _blob(digest), _blob(state), _blob(checksum), verified == 1)
+        if checkpoint_checksum(self.journal_id, self.shard_id, sequence, one.digest, one.state) != one.checksum:
+            raise JournalError(
+                f"{self.path}: the checkpoint after batch {sequence} is damaged (its checksum doesn't fit); {REPAIR}"
+            )
+        return one
+
+    def checkpoint_sequences(self) -> list[int]:
+        """The batches that checkpoints stand for, oldest first; their states are not looked at."""
+        return [row[0] for row in self._query("SELECT sequence FROM checkpoints ORDER BY sequence")]
 
     # --- the projection -----------------------------------------------------------------------------------------
 

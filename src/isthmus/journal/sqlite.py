@@ -180,6 +180,20 @@ class SqliteJournal:
         """Replay from the checkpoint before reproduced this one, byte by byte. `checksum` tells that it is this one."""
         self._in_writer(partial(self._mark_verified, sequence, checksum))
 
+    def drop_checkpoint(self, sequence: int) -> None:
+        """Give up a damaged checkpoint: the one before, or the first batch, is replayed from instead."""
+        with JournalReader(self.path) as reader:
+            if reader.first_sequence > 1 and reader.checkpoint_sequences() == [sequence]:
+                raise JournalError(
+                    f"{self.path}: the checkpoint after batch {sequence} is the only one, and batches before it are"
+                    " gone; restore the folder from a copy"
+                )
+            if sequence not in reader.checkpoint_sequences():
+                raise JournalError(f"{self.path}: there is no checkpoint after batch {sequence}")
+        self._in_writer(
+            lambda: self._connection.execute("DELETE FROM checkpoints WHERE sequence = ?", (sequence,)).close()
+        )
+
     def prune(self) -> int:
         """Delete what is older than the older of two verified checkpoints; returns the number of batches deleted.
 
@@ -222,7 +236,7 @@ class SqliteJournal:
             # The newest batch is looked at now; replay looks at all of them.
             for envelope, stored in reader.envelopes_from(self.last_sequence):
                 self._digest = next_digest(reader.digest_at(envelope.sequence - 1), stored)
-            checkpoint = reader.checkpoint_sequence()
+            checkpoint = max(reader.checkpoint_sequences(), default=0)
         (self.bytes_since_checkpoint,) = connection.execute(
             "SELECT ifnull(sum(length(envelope)), 0) FROM batches WHERE sequence > ?", (checkpoint,)
         ).fetchone()

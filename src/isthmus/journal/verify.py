@@ -14,6 +14,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Final, NamedTuple, TypeAlias
 
 from isthmus.errors import JournalError
@@ -100,9 +101,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m isthmus.journal.verify", description=__doc__.partition("\n")[0])
     parser.add_argument("path", metavar="JOURNAL", help="the journal's file, e.g. data/journal.db")
     parser.add_argument("--replayer", default=REPLAYER, help="package.module:function (default: the connector's)")
+    parser.add_argument(
+        "--drop-checkpoint", type=int, metavar="N", help="give up the damaged checkpoint after batch N (node stopped)"
+    )
     given = parser.parse_args(arguments)
-    os.nice(_NICENESS)
     try:
+        if given.drop_checkpoint is not None:
+            with closing(SqliteJournal(given.path)) as journal:
+                journal.drop_checkpoint(given.drop_checkpoint)
         with JournalReader(given.path) as reader:
             # No snapshot for all of it: only this journal's owner prunes, and it waits for the answer.
             verified = verify_checkpoint(reader, load_replayer(given.replayer))
@@ -143,4 +149,5 @@ def _first_difference(left: bytes, right: bytes) -> str:
 
 
 if __name__ == "__main__":
+    os.nice(_NICENESS)
     sys.exit(main())
