@@ -19,7 +19,7 @@ from isthmus.links.http.auth import Authenticator, Verifier
 from isthmus.links.http.client import read_limited
 from isthmus.links.http.link import HttpLink
 from isthmus.links.http.session import parse_uuid
-from isthmus.links.http.settings import OCTETS, Answer, Post
+from isthmus.links.http.settings import OCTETS, PACKET_TYPES, Answer, Post
 from isthmus.links.http.urls import is_loopback
 
 # The largest packet is a Reject, above the 33,857 bytes of a Prepare that HTTP-14 asks for.
@@ -140,7 +140,7 @@ class HttpServer:
 
 async def _read_post(request: web.Request) -> Post | web.Response:
     """The request's headers and body, or the response to what is wrong with them (HTTP-12)."""
-    if request.content_type != OCTETS:
+    if request.content_type not in PACKET_TYPES:
         return problem(400, f"the Content-Type must be {OCTETS}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         return problem(415, "packets are not compressed")

@@ -8,6 +8,8 @@ from isthmus.errors import ConfigError
 from isthmus.links.http.urls import check_url
 
 OCTETS: Final = "application/octet-stream"
+# ilp-plugin-http sends a type of its own, and takes ours.
+PACKET_TYPES: Final = (OCTETS, "application/ilp+octet-stream")
 # Prepares that wait for a connection, beyond it T03. The owner is told `blocked` at a quarter and `writable` again at
 # a sixteenth.
 QUEUE_MAX: Final = 4_096
