@@ -47,4 +47,7 @@ class Link(Protocol):
 
     def resume_reading(self) -> None: ...
 
+    def reset(self, why: str) -> None:
+        """Drop the present connection, if the link has such a thing; a dialling side comes back by itself."""
+
     async def close(self) -> None: ...

@@ -1,0 +1,33 @@
+"""How long to wait before dialling again: growing, jittered, bounded. Pure; the shell brings the randomness."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(slots=True)
+class Backoff:
+    """Full jitter under an exponential ceiling, so that a thousand clients don't come back in one second.
+
+    `random` gives [0, 1). A refusal waits the full maximum at once: the same credentials won't do better (BTP-14).
+    """
+
+    random: Callable[[], float]
+    first_ms: int = 200
+    max_ms: int = 30_000
+    # A connection that lasted this long was a good one. One that is replaced at once, by another process with the
+    # same token, was not: without this the two would throw each other out several times a second.
+    good_after_ms: int = 10_000
+    failures: int = 0
+
+    def after(self, *, lasted_ms: int, refused: bool) -> int:
+        """The wait in ms after a connection (or an attempt, which lasted 0) ended."""
+        if refused:
+            self.failures += 1
+            return self.max_ms
+        if lasted_ms >= self.good_after_ms:
+            self.failures = 0
+        ceiling = min(self.max_ms, self.first_ms << min(self.failures, 20))
+        self.failures += 1
+        return ceiling // 2 + int(self.random() * (ceiling - ceiling // 2))
