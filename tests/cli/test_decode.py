@@ -296,5 +296,5 @@ def test_any_bytes_are_described_or_refused(data: bytes) -> None:
             described = describe(data, keys)
         except CodecError:
             continue
-        assert draw(described)
+        draw(described)
         assert json.loads(json.dumps(described)) == described

@@ -339,6 +339,29 @@ def test_the_short_way_leaves_everything_else_to_the_decoder(packet: BtpPacket) 
     assert ilp_fast(encode(packet)) is None
 
 
+@pytest.mark.parametrize(
+    "body, data",
+    [
+        (b"\x81\x0c", b"\x04"),  # 12 has a short form
+        (b"\x82\x00\x0c", b"\x04"),
+        (b"\x82\x00\xff", b"\x81\xf6"),  # 255 takes one byte
+        (b"\x83\x00\x01\x00", b"\x81\xf7"),
+        (b"\x80", b"\x04"),
+        (b"\x0d", b"\x81\x04"),
+        (b"\x0e", b"\x82\x00\x04"),
+        (b"\x82\x01\x00", b"\x82\x00\xf6"),
+        (b"\x0c", b"\x83"),
+        (b"\x07", b""),
+    ],
+)
+def test_lengths_that_are_not_canonical_are_refused_both_ways(body: bytes, data: bytes) -> None:
+    """OER-4, BTP-1."""
+    frame = b"\x06" + bytes(4) + body + b"\x01\x01\x03ilp\x00" + data + bytes(data[-1] if data else 0)
+    assert ilp_fast(frame) is None
+    with pytest.raises(CodecError):
+        decode(frame)
+
+
 @given(st.data())
 def test_the_short_way_agrees_with_the_decoder_on_any_bytes(data: st.DataObject) -> None:
     """BTP-1, BTP-10, OER-4."""
