@@ -5,25 +5,11 @@ from typing import Any
 from bench.js_process import JsProcess
 
 
-async def a_connector(js: Any, spec: Any, **accounts: Any) -> tuple[JsProcess, dict[str, int]]:
-    connector: JsProcess = await js("connector")
-    await connector.call("start", config={"env": "test", "ilpAddress": "test.js", "accounts": accounts})
-    ports = {name: (await connector.event("listening", account=name))["port"] for name in accounts}
-    return connector, ports
-
-
-async def an_endpoint(js: Any, plugin: Any, **options: Any) -> JsProcess:
-    endpoint: JsProcess = await js("endpoint")
-    await endpoint.call("start", plugin=plugin, **options)
-    await endpoint.event("connected")
-    return endpoint
-
-
-async def test_stream_money_and_data_both_ways_through_ilp_connector(js: Any, spec: Any) -> None:
-    child = spec.account("child", spec.listener())
-    connector, ports = await a_connector(js, spec, alice=child, bob=child)
-    alice = await an_endpoint(js, spec.dial(ports["alice"]))
-    bob = await an_endpoint(js, spec.dial(ports["bob"]))
+async def test_stream_money_and_data_both_ways_through_ilp_connector(peers: Any) -> None:
+    child = peers.account("child", peers.listener())
+    connector, ports = await peers.connector(alice=child, bob=child)
+    alice = await peers.endpoint(peers.dial(ports["alice"]))
+    bob = await peers.endpoint(peers.dial(ports["bob"]))
     assert await alice.call("ildcp") == {"clientAddress": "test.js.alice", "assetCode": "XRP", "assetScale": 9}
 
     first = await bob.call("listen", giveBack="50", answer="pong")
@@ -38,25 +24,25 @@ async def test_stream_money_and_data_both_ways_through_ilp_connector(js: Any, sp
     assert int(status["accounts"]["alice"]["balance"]) == -int(status["accounts"]["bob"]["balance"])
 
 
-async def test_spsp_server_of_ilp_and_client_of_ilp_protocol_spsp(js: Any, spec: Any) -> None:
-    child = spec.account("child", spec.listener())
-    _, ports = await a_connector(js, spec, alice=child, bob=child)
-    alice = await an_endpoint(js, spec.dial(ports["alice"]))
-    bob = await an_endpoint(js, spec.dial(ports["bob"]))
-    url = (await bob.call("spspListen"))["url"]
-    paid = await alice.call("spspPay", url=f"{url}?amount=777", amount="777")
+async def test_spsp_server_of_ilp_and_client_of_ilp_protocol_spsp(peers: Any) -> None:
+    child = peers.account("child", peers.listener())
+    _, ports = await peers.connector(alice=child, bob=child)
+    alice = await peers.endpoint(peers.dial(ports["alice"]))
+    bob = await peers.endpoint(peers.dial(ports["bob"]))
+    url = (await bob.call("spspListen", amount="777"))["url"]
+    paid = await alice.call("spspPay", url=url, amount="777")
     assert paid == {"totalSent": "777"}
 
 
-async def test_bare_packets_over_two_http_plugins(js: Any) -> None:
+async def test_bare_packets_over_two_http_plugins(peers: Any) -> None:
     tokens = {"incoming": {"port": 0, "staticToken": "in"}}
-    receiver: JsProcess = await js("endpoint")
+    receiver: JsProcess = await peers.start("endpoint")
     nowhere = {"url": "http://127.0.0.1:1/", "staticToken": "out"}
     plugin = {"module": "http", "options": {**tokens, "outgoing": nowhere}}
     await receiver.call("start", plugin=plugin, handler="fulfill")
     port = (await receiver.event("listening"))["port"]
     towards = {"url": f"http://127.0.0.1:{port}/ilp", "staticToken": "in"}
-    sender = await an_endpoint(js, {"module": "http", "options": {**tokens, "outgoing": towards}})
+    sender = await peers.endpoint({"module": "http", "options": {**tokens, "outgoing": towards}})
     answer = await sender.call("prepare", destination="test.bob", amount="7")
     assert (answer["type"], answer["valid"]) == ("fulfill", True)
     assert (await receiver.event("prepare"))["amount"] == "7"

@@ -13,8 +13,8 @@ DataAndMoneyStream.prototype.setReceiveMax = function (limit) {
   return setReceiveMax.call(this, String(limit))
 }
 
-/** Its streams take money only for an endpoint with `?amount=N`. The middleware is for Express, of which it uses three things; they are all that is given here. */
-async function listen (plugin, { template = {} }) {
+/** Its streams take money only for queries with `?amount=N`: `amount` adds that. The middleware is for Express, of which it uses three things; they are all that is given here. */
+async function listen (plugin, { template = {}, amount }) {
   const middleware = await createMiddleware(template, plugin)
   const server = http.createServer((req, res) => {
     const url = new URL(req.url, 'http://127.0.0.1')
@@ -24,7 +24,7 @@ async function listen (plugin, { template = {} }) {
       return
     }
     middleware(
-      { query: Object.fromEntries(url.searchParams) },
+      { query: { ...Object.fromEntries(url.searchParams), ...(amount && { amount }) } },
       { set: (name, value) => res.setHeader(name, value), send: (body) => res.end(JSON.stringify(body)) }
     )
   })
