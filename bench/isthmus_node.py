@@ -21,6 +21,9 @@ from bench.targets import ROOT, TOKENS, Target, folder_bytes, rss_bytes
 NATIVE = ROOT / "build" / "native"
 START_SECONDS = 30.0
 STOP_SECONDS = 30.0
+SCALE = 9
+HEAD = 'address = "test.node"\n\n'
+ADMIN = '[admin]\nlisten = "127.0.0.1:{port}"\n\n'
 
 
 def builds() -> list[str]:
@@ -173,9 +176,39 @@ async def stream_pair(target: Target, *, packets: int, packet_amount: int) -> Pa
     raise NotImplementedError
 
 
+# Every limit is switched on, as an operator would have them, and none is reached.
+LIMITS = """\
+receivable = "1000000000"
+payable = "1000000000"
+packet = "{packet}"
+in_flight = "1000000000"
+per_second = "1000000000"
+packets_per_minute = 1_000_000_000
+"""
+
+
+def account_text(name: str, link: str, packet: str) -> str:
+    limits = LIMITS.format(packet=packet)
+    return (
+        f'[accounts.{name}]\nasset = "USD"\nscale = {SCALE}\nrelation = "child"\nlink = {link}\n'
+        f"[accounts.{name}.limits]\n{limits}\n"
+    )
+
+
 def config_text(port: int, *, max_packet: int | None = None) -> str:
-    raise NotImplementedError
+    """Two children that dial us; `max_packet` in base units."""
+    packet = f"{max_packet / 10**SCALE:.{SCALE}f}" if max_packet else "1000000"
+    links = {name: f'{{ type = "btp-server", token = "{token}" }}' for name, token in TOKENS.items()}
+    accounts = "".join(account_text(name, link, packet) for name, link in links.items())
+    return f'{HEAD}[listeners.btp]\nlisten = "127.0.0.1:{port}"\n\n{ADMIN.format(port=free_port())}{accounts}'
 
 
 def http_config_text(port: int, receiver_port: int) -> str:
-    raise NotImplementedError
+    """Two children by ILP over HTTP, synchronous."""
+    accounts = ""
+    for name, token in TOKENS.items():
+        url = f"http://127.0.0.1:{receiver_port}/ilp"
+        outgoing = f'outgoing = {{ auth = "bearer", token = "{token}" }}'
+        incoming = f'incoming = {{ auth = "bearer", token = "{token}" }}'
+        accounts += account_text(name, f'{{ type = "http", url = "{url}", {outgoing}, {incoming} }}', "1000000")
+    return f'{HEAD}[listeners.http]\nlisten = "127.0.0.1:{port}"\n\n{ADMIN.format(port=free_port())}{accounts}'
