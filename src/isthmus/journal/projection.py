@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from isthmus.connector.events import Summary
+from isthmus.journal.schema import insert_rows
 
 MINUTE_MS: Final = 60_000
 HOUR_MS: Final = 60 * MINUTE_MS
@@ -25,7 +26,7 @@ _READ: Final = (
     "SELECT incoming, outgoing, incoming_packets, outgoing_packets, rejected_packets, balance, sequence"
     " FROM periods WHERE span_ms = ? AND starts_at = ? AND account = ?"
 )
-_WRITE: Final = "INSERT OR REPLACE INTO periods VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_WRITE: Final = "INSERT OR REPLACE INTO periods"
 
 
 @final
@@ -52,7 +53,7 @@ class Totals:
             self.balance = other.balance
             self.sequence = other.sequence
 
-    def row(self, span_ms: int, starts_at: int, account: int) -> tuple[int | str, ...]:
+    def row(self, span_ms: int, starts_at: int, account: int) -> tuple[int | str | bytes, ...]:
         return (
             span_ms,
             starts_at,
@@ -116,7 +117,7 @@ class Projection:
         """Write what `apply` took up. The caller's transaction is open and holds the batches."""
         self._flush()
         if self._singles:
-            self._connection.executemany("INSERT INTO singles VALUES (?, ?, ?, ?, ?, ?, ?)", self._singles)
+            insert_rows(self._connection, "INSERT INTO singles", self._singles)
             self._singles.clear()
 
     def roll_up_due(self, wall_ms: int) -> bool:
@@ -144,15 +145,16 @@ class Projection:
         connection = self._connection
         folded: dict[int, Totals] = {}
         connection.execute("BEGIN IMMEDIATE")
-        rows = connection.execute(
+        found = connection.execute(
             "SELECT account, incoming, outgoing, incoming_packets, outgoing_packets, rejected_packets, balance,"
             " sequence FROM periods WHERE (span_ms = ? AND starts_at >= ? AND starts_at < ?)"
             " OR (span_ms = ? AND starts_at = ?)",
             (span_ms, starts_at, starts_at + wider_ms, wider_ms, starts_at),
         )
-        for account, *columns in rows:
+        for account, *columns in found:
             folded.setdefault(account, Totals()).add(totals_of(tuple(columns)))
-        connection.executemany(_WRITE, [totals.row(wider_ms, starts_at, key) for key, totals in folded.items()])
+        rows = [totals.row(wider_ms, starts_at, account) for account, totals in folded.items()]
+        insert_rows(connection, _WRITE, rows)
         connection.execute(
             "DELETE FROM periods WHERE span_ms = ? AND starts_at >= ? AND starts_at < ?",
             (span_ms, starts_at, starts_at + wider_ms),
@@ -181,7 +183,6 @@ class Projection:
 
     def _flush(self) -> None:
         if self._touched:
-            self._connection.executemany(
-                _WRITE, [totals.row(MINUTE_MS, at, account) for (at, account), totals in self._touched.items()]
-            )
+            rows = [totals.row(MINUTE_MS, at, account) for (at, account), totals in self._touched.items()]
+            insert_rows(self._connection, _WRITE, rows)
             self._touched.clear()

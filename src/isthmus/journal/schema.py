@@ -12,6 +12,8 @@ from isthmus.errors import JournalError
 
 # "ISTJ": tells `file` and us that a SQLite database is an isthmus journal.
 APPLICATION_ID: Final = 0x4953544A
+# As many different statements, prepared and cached, as there are numbers up to this one (sqlite3 caches 128).
+ROWS_PER_INSERT_MAX: Final = 32
 
 
 class Migration(NamedTuple):
@@ -77,6 +79,14 @@ def check_identity(connection: sqlite3.Connection, path: str) -> None:
         raise JournalError(
             f"{path} has schema {version}, this isthmus knows {SCHEMA_VERSION}; use the isthmus that wrote it, or newer"
         )
+
+
+def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tuple[int | str | bytes, ...]]) -> None:
+    """`executemany` with few statements: each gives up the GIL, and a busy loop makes us wait to get it back."""
+    for first in range(0, len(rows), ROWS_PER_INSERT_MAX):
+        some = rows[first : first + ROWS_PER_INSERT_MAX]
+        one = f"({', '.join('?' * len(some[0]))})"
+        connection.execute(f"{insert} VALUES {', '.join([one] * len(some))}", [value for row in some for value in row])
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:

@@ -30,7 +30,7 @@ from isthmus.journal.record import (
     first_digest,
     next_digest,
 )
-from isthmus.journal.schema import check_identity, migrate
+from isthmus.journal.schema import check_identity, insert_rows, migrate
 
 T = TypeVar("T")
 
@@ -55,7 +55,6 @@ _BEGIN: Final = "BEGIN IMMEDIATE"
 _INSERT_FIRST: Final = (
     "INSERT INTO batches SELECT ?1, ?2, ?3 WHERE (SELECT ifnull(max(sequence), 0) FROM batches) = ?1 - 1"
 )
-_INSERT: Final = "INSERT INTO batches VALUES (?, ?, ?)"
 
 
 class _Batch(NamedTuple):
@@ -280,7 +279,7 @@ class SqliteJournal:
 
     def _write(self, group: list[_Batch]) -> None:
         """One transaction: the batches, then what the projection tells of them."""
-        rows = []
+        rows: list[tuple[int | bytes, ...]] = []
         digest = self._digest
         written_bytes = 0
         for batch in group:
@@ -292,11 +291,10 @@ class SqliteJournal:
         connection.execute(_BEGIN)
         if connection.execute(_INSERT_FIRST, rows[0]).rowcount != 1:
             raise JournalError(
-                f"{self.path}: batch {rows[0][0]} is not the next one: another process wrote to this journal;"
+                f"{self.path}: batch {group[0].sequence} is not the next one: another process wrote to this journal;"
                 " find it, and start this node again"
             )
-        if len(rows) > 1:
-            connection.executemany(_INSERT, rows[1:])
+        insert_rows(connection, "INSERT INTO batches", rows[1:])
         for batch in group:
             self._projection.apply(batch.sequence, batch.summary)
         self._projection.write()
