@@ -1,6 +1,10 @@
 """Peers written by others, each a Node process on loopback: `make interop` installs their packages."""
 
+import asyncio
+import signal
+import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -39,10 +43,13 @@ class Peers:
         self._processes.append(process)
         return process
 
-    async def connector(self, address: str | None = "test.js", **accounts: Spec) -> tuple[JsProcess, dict[str, int]]:
+    async def connector(
+        self, address: str | None = "test.js", *, routes: dict[str, str] | None = None, **accounts: Spec
+    ) -> tuple[JsProcess, dict[str, int]]:
         """An ilp-connector, and the ports of its accounts that listen. Without an address it asks its parent."""
         connector = await self.start("connector")
         config: Spec = {"env": "test", "accounts": accounts, "initialConnectTimeout": 2000}
+        config["routes"] = [{"targetPrefix": prefix, "peerId": peer} for prefix, peer in (routes or {}).items()]
         if address is not None:
             config["ilpAddress"] = address
         await connector.call("start", config=config)
@@ -96,3 +103,103 @@ async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
     peers = Peers(tmp_path)
     yield peers
     await peers.close()
+
+
+NODE_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A port that nothing listens on. The node's peers need to know it before the node runs."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class Nodes:
+    """Runs `isthmus node run` on the tests' configurations. At the end each must leave by SIGTERM with exit code 0."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._running: list[tuple[asyncio.subprocess.Process, Path]] = []
+
+    async def run(self, config: str, port: int) -> Path:
+        """Start a node and wait until it listens on `port`. Returns the configuration's file."""
+        file = self._folder / f"node-{len(self._running)}" / "node.toml"
+        file.parent.mkdir()
+        file.write_text(config)
+        log = file.with_suffix(".log")
+        with log.open("wb") as output:
+            command = (sys.executable, "-m", "isthmus", "node", "run", str(file))
+            process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
+        self._running.append((process, log))
+        deadline = time.monotonic() + NODE_SECONDS
+        while process.returncode is None and time.monotonic() < deadline:
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+                continue
+            writer.close()
+            return file
+        raise AssertionError(f"the node did not start: {log.read_text()[-2000:]}")
+
+    async def close(self) -> None:
+        for process, log in reversed(self._running):
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            try:
+                code = await asyncio.wait_for(process.wait(), NODE_SECONDS)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+                code = -9
+            assert code == 0, f"exit code {code}: {log.read_text()[-2000:]}"
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
+    """Before `peers` in a test's arguments: the peers then leave first."""
+    nodes = Nodes(tmp_path)
+    yield nodes
+    await nodes.close()
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+def config() -> type["Config"]:
+    return Config
+
+
+class Config:
+    """Pieces of our node's TOML, in the asset that these tests share."""
+
+    TOKEN = "token-of-a-test-with-enough-length-01"
+
+    @staticmethod
+    def node(
+        port: int, *accounts: str, address: str | None = "test.isthmus", routes: dict[str, str] | None = None
+    ) -> str:
+        head = f'address = "{address}"\n' if address is not None else ""
+        table = "".join(f'"{prefix}" = "{account}"\n' for prefix, account in (routes or {}).items())
+        return f'{head}[listeners.btp]\nlisten = "127.0.0.1:{port}"\n[routes]\n{table}' + "".join(accounts)
+
+    @classmethod
+    def account(cls, name: str, relation: str, *, dial: int | None = None, token: str = "s", **limits: str) -> str:
+        """An account whose peer dials us by BTP, or whom we dial at the port `dial` with `token`."""
+        link = f'{{ type = "btp-server", token = "{cls.TOKEN}-{name}" }}'
+        if dial is not None:
+            link = f'{{ type = "btp-client", url = "btp+ws://127.0.0.1:{dial}", token = "{token}" }}'
+        return cls.over(name, relation, link, **limits)
+
+    @staticmethod
+    def over(name: str, relation: str, link: str, **limits: str) -> str:
+        allowed = {"receivable": "1000000", "payable": "1000000", **limits}
+        table = "".join(f'{key} = "{value}"\n' for key, value in allowed.items())
+        return (
+            f'[accounts.{name}]\nasset = "XRP"\nscale = 9\nrelation = "{relation}"\nlink = {link}\n'
+            f"[accounts.{name}.limits]\n{table}"
+        )
