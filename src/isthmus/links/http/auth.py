@@ -25,7 +25,7 @@ RENEW_MS: Final = 30_000
 # A longer header can't be a token of ours; it is refused before it is hashed or parsed.
 TOKEN_CHARS_MAX: Final = 8_192
 # Tokens that were verified lately, so that a signature is checked once per token and not once per packet.
-VERIFIED_MAX: Final = 4_096
+VERIFIED_MAX: Final = 1_024
 
 _PREFIX: Final = "bearer "
 
@@ -94,7 +94,7 @@ class JwtCredentials:
         audience: str | None = None,
         lifetime_ms: int = LIFETIME_MS_MAX,
     ) -> None:
-        _check_profile(algorithm, issuer, audience)
+        _check_profile(algorithm, key, issuer, audience)
         if not RENEW_MS < lifetime_ms <= LIFETIME_MS_MAX:
             raise ValueError(f"a token's lifetime must be above {RENEW_MS} and at most {LIFETIME_MS_MAX} ms (AUTH-6)")
         self._algorithm = algorithm
@@ -172,7 +172,7 @@ class JwtVerifier:
         issuer: str | None = None,
         audience: str | None = None,
     ) -> None:
-        _check_profile(algorithm, issuer, audience)
+        _check_profile(algorithm, key, issuer, audience)
         self._algorithm = algorithm
         self._key = key
         self.subject: Final[str] = subject
@@ -210,9 +210,11 @@ class JwtVerifier:
         return expires_s * 1000
 
 
-def _check_profile(algorithm: str, issuer: str | None, audience: str | None) -> None:
+def _check_profile(algorithm: str, key: bytes, issuer: str | None, audience: str | None) -> None:
     if algorithm not in ("HS256", "RS256"):
         raise ValueError(f"no such JWT profile: {algorithm!r}; use HS256 or RS256")
+    if algorithm == "HS256" and len(key) < TOKEN_BYTES_MIN:
+        raise ValueError(f"the shared secret has {len(key)} bytes, at least {TOKEN_BYTES_MIN} are needed")
     if algorithm == "RS256" and (issuer is None or audience is None):
         raise ValueError("JWT_RS_256 needs an issuer and an audience (AUTH-4)")
 
@@ -253,7 +255,7 @@ class Authenticator:
         verified = self._verified.get(digest)
         if verified is None or verified.good_until_ms <= now_ms:
             verified = self._verify(token, digest, now_ms)
-        if verified is None or account is not None and verified.account != account:
+        if verified is None or (account is not None and verified.account != account):
             return None
         return verified.account
 

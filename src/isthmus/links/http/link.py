@@ -35,9 +35,6 @@ from isthmus.links.port import LinkOwner
 
 # A packet's expiry bounds our memory of it only up to here: a peer may write any year into it.
 HOLD_MS_MAX: Final = 120_000
-# How much longer than the expiry a synchronous response is waited for (HTTP-14) and kept open (the kernel's own
-# Reject at the expiry comes first).
-GRACE_MS: Final = 2_000
 # An unknown expiry (a reply that fell due across a restart): the usual hold time.
 REPLY_MS: Final = 30_000
 # Replies have connections of their own, so that no Prepare holds them up.
@@ -233,7 +230,7 @@ class HttpLink:
                 url,
                 packet,
                 format_uuid(key),
-                timeout_ms=left_ms + GRACE_MS,
+                timeout_ms=left_ms + self._settings.grace_ms,
                 callback_url=self._settings.callback_url,
                 asynchronous=self._settings.outgoing is OutgoingMode.ASYNC,
             )
@@ -364,7 +361,7 @@ class HttpLink:
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[bytes | None] = loop.create_future()
         waiters.append(waiter)
-        timer = loop.call_later((left_ms + GRACE_MS) / 1000, _give_up, waiter)
+        timer = loop.call_later((left_ms + self._settings.grace_ms) / 1000, _give_up, waiter)
         try:
             reply = await waiter
         finally:

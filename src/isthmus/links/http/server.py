@@ -1,4 +1,4 @@
-"""`HttpServer`: where peers POST to us (RFC 0035). Authenticates, reads within bounds, and hands over to the account's link.
+"""`HttpServer`: where peers POST to us (RFC 0035). It authenticates, reads within bounds, hands over to links.
 
 One common path, where the token tells the account, and one path per account below it. Errors are problems (RFC 9457).
 """
@@ -49,6 +49,7 @@ class HttpServer:
         path: str = "/ilp",
         ssl_context: SSLContext | None = None,
         allow_insecure: bool = False,
+        body_ms_max: int = BODY_MS_MAX,
     ) -> None:
         if ssl_context is None and not allow_insecure and not is_loopback(host):
             raise ConfigError(
@@ -61,6 +62,7 @@ class HttpServer:
         self._now = now
         self._path = path
         self._ssl = ssl_context
+        self._body_ms_max = body_ms_max
         self._links: dict[AccountId, HttpLink] = {}
         self._authenticator = Authenticator()
         self._runner: web.AppRunner | None = None
@@ -79,6 +81,8 @@ class HttpServer:
 
     async def start(self) -> None:
         """Listen. Raises LinkError if the address can't be had."""
+        if self._ssl is not None:
+            self._ssl.set_alpn_protocols(["http/1.1"])  # all that we speak (HTTP-9)
         self._runner = web.AppRunner(
             self.app,
             access_log=None,
@@ -132,15 +136,16 @@ class HttpServer:
             return problem(
                 401, "missing, wrong or expired token", {"WWW-Authenticate": "Bearer", "Connection": "close"}
             )
-        post = await _read_post(request)
+        post = await _read_post(request, self._body_ms_max)
         if isinstance(post, web.Response):
             return post
         return _response(await link.receive(post))
 
 
-async def _read_post(request: web.Request) -> Post | web.Response:
+async def _read_post(request: web.Request, body_ms_max: int) -> Post | web.Response:
     """The request's headers and body, or the response to what is wrong with them (HTTP-12)."""
-    if request.content_type not in PACKET_TYPES:
+    # Not `request.content_type`: that takes a missing or broken header for octets.
+    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() not in PACKET_TYPES:
         return problem(400, f"the Content-Type must be {OCTETS}")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         return problem(415, "packets are not compressed")
@@ -153,18 +158,18 @@ async def _read_post(request: web.Request) -> Post | web.Response:
     callback_url = request.headers.get("Callback-Url")
     if callback_url is not None and len(callback_url) > CALLBACK_URL_CHARS_MAX:
         return problem(400, "the Callback-Url is too long")
-    packet = await _read_body(request)
+    packet = await _read_body(request, body_ms_max)
     if isinstance(packet, web.Response):
         return packet
     return Post(packet, request_id, _prefers_async(request), callback_url)
 
 
-async def _read_body(request: web.Request) -> bytes | web.Response:
+async def _read_body(request: web.Request, body_ms_max: int) -> bytes | web.Response:
     too_large = f"a packet has at most {BODY_BYTES_MAX} bytes"
     if request.content_length is not None and request.content_length > BODY_BYTES_MAX:
         return problem(413, too_large, close=True)
     try:
-        async with asyncio.timeout(BODY_MS_MAX / 1000):
+        async with asyncio.timeout(body_ms_max / 1000):
             body = await read_limited(request.content, BODY_BYTES_MAX)
     except TimeoutError:
         return problem(408, "the body took too long", close=True)

@@ -1,4 +1,4 @@
-"""What is known of each ILP-over-HTTP request, both ways (RFC 0035): who was asked, who has answered, when to ask again.
+"""What is known of each ILP-over-HTTP request, both ways (RFC 0035): who was asked, who has answered, when to retry.
 
 Pure: the shell (`client.py`, `server.py`) does the HTTP, tells what came of it, and passes in the time (monotonic ms).
 The packets themselves are judged by the kernel; this module only pairs replies with requests.

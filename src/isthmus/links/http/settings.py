@@ -14,6 +14,9 @@ PACKET_TYPES: Final = (OCTETS, "application/ilp+octet-stream")
 # a sixteenth.
 QUEUE_MAX: Final = 4_096
 CONCURRENCY_MAX: Final = 256
+# How much longer than the expiry a synchronous response is waited for (HTTP-14), and held back by us: the owner's own
+# Reject at the expiry comes first.
+GRACE_MS: Final = 2_000
 
 
 class OutgoingMode(Enum):
@@ -42,6 +45,7 @@ class HttpSettings:
     peer_callback_url: str | None = None  # where our replies go without a Callback-Url; also the host that one may name
     concurrency_max: int = CONCURRENCY_MAX  # POSTs of Prepares at a time, each on a connection of its own
     queue_max: int = QUEUE_MAX
+    grace_ms: int = GRACE_MS
     allow_insecure: bool = False
 
     def check(self) -> None:
