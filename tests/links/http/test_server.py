@@ -450,6 +450,19 @@ async def test_a_body_that_does_not_come_is_given_up(peer: Peer) -> None:
     await server.close()
 
 
+@pytest.mark.parametrize("head", [b"", b"POST /ilp HT", b"POST /ilp HTTP/1.1\r\nHost: x\r\nAuthor"])
+async def test_a_connection_without_a_request_is_closed(peer: Peer, head: bytes) -> None:
+    """HTTP-12: whoever opens connections and dribbles a head into them holds none for long."""
+    server = HttpServer(host="127.0.0.1", port=0, now=peer.link._now, idle_ms_max=100)
+    await server.start()
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    writer.write(head)
+    assert await reader.read() == b""
+    writer.close()
+    await writer.wait_closed()
+    await server.close()
+
+
 async def test_half_a_body_is_no_packet(peer: Peer) -> None:
     """HTTP-12: a connection that is cut in the middle of a Prepare hands nothing over."""
     packet = a_prepare()

@@ -26,7 +26,7 @@ from isthmus.links.http.urls import is_loopback
 BODY_BYTES_MAX: Final = PACKET_BYTES_MAX
 BODY_MS_MAX: Final = 10_000
 # An idle connection, or one whose request head doesn't come, is closed after this; above the idle time of our client.
-KEEPALIVE_MS: Final = 60_000
+IDLE_MS_MAX: Final = 60_000
 # Requests still waiting when we stop: their links have been closed before, so they end at once.
 STOP_MS_MAX: Final = 1_000
 LINGER_MS: Final = 1_000
@@ -50,6 +50,7 @@ class HttpServer:
         ssl_context: SSLContext | None = None,
         allow_insecure: bool = False,
         body_ms_max: int = BODY_MS_MAX,
+        idle_ms_max: int = IDLE_MS_MAX,
     ) -> None:
         if ssl_context is None and not allow_insecure and not is_loopback(host):
             raise ConfigError(
@@ -63,6 +64,7 @@ class HttpServer:
         self._path = path
         self._ssl = ssl_context
         self._body_ms_max = body_ms_max
+        self._idle_ms_max = idle_ms_max
         self._links: dict[AccountId, HttpLink] = {}
         self._authenticator = Authenticator()
         self._runner: web.AppRunner | None = None
@@ -87,7 +89,7 @@ class HttpServer:
             self.app,
             access_log=None,
             handle_signals=False,
-            keepalive_timeout=KEEPALIVE_MS / 1000,
+            keepalive_timeout=self._idle_ms_max / 1000,
             shutdown_timeout=STOP_MS_MAX / 1000,
             # A body that we refused to read is drained no longer than this.
             lingering_time=LINGER_MS / 1000,
