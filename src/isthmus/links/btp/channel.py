@@ -121,7 +121,10 @@ class Channel:
     def messages(self, messages: list[bytes]) -> None:
         if not self._ended:
             assert self.session is not None
+            awaited = self.session.awaits_pong
             self._carry_out(self.session.receive(messages, self.now()))
+            if awaited:
+                self._set_timer()
 
     def blocked(self) -> None:
         if self.session is not None and not self._ended:

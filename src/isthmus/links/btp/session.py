@@ -479,6 +479,11 @@ class Session:
     def _error(self, request_id: int, code: str, why: str, now: Now) -> bytes:
         return codec.encode(BtpError(request_id, code, ERROR_NAMES[code], now.wall_ms, why.encode()[:200]))
 
+    @property
+    def awaits_pong(self) -> bool:
+        """If so, the next thing that comes changes `wakes_at`; else it only puts it off."""
+        return self._pinged_at is not None
+
     # --- time and back pressure ---------------------------------------------------------------------------------
 
     def blocked(self, now: Now) -> None:

@@ -1,0 +1,61 @@
+"""Answers that outlive a connection."""
+
+from isthmus.connector.events import Outbound
+from isthmus.links.btp.answers import KEEP_MS, Answers
+
+PREPARE, FULFILL, REJECT = b"\x0c", b"\x0d", b"\x0e"
+
+
+def frame(request_id: int, packet: bytes = FULFILL) -> Outbound:
+    return Outbound(bytes(16), request_id, packet)
+
+
+def ids(frames: list[Outbound]) -> list[int]:
+    return [one.request_id for one in frames]
+
+
+def test_an_answer_that_fell_due_while_down_goes_out_once_under_its_id() -> None:
+    """BTP-18."""
+    answers = Answers()
+    answers.keep(frame(7), 0)
+    answers.keep(frame(8, REJECT), 5)
+    assert len(answers) == 2
+    assert ids(answers.take(10)) == [7, 8]
+    assert answers.take(11) == []
+
+
+def test_an_answer_is_kept_until_it_is_useless() -> None:
+    """BTP-18. Just inside the bound, and on it."""
+    for age, expected in ((KEEP_MS - 1, [7]), (KEEP_MS, [])):
+        answers = Answers()
+        answers.keep(frame(7), 0)
+        answers.written([frame(7)], 0)
+        assert ids(answers.take(age)) == expected * 2
+
+
+def test_at_the_bound_the_oldest_reject_goes_first() -> None:
+    answers = Answers(answers_max=3)
+    for request_id, packet in ((1, FULFILL), (2, REJECT), (3, FULFILL), (4, REJECT)):
+        answers.keep(frame(request_id, packet), 0)
+    assert ids(answers.take(1)) == [1, 3, 4]
+    for request_id in range(4):
+        answers.keep(frame(request_id), 0)
+    assert ids(answers.take(1)) == [1, 2, 3]
+
+
+def test_a_fulfill_written_just_before_the_break_goes_out_again() -> None:
+    """BTP-18, BTP-9: it may be lost, and the peer ignores it if it isn't. Prepares are never sent twice."""
+    answers = Answers()
+    answers.written([frame(1, PREPARE), frame(2), frame(3, REJECT)], 0)
+    answers.written([frame(4)], 1)
+    answers.keep(frame(5), 2)
+    assert ids(answers.take(3)) == [2, 4, 5]
+
+
+def test_what_was_written_is_kept_within_a_bound() -> None:
+    answers = Answers(answers_max=10)
+    for start in range(0, 100, 5):
+        answers.written([frame(start + i) for i in range(5)], 0)
+    assert ids(answers.take(1)) == list(range(90, 100))
+    answers.written([frame(i) for i in range(50)], 0)
+    assert ids(answers.take(1)) == list(range(40, 50))
