@@ -1,0 +1,220 @@
+"""What a node is configured with, as frozen values. `config.load_config` makes them from TOML; nothing here reads."""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeAlias
+
+from isthmus.connector.events import AccountId
+from isthmus.ilp.asset import Asset
+from isthmus.node.config_values import Endpoint, Secret
+
+
+class Relation(Enum):
+    """What the peer at the other end of an account is to us (RFC 0032)."""
+
+    PARENT = "parent"
+    PEER = "peer"
+    CHILD = "child"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Limits:
+    """What one account may do. Amounts are in the account's base units; None is unlimited."""
+
+    receivable_max: int | None  # how much the peer may owe us
+    payable_max: int | None  # how much we are willing to owe
+    packet_amount_max: int | None
+    in_flight_max: int | None
+    per_second_max: int | None  # value, "payment bandwidth"
+    packets_per_minute: int | None
+    hold_ms_max: int
+    margin_ms: int
+    open_legs_max: int
+    echo_amount_max: int
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ClientTls:
+    """How we check a server, and the certificate that we show it. None: the system's authorities, no certificate."""
+
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class ServerTls:
+    """The certificate that a listener shows, and the authority that clients' certificates must come from."""
+
+    cert_file: Path
+    key_file: Path
+    client_ca_file: Path | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BtpClientLink:
+    """We dial the peer. The URL may hold user and token."""
+
+    url: str = field(repr=False)
+    token: Secret | None = None
+    username: str | None = None
+    tls: ClientTls = ClientTls()
+    allow_insecure: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BtpServerLink:
+    """The peer dials our BTP listener and shows a token with this SHA-256 (hex)."""
+
+    token_sha256: str
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BearerAuth:
+    """Outgoing: the token that the peer gave us."""
+
+    token: Secret
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class BearerCheck:
+    """Incoming: the SHA-256 (hex) of the tokens that open the account."""
+
+    token_sha256s: tuple[str, ...]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class JwtAuth:
+    """JWT_HS_256 (key: the shared secret, base64) or JWT_RS_256 (key: PEM), both to make and to check."""
+
+    algorithm: str  # "HS256" or "RS256"
+    key: Secret
+    subject: str
+    issuer: str | None = None
+    audience: str | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class NoAuth:
+    """Nothing in the header: the TLS client certificate speaks for us."""
+
+
+OutgoingAuth: TypeAlias = BearerAuth | JwtAuth | NoAuth
+IncomingAuth: TypeAlias = BearerCheck | JwtAuth
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HttpLink:
+    """ILP over HTTP, both ways: we POST to `url`, the peer POSTs to our listener."""
+
+    url: str | None
+    outgoing: OutgoingAuth
+    incoming: IncomingAuth
+    mode: str = "sync"  # how the peer answers our Prepares: "sync" or "async"
+    answers: str = "any"  # how we answer the peer's: "any", "sync" or "async"
+    callback_url: str | None = None
+    peer_callback_url: str | None = None
+    concurrency_max: int = 256
+    tls: ClientTls = ClientTls()
+    allow_insecure: bool = False
+
+
+Link: TypeAlias = BtpClientLink | BtpServerLink | HttpLink
+
+
+# --- the node --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Account:
+    """Our books with one peer in one asset (RFC 0032)."""
+
+    id: AccountId
+    asset: Asset
+    relation: Relation
+    link: Link
+    limits: Limits
+    segment: str  # the part of a child's address that follows ours
+    spread: Fraction | None = None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Pair:
+    """The rate from one asset to another in whole units of each, before the spread."""
+
+    source: str
+    destination: str
+    rate: Fraction
+    spread: Fraction | None
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Rates:
+    """Exact rates by asset codes. The spread that applies: the pair's, else the account's, else this one."""
+
+    spread: Fraction
+    pairs: tuple[Pair, ...]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Listener:
+    listen: Endpoint
+    path: str
+    tls: ServerTls | None = None
+    allow_insecure: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Admin:
+    """The read-only API, and the metrics beside it."""
+
+    listen: Endpoint
+    token: Secret | None
+    tls: ServerTls | None = None
+    metrics: bool = True
+    metrics_need_token: bool = True
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class JournalSettings:
+    archive: Path | None = None
+    checkpoint_every: int = 20_000  # batches
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class LogSettings:
+    level: str = "info"
+    form: str = "auto"
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class NodeConfig:
+    """One node. `address` is None until the parent tells it (ILDCP)."""
+
+    path: Path
+    address: str | None
+    data: Path
+    accounts: tuple[Account, ...]
+    routes: tuple[tuple[str, AccountId], ...]  # prefix -> account; "" is the default
+    rates: Rates
+    btp: Listener | None
+    http: Listener | None
+    admin: Admin | None
+    journal: JournalSettings
+    log: LogSettings
+
+    def account(self, account: AccountId) -> Account:
+        """The account of this name; KeyError if there is none."""
+        for each in self.accounts:
+            if each.id == account:
+                return each
+        raise KeyError(account)
+
+    @property
+    def parent(self) -> Account | None:
+        return next((each for each in self.accounts if each.relation is Relation.PARENT), None)

@@ -1,0 +1,274 @@
+"""Every key of a node's configuration: what it holds, its default, and what it means.
+
+This is what is read, and what docs/configuration.md is made from.
+"""
+
+from typing import Any, Final, final
+
+from isthmus.node import config_model as model
+from isthmus.node.config_lines import KeyPath
+from isthmus.node.config_reader import Bad, Choice, Key, Section, Source, Table, describe
+from isthmus.node.config_values import (
+    Amount,
+    Boolean,
+    Duration,
+    FilePath,
+    IlpAddress,
+    Integer,
+    Listen,
+    Mapped,
+    Rate,
+    SecretText,
+    Sha256,
+    Spread,
+    Text,
+)
+
+PACKETS_PER_MINUTE_MAX: Final = 1_000_000_000
+OPEN_LEGS_MAX: Final = 1_000_000
+
+CLIENT_TLS: Final[Section] = (
+    Key("ca_file", FilePath(), "PEM file of the authorities that the peer's certificate must come from.", None),
+    Key("cert_file", FilePath(), "PEM file of the certificate that we show (mutual TLS).", None),
+    Key("key_file", FilePath(), "PEM file of its private key.", None),
+)
+
+SERVER_TLS: Final[Section] = (
+    Key("cert_file", FilePath(), "PEM file of the certificate, with those between it and its authority."),
+    Key("key_file", FilePath(), "PEM file of its private key."),
+    Key("client_ca_file", FilePath(), "PEM file; clients must then show a certificate that comes from it.", None),
+)
+
+LIMITS: Final[Section] = (
+    Key("receivable", Amount(), 'How much the peer may owe us; packets beyond it get T04. `"0"`: it pays in advance.'),
+    Key("payable", Amount(), "How much we are willing to owe the peer; packets beyond it get T04.", None, "unlimited"),
+    Key("packet", Amount(), "The largest amount of one incoming packet; larger ones get F08.", None, "unlimited"),
+    Key("in_flight", Amount(), "How much incoming value may wait for its outcome at a time (T04).", None, "unlimited"),
+    Key("per_second", Amount(), "How much incoming value may pass in a second, on average (T04).", None, "unlimited"),
+    Key(
+        "packets_per_minute",
+        Integer(1, PACKETS_PER_MINUTE_MAX),
+        "How many Prepares the peer may send in a minute (T05).",
+        None,
+        "unlimited",
+    ),
+    Key(
+        "hold",
+        Duration(1_000, 600_000),
+        "The longest time that we hold value for a packet from this peer, whatever its expiry says.",
+        30_000,
+        '`"30 s"`',
+    ),
+    Key(
+        "margin",
+        Duration(0, 60_000),
+        "How much earlier our outgoing packet expires than the incoming one. It pays for the way back and the commit.",
+        1_000,
+        '`"1 s"`',
+    ),
+    Key("open_legs", Integer(1, OPEN_LEGS_MAX), "How many packets may wait for their outcome at a time (T03).", 20_000),
+    Key(
+        "echo",
+        Amount(may_be_unlimited=False),
+        "The largest amount of a ping to our own address that is answered.",
+        "0",
+        '`"0"`',
+    ),
+)
+
+_SUBJECT: Final = Key("subject", Text(), "The `sub` claim: who the bearer is.")
+_ISSUER: Final = Key("issuer", Text(), "The `iss` claim.", None)
+_AUDIENCE: Final = Key("audience", Text(), "The `aud` claim.", None)
+
+HS256: Final[Section] = (
+    Key("secret", SecretText(), "The shared secret, base64 of at least 32 random bytes."),
+    _SUBJECT,
+    _ISSUER,
+    _AUDIENCE,
+)
+
+OUTGOING: Final = Choice(
+    "auth",
+    {
+        "bearer": ((Key("token", SecretText(), "The token that the peer gave us."),), dict),
+        "jwt_hs256": (HS256, dict),
+        "jwt_rs256": (
+            (
+                Key("private_key", SecretText(), "Our private key, PEM."),
+                _SUBJECT,
+                Key("issuer", Text(), "The `iss` claim."),
+                Key("audience", Text(), "The `aud` claim."),
+            ),
+            dict,
+        ),
+        "none": ((), dict),
+    },
+)
+
+INCOMING: Final = Choice(
+    "auth",
+    {
+        "bearer": (
+            (
+                Key("token", SecretText(), "The token that the peer shows.", None, "or `token_sha256`"),
+                Key("token_sha256", Sha256(), "The SHA-256 of the token, in hex.", None, "or `token`"),
+                Key("old_token_sha256", Sha256(), "A token that is still taken while the peer changes to a new.", None),
+            ),
+            dict,
+        ),
+        "jwt_hs256": (HS256, dict),
+        "jwt_rs256": (
+            (
+                Key("public_key", SecretText(), "The peer's public key, PEM."),
+                _SUBJECT,
+                Key("issuer", Text(), "The `iss` claim that is asked for."),
+                Key("audience", Text(), "The `aud` claim that is asked for."),
+            ),
+            dict,
+        ),
+    },
+)
+
+_ALLOW_INSECURE: Final = Key(
+    "allow_insecure", Boolean(), "Allow no TLS beyond this machine, where another layer encrypts.", False
+)
+
+LINK: Final = Choice(
+    "type",
+    {
+        "btp-client": (
+            (
+                Key("url", Text(), "Where to dial: `btp+wss://host:port/path`; user and token may stand in it."),
+                Key("token", SecretText(), "The token that the peer gave us.", None, "the URL's"),
+                Key("username", Text(), "A name to show beside the token, if the peer wants one.", None, "the URL's"),
+                Key("tls", Table(CLIENT_TLS, model.ClientTls), "Certificates.", model.ClientTls(), "the system's"),
+                _ALLOW_INSECURE,
+            ),
+            dict,
+        ),
+        "btp-server": (
+            (
+                Key("token", SecretText(), "The token that the peer shows.", None, "or `token_sha256`"),
+                Key("token_sha256", Sha256(), "The SHA-256 of the token, in hex.", None, "or `token`"),
+            ),
+            dict,
+        ),
+        "http": (
+            (
+                Key("url", Text(), "Where our Prepares go; without it the peer can only send.", None, "none"),
+                Key("outgoing", OUTGOING, "How we show who we are; needed with `url`.", None, "none"),
+                Key("incoming", INCOMING, "How the peer shows who it is."),
+                Key("mode", Text(("sync", "async")), "How the peer answers our Prepares.", "sync"),
+                Key(
+                    "answers",
+                    Text(("any", "sync", "async")),
+                    "How we answer the peer's; `any` goes by the headers of each request.",
+                    "any",
+                ),
+                Key("callback_url", Text(), "Where the peer sends its answers to us (asynchronous).", None, "none"),
+                Key("peer_callback_url", Text(), "Where we send our answers (asynchronous).", None, "the request's"),
+                Key("concurrency", Integer(1, 10_000), "How many of our requests may be open at a time.", 256),
+                Key("tls", Table(CLIENT_TLS, model.ClientTls), "Certificates.", model.ClientTls(), "the system's"),
+                _ALLOW_INSECURE,
+            ),
+            dict,
+        ),
+    },
+)
+
+ACCOUNT: Final[Section] = (
+    Key("asset", Text(), 'The code of the asset: `"USD"`.'),
+    Key("scale", Integer(0, 255), "How many decimal places one base unit stands for; both sides must agree."),
+    Key("relation", Text(("parent", "peer", "child")), "What the peer is to us. A child gets its address from us."),
+    Key("link", LINK, "How packets get to the peer and back."),
+    Key("limits", Table(LIMITS), "What the account may do. Amounts are strings in units of the asset."),
+    Key("segment", Text(), "For a child: the part of its address that follows ours.", None, "the account's name"),
+    Key("spread", Spread(), "Our part of what this account's packets are converted to.", None, "that of `rates`"),
+)
+
+RATE: Final[Section] = (
+    Key("rate", Rate(), "Units of the second asset for one unit of the first."),
+    Key("spread", Spread(), "Our part of this pair's conversions.", None, "the account's"),
+)
+
+
+@final
+class RatesTable:
+    """`spread` beside free names, each a rate alone or a table with a rate and a spread."""
+
+    label = "table"
+
+    def read(self, value: object, source: Source, path: KeyPath) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise Bad(f"a table is needed, not {describe(value)}", "Write rates below [rates].")
+        found: dict[str, Any] = {}
+        for name, item in value.items():
+            here = (*path, name)
+            try:
+                if name == "spread":
+                    found[name] = Spread().read(item, source, here)
+                elif isinstance(item, dict):
+                    found[name] = Table(RATE).read(item, source, here)
+                else:
+                    found[name] = {"rate": Rate().read(item, source, here), "spread": None}
+            except Bad as bad:
+                source.problem(here, bad.problem, bad.remedy)
+        return found
+
+
+def _listener(default_path: str, what: str) -> Section:
+    return (
+        Key("listen", Listen(), f"Where to listen for {what}."),
+        Key("path", Text(), "The path; an account's own is below it.", default_path, f'`"{default_path}"`'),
+        Key("tls", Table(SERVER_TLS, model.ServerTls), "The certificate; none behind a reverse proxy.", None, "none"),
+        _ALLOW_INSECURE,
+    )
+
+
+LISTENERS: Final[Section] = (
+    Key("btp", Table(_listener("/", "BTP"), model.Listener), "For accounts whose link is `btp-server`.", None, "none"),
+    Key("http", Table(_listener("/ilp", "HTTP"), model.Listener), "For accounts whose link is `http`.", None, "none"),
+)
+
+ADMIN: Final[Section] = (
+    Key("listen", Listen(), "Where the read-only API listens: `/health`, `/accounts`, `/balances`, `/routes`."),
+    Key("token", SecretText(), "The bearer token that it asks for; needed beyond this machine.", None, "none"),
+    Key("tls", Table(SERVER_TLS, model.ServerTls), "The certificate; none behind a reverse proxy.", None, "none"),
+    Key("metrics", Boolean(), "Serve metrics for Prometheus at `/metrics`.", True),
+    Key("metrics_need_token", Boolean(), "Ask for the token there too.", True),
+)
+
+JOURNAL: Final[Section] = (
+    Key("archive", FilePath(must_exist=False), "A folder for what is pruned from the journal.", None, "not kept"),
+    Key("checkpoint_every", Integer(100, 10_000_000), "How many batches lie between checkpoints.", 20_000),
+)
+
+LOG: Final[Section] = (
+    Key("level", Text(("debug", "info", "warning", "error")), "What is worth a line.", "info"),
+    Key("form", Text(("auto", "json", "text")), "`auto` is text on a terminal and JSON elsewhere.", "auto"),
+)
+
+ROOT: Final[Section] = (
+    Key("address", IlpAddress(), "The node's ILP address; a parent tells it by ILDCP."),
+    Key("data", FilePath(must_exist=False), "The folder of journal and books.", None, '`"data"` beside this file'),
+    Key("accounts", Mapped(Table(ACCOUNT)), "One table for each account, by a name of your choice.", {}, "none"),
+    Key(
+        "routes",
+        Mapped(Text()),
+        "Address prefix → account; the longest prefix wins. `default` takes the rest.",
+        {},
+        "children by their addresses, the rest to the parent",
+    ),
+    Key(
+        "rates",
+        RatesTable(),
+        '`"BTC/USD" = "64250.5"`: one BTC gives 64250.5 USD, before the spread. The way back is the inverse, unless '
+        "it is given too. `spread` is our part of every conversion.",
+        {},
+        "none",
+    ),
+    Key("listeners", Table(LISTENERS), "Where peers reach us.", {"btp": None, "http": None}, "none"),
+    Key("admin", Table(ADMIN, model.Admin), "The admin API and metrics.", None, "off"),
+    Key("journal", Table(JOURNAL, model.JournalSettings), "Durable books.", model.JournalSettings(), "as below"),
+    Key("log", Table(LOG, model.LogSettings), "The log, on stderr.", model.LogSettings(), "as below"),
+)
