@@ -463,6 +463,28 @@ async def test_a_connection_without_a_request_is_closed(peer: Peer, head: bytes)
     await server.close()
 
 
+async def test_a_body_in_pieces_is_put_together(peer: Peer) -> None:
+    """HTTP-1: another request is served between two pieces, so they are read one by one."""
+    packet = a_prepare(1)
+    reader, writer = await asyncio.open_connection("127.0.0.1", peer.node.server.port)
+    writer.write(
+        f"POST /ilp HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\n"
+        f"Content-Type: {OCTETS}\r\nContent-Length: {len(packet)}\r\n\r\n".encode()
+        + packet[:10]
+    )
+    for start, end in ((10, 20), (20, None)):
+        between = asyncio.create_task(peer.post(a_prepare(2), Request_Id=None))
+        peer.answer(await peer.owner.arrived.get())
+        await between
+        writer.write(packet[start:end])
+    taken = await peer.owner.arrived.get()
+    assert taken.packet == packet
+    peer.answer(taken)
+    assert b" 200 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_half_a_body_is_no_packet(peer: Peer) -> None:
     """HTTP-12: a connection that is cut in the middle of a Prepare hands nothing over."""
     packet = a_prepare()
