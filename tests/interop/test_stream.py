@@ -138,11 +138,12 @@ class Shell:
         self._told.set()
         if self._timer is not None:
             self._timer.cancel()
-        times = [
-            at for machine in (*self.connections, self.server) if machine and (at := machine.wakes_at(now)) is not None
-        ]
-        if times:
-            self._timer = asyncio.get_running_loop().call_later(max(0, min(times) - now) / 1000, self.poll)
+        times = [connection.wakes_at(now) for connection in self.connections]
+        if self.server is not None:
+            times.append(self.server.wakes_at())
+        wakes_at = min((at for at in times if at is not None), default=None)
+        if wakes_at is not None:
+            self._timer = asyncio.get_running_loop().call_later(max(0, wakes_at - now) / 1000, self.poll)
 
     def _carry_out(self, of: Connection | None, order: Any) -> None:
         if isinstance(order, SendPrepare):
