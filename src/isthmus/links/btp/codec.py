@@ -150,52 +150,49 @@ def encode_ilp(kind: int, request_id: int, ilp: bytes) -> bytes:
     return head + _ILP_ENTRY + prefix + ilp
 
 
+_KNOWN: Final = 1_024  # nearly every frame is smaller
+# Above it both lengths have three bytes.
+_ILP_LONG: Final = Struct(">BH7sBH")
+# No frame matches it: 0xff is no length that a frame can have.
+_NO_PREFIX: Final = b"\xff"
+
+
+def _ilp_prefix(frame_bytes: int) -> bytes:
+    """Give what stands between request id and packet in a frame of that size with nothing but an ILP packet.
+
+    Lengths have one shortest form, so the size leaves one possibility, or none.
+    """
+    for width in (1, 2, 3):
+        for body_width in (1, 2, 3):
+            size = frame_bytes - _HEAD_BYTES - body_width - _ILP_ENTRY_BYTES - width
+            body = encode_length(_ILP_ENTRY_BYTES + width + max(size, 0))
+            prefix = encode_length(max(size, 0))
+            if size >= 0 and len(prefix) == width and len(body) == body_width:
+                return body + _ILP_ENTRY + prefix
+    return _NO_PREFIX
+
+
+_ILP_PREFIXES: Final = tuple(_ilp_prefix(size) for size in range(_KNOWN))
+
+
 def ilp_fast(frame: bytes) -> tuple[int, int, bytes] | None:
     """Give (type, request id, ILP packet) of a sound frame whose only entry is `ilp`; None for any other bytes.
 
     None is no verdict: `decode` then gives the value or the error.
     """
     size = len(frame)
-    if size < 14 or size > FRAME_BYTES_MAX:
+    if size < _KNOWN:
+        prefix = _ILP_PREFIXES[size]
+    elif size <= FRAME_BYTES_MAX:
+        prefix = _ILP_LONG.pack(0x82, size - 8, _ILP_ENTRY, 0x82, size - 18)
+    else:
+        return None
+    if not frame.startswith(prefix, _HEAD_BYTES):
         return None
     kind, request_id = _HEAD.unpack_from(frame)
     if kind != MESSAGE and kind != RESPONSE:
         return None
-    first = frame[5]
-    if first < 0x80:
-        body = 6
-        end = 6 + first
-    elif first == 0x81:
-        body = 7
-        end = 7 + frame[6]
-    elif first == 0x82:
-        body = 8
-        end = 8 + (frame[6] << 8 | frame[7])
-    else:
-        return None
-    if end != size or not frame.startswith(_ILP_ENTRY, body):
-        return None
-    start = body + 8
-    if start > size:
-        return None
-    length = frame[start - 1]
-    if length == 0x81 and start < size:
-        length = frame[start]
-        start += 1
-        if length < 0x80:
-            return None
-    elif length == 0x82 and start + 1 < size:
-        length = frame[start] << 8 | frame[start + 1]
-        start += 2
-        if length < 0x100:
-            return None
-    elif length >= 0x80:
-        return None
-    content = size - body
-    # Lengths that are not in their shortest form are for `decode` to refuse.
-    if start + length != size or (first == 0x81 and content < 0x80) or (first == 0x82 and content < 0x100):
-        return None
-    return kind, request_id, frame[start:]
+    return kind, request_id, frame[_HEAD_BYTES + len(prefix) :]
 
 
 # --- any frame -------------------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ One system call per frame is what a forwarding node can't afford: joining the fr
 from collections.abc import Callable
 from typing import Final
 
-
 BINARY: Final = 2
 TEXT: Final = 1
 CONTINUATION: Final = 0

@@ -248,33 +248,34 @@ class Session:
         self._heard_at = now.mono_ms
         self._pinged_at = None
         out = Output()
+        if self.phase is Phase.AUTHENTICATING:
+            frames = self._authenticate(frames, out, now)
+        if self.phase is Phase.READY:
+            self._receive_ready(frames, out, now)
+        return out
+
+    def _receive_ready(self, frames: list[bytes], out: Output, now: Now) -> None:
+        """The hot path: nothing here changes the phase."""
+        account = self.account
+        assert account is not None
+        peer_session = self.peer_session
+        reply_session = self._reply_session
         read_at = now.mono_ms
         packets = out.packets
+        ilp_fast = codec.ilp_fast
         for frame in frames:
-            fast = codec.ilp_fast(frame) if self.phase is Phase.READY else None
+            fast = ilp_fast(frame)
             if fast is None:
-                self._take_any(frame, out, now)
+                self._take(frame, out, now)
                 continue
             kind, request_id, packet = fast
             ilp_type = packet[0] if packet else 0
             if ilp_type == _PREPARE:
-                assert self.account is not None
-                packets.append(Inbound(self.account, self.peer_session, request_id, packet, read_at))
+                packets.append(Inbound(account, peer_session, request_id, packet, read_at))
             elif ilp_type in _REPLIES:
-                assert self.account is not None
-                packets.append(Inbound(self.account, self._reply_session, request_id, packet, read_at))
+                packets.append(Inbound(account, reply_session, request_id, packet, read_at))
             elif kind == MESSAGE:
                 self._refuse_ilp(request_id, out, now)
-        return out
-
-    def _take_any(self, frame: bytes, out: Output, now: Now) -> None:
-        if self.phase is Phase.READY:
-            self._take(frame, out, now)
-        elif self.phase is Phase.AUTHENTICATING:
-            if self.is_client:
-                self._await_admission(frame, out)
-            else:
-                self._admit(frame, out, now)
 
     def _take_ilp(self, kind: int, request_id: int, entries: list[ProtocolData], out: Output, now: Now) -> None:
         """An `ilp` entry with company: as the loop in `receive`, and a reply may name its session."""
@@ -358,6 +359,17 @@ class Session:
         return self._reply_session
 
     # --- authentication -----------------------------------------------------------------------------------------
+
+    def _authenticate(self, frames: list[bytes], out: Output, now: Now) -> list[bytes]:
+        """Take frames until it is decided; gives those behind that."""
+        for index, frame in enumerate(frames):
+            if self.is_client:
+                self._await_admission(frame, out)
+            else:
+                self._admit(frame, out, now)
+            if self.phase is not Phase.AUTHENTICATING:
+                return frames[index + 1 :]
+        return []
 
     def _admit(self, frame: bytes, out: Output, now: Now) -> None:
         """The server's side: one auth Message and nothing else may come first (BTP-6)."""
