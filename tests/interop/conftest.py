@@ -170,6 +170,11 @@ def port() -> int:
 
 
 @pytest.fixture
+def http_port() -> int:
+    return free_port()
+
+
+@pytest.fixture
 def config() -> type["Config"]:
     return Config
 
@@ -181,11 +186,19 @@ class Config:
 
     @staticmethod
     def node(
-        port: int, *accounts: str, address: str | None = "test.isthmus", routes: dict[str, str] | None = None
+        port: int,
+        *accounts: str,
+        address: str | None = "test.isthmus",
+        routes: dict[str, str] | None = None,
+        http_port: int = 0,
     ) -> str:
-        head = f'address = "{address}"\n' if address is not None else ""
+        """A whole file. `port` is for BTP; without an address the parent tells it."""
+        head = f'address = "{address or "from parent"}"\n'
         table = "".join(f'"{prefix}" = "{account}"\n' for prefix, account in (routes or {}).items())
-        return f'{head}[listeners.btp]\nlisten = "127.0.0.1:{port}"\n[routes]\n{table}' + "".join(accounts)
+        listener = f'[listeners.btp]\nlisten = "127.0.0.1:{port}"\n' + (
+            f'[listeners.http]\nlisten = "127.0.0.1:{http_port}"\n' if http_port else ""
+        )
+        return f"{head}{listener}[routes]\n{table}" + "".join(accounts)
 
     @classmethod
     def account(cls, name: str, relation: str, *, dial: int | None = None, token: str = "s", **limits: str) -> str:
@@ -193,6 +206,14 @@ class Config:
         link = f'{{ type = "btp-server", token = "{cls.TOKEN}-{name}" }}'
         if dial is not None:
             link = f'{{ type = "btp-client", url = "btp+ws://127.0.0.1:{dial}", token = "{token}" }}'
+        return cls.over(name, relation, link, **limits)
+
+    @classmethod
+    def http_account(cls, name: str, relation: str, url: str, *, outgoing: str, **limits: str) -> str:
+        """An account over HTTP; the peer's token is as in `account`."""
+        theirs = f'{{ auth = "bearer", token = "{cls.TOKEN}-{name}" }}'
+        ours = f'{{ auth = "bearer", token = "{outgoing}" }}'
+        link = f'{{ type = "http", url = "{url}", outgoing = {ours}, incoming = {theirs} }}'
         return cls.over(name, relation, link, **limits)
 
     @staticmethod
