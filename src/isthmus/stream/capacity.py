@@ -47,8 +47,8 @@ class Capacity:
         amount = self.ceiling if self.limit is None else min(self.limit, self.ceiling)
         return amount if self._soft is None else min(amount, self._soft)
 
-    def trial(self, now: int) -> int:
-        """An amount above the limit to try with one packet, or 0."""
+    def larger(self, now: int) -> int:
+        """An amount above the limit that is worth a try with one packet (then call `trying`), or 0."""
         if self.limit is None or self._trial or self._soft is not None or now < self._grow_at:
             return 0
         if self._guessed and self._too_large <= AMOUNT_MAX:
@@ -59,10 +59,11 @@ class Capacity:
         else:
             more = self.limit + self.limit // 10 + 1
         amount = min(more, self.ceiling)
-        if amount <= self.limit:
-            return 0
+        return amount if amount > self.limit else 0
+
+    def trying(self, amount: int) -> None:
+        """A packet of this amount, above the limit, leaves."""
         self._trial = amount
-        return amount
 
     def too_large(self, amount: int, data: bytes, now: int) -> bool:
         """Learn from an F08 for `amount`. False if nothing can be sent at all."""

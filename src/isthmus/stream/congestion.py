@@ -1,8 +1,8 @@
 """How many packets may be in flight: a window that grows with Fulfills and shrinks with T04, T05 and time-outs.
 
 Slow start, then one more packet for each window that was fulfilled. Trouble halves the window once for all packets
-that were in flight when it was noticed, and pauses sending; pauses double until something is fulfilled (P-10: a peer
-whose balance is full is not hammered).
+that were in flight when it was noticed, and pauses sending; if nothing gets through then, single packets ask, after
+pauses that double (P-10: a peer whose balance is full is not hammered).
 """
 
 from typing import Final, final
@@ -69,8 +69,11 @@ class Window:
         if number < self._since:
             return False
         self._since = next_number
-        self.size = max(1, self.size // 2)
-        self._threshold = self.size
+        if self._pause_ms == 0:
+            self.size = max(1, self.size // 2)
+            self._threshold = self.size
+        else:
+            self.size = 1  # nothing got through since the last time: one packet asks, the others wait
         self._fulfilled = 0
         self._pause_ms = min(max(self._pause_ms * 2, pause_ms_min), PAUSE_MS_MAX)
         self.paused_until = now + self._pause_ms

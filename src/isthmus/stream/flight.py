@@ -24,6 +24,7 @@ class Flight:
         "control",
         "data",
         "deadline",
+        "exact",
         "expected",
         "floor",
         "fulfillment",
@@ -47,6 +48,7 @@ class Flight:
         self.minimum = 0  # that the receiver was told
         self.floor = 0  # the exact minimum by rate
         self.expected = 0  # at most, in destination units
+        self.exact = False  # the last packet of a fixed destination amount: it delivers the rest, or nothing
         # Data and control frames, to be sent again if they are lost.
         self.offset = 0
         self.data = b""

@@ -11,6 +11,7 @@ from isthmus.ilp.packet import Fulfill, Reject
 from isthmus.stream.congestion import PAUSE_MS_MIN, RATE_PAUSE_MS_MIN
 from isthmus.stream.flight import Flight, Kind
 from isthmus.stream.orders import Failure, PeerTotal, ReceiptArrived
+from isthmus.stream.outgoing import FINAL_TRIES
 from isthmus.stream.packet import (
     ConnectionMaxData,
     ConnectionMaxStreamId,
@@ -206,6 +207,8 @@ class Outcomes:
         elif code == "R01" and flight.amount > 0:
             if flight.kind == Kind.PROBE and self._traffic.prober is not None:
                 self._traffic.prober.too_small(flight.amount)
+            elif flight.exact and flight.stream is not None and flight.stream.final_tries < FINAL_TRIES:
+                flight.stream.final_tries += 1
             else:
                 self._traffic.fail(Failure.TOO_SMALL)
         elif code[:1] == "T" or code[:1] == "R":
@@ -272,7 +275,7 @@ class Outcomes:
         if flight.kind == Kind.CONTROL or stream is None or self._session.close_frame is not None:
             return
         if flight.kind == Kind.MONEY and received < flight.minimum:
-            if received >= flight.floor:
+            if flight.exact and received >= flight.floor:
                 stream.final_tries += 1  # only the exact last packet fell short: the next is a little larger
             else:
                 self._traffic.trouble = "F99"

@@ -24,14 +24,17 @@ FINAL_TRIES: Final = 2  # with a source amount that may be a little too small, b
 class Parcel:
     """One packet's money."""
 
-    __slots__ = ("amount", "expected", "floor", "minimum", "stream")
+    __slots__ = ("amount", "exact", "expected", "floor", "minimum", "stream")
 
-    def __init__(self, stream: Stream, amount: int, minimum: int, floor: int, expected: int) -> None:
+    def __init__(
+        self, stream: Stream, amount: int, minimum: int, floor: int, expected: int, *, exact: bool = False
+    ) -> None:
         self.stream: Final = stream
         self.amount: Final = amount
         self.minimum: Final = minimum  # what the receiver is told
         self.floor: Final = floor  # by the minimum rate, exactly
         self.expected: Final = expected  # at most, in destination units
+        self.exact: Final = exact  # delivers all the rest, or nothing
 
 
 @final
@@ -97,8 +100,6 @@ class Outgoing:
             return None
         capacity = self.capacity
         cap = capacity.amount()
-        if capacity.limit is not None and available > cap:
-            cap = max(cap, capacity.trial(now))
         if available >= 2 * cap:
             amount = minimum.align(cap) if minimum.denominator > 1 else cap
         elif available > cap:
@@ -112,14 +113,21 @@ class Outgoing:
             amount, least = self._limited(stream, amount, min(available, cap))
             if amount == 0:
                 return None
+        larger = 0
+        if capacity.limit is not None and available > cap and least == 0:
+            larger = capacity.larger(now)
+            if larger and available >= larger and stream.deliverable is None:
+                amount = minimum.align(larger)
         if self.granted is not None and not self._is_granted(amount, number, window):
             return None
+        if larger and amount > cap:
+            capacity.trying(amount)
         floor = -(-amount * minimum.numerator // minimum.denominator)
         told = max(least, floor)
         if told == floor and self._allowance and floor > 0 and amount * rate.received // rate.amount == floor - 1:
             self._allowance = False  # until this packet's outcome
             told = floor - 1
-        return Parcel(stream, amount, told, floor, rate.expected_max(amount))
+        return Parcel(stream, amount, told, floor, rate.expected_max(amount), exact=least > 0)
 
     def _limited(self, stream: Stream, amount: int, top: int) -> tuple[int, int]:
         """A source amount that doesn't deliver beyond what we or the peer want, and the least it must deliver.

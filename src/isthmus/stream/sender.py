@@ -248,6 +248,7 @@ class Sender:
         flight.minimum = parcel.minimum
         flight.floor = parcel.floor
         flight.expected = parcel.expected
+        flight.exact = parcel.exact
         stream.in_flight += amount
         stream.expected += parcel.expected
         stream.packets_in_flight += 1

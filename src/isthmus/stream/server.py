@@ -77,6 +77,7 @@ class Server:
         self._connections: dict[str, Connection] = {}  # by token, the one longest silent first
         self._tokens_of: dict[Connection, str] = {}
         self._touched: dict[Connection, None] = {}
+        self._wakes: dict[Connection, int] = {}  # only those that wait for something
         self._orders: list[tuple[Connection | None, ServerOrder]] = []
 
     # --- addresses -----------------------------------------------------------------------------------------------
@@ -139,29 +140,34 @@ class Server:
         self._orders.append((None, SendReject(request, Reject(code, self.settings.address, ""))))
 
     def poll(self, now: int) -> list[tuple[Connection | None, ServerOrder]]:
-        """Orders of the connections that got packets, and of those whose time has come.
-
-        After calling a connection's own methods, poll that connection itself.
-        """
-        orders = self._orders
-        self._orders = []
+        """Orders of the connections that got packets or were touched, and of those whose time has come."""
         touched = self._touched
         self._touched = {}
+        for connection in [connection for connection, wakes_at in self._wakes.items() if wakes_at <= now]:
+            touched[connection] = None
+        orders = self._orders
+        self._orders = []
         for connection in touched:
-            for order in connection.poll(now):
-                orders.append((connection, order))
-        for connection in [connection for connection in self._tokens_of if _is_due(connection, now)]:
-            for order in connection.poll(now):
-                orders.append((connection, order))
+            orders.extend((connection, order) for order in connection.poll(now))
+            wakes_at = connection.wakes_at(now)
+            if wakes_at is None:
+                self._wakes.pop(connection, None)
+            else:
+                self._wakes[connection] = wakes_at
         for connection in self._forgettable(now):
             self._drop(connection)
         orders.extend(self._orders)
         self._orders = []
         return orders
 
-    def wakes_at(self, now: int) -> int | None:
+    def touch(self, connection: Connection) -> None:
+        """Say that methods of the connection were called (replies included): the next `poll` looks at it."""
+        if connection in self._tokens_of:
+            self._touched[connection] = None
+
+    def wakes_at(self) -> int | None:
         """When to poll again if nothing happens before."""
-        times = [time for time in (connection.wakes_at(now) for connection in self._tokens_of) if time is not None]
+        times = list(self._wakes.values())
         for connection in self._connections.values():
             times.append(connection.active_at + (LINGER_MS if connection.closed else self._idle_ms))
             break
@@ -196,6 +202,7 @@ class Server:
         token = self._tokens_of.pop(connection)
         del self._connections[token]
         self._touched.pop(connection, None)
+        self._wakes.pop(connection, None)
         self._orders.append((connection, ConnectionDropped(connection)))
 
 
@@ -206,7 +213,3 @@ def _decrypts(says: Token, prepare: Prepare) -> bool:
         return False
     return True
 
-
-def _is_due(connection: Connection, now: int) -> bool:
-    wakes_at = connection.wakes_at(now)
-    return wakes_at is not None and wakes_at <= now
