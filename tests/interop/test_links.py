@@ -132,6 +132,39 @@ async def test_btp_a_reject_arrives_whole(peers: Any) -> None:
         await till.link.close()
 
 
+async def test_btp_a_wrong_token_is_refused_by_them(peers: Any) -> None:
+    """BTP-6, BTP-7: their Error ends the attempt, and says why."""
+    peer = await peers.start("endpoint")
+    await peer.call("start", plugin=peers.listener(TOKEN))
+    port = (await peer.event("listening"))["port"]
+    till = Till()
+    failed = asyncio.Event()
+    url = f"btp+ws://:wrong@127.0.0.1:{port}"
+    client = till.link = BtpClient(PEER, url, till, session=SESSION, on_log=lambda fact: failed.set())
+    await client.start()
+    try:
+        await asyncio.wait_for(failed.wait(), SECONDS)
+        assert "F00" in str(client.last_failure)
+        assert not till.up.is_set()
+    finally:
+        await client.close()
+
+
+async def test_btp_a_wrong_token_is_refused_by_us(peers: Any) -> None:
+    """BTP-6."""
+    till = Till()
+    server = BtpServer(("127.0.0.1", 0), [ServerAccount(PEER, hash_token(TOKEN), SESSION)], till)
+    till.link = server.link(PEER)
+    await server.start()
+    try:
+        peer = await peers.start("endpoint")
+        await peer.call("start", plugin=peers.dial(server.address[1], token="wrong"))
+        assert (await peer.event("failed"))["message"] == "connection aborted"
+        assert not till.up.is_set()
+    finally:
+        await server.close()
+
+
 async def test_http_synchronous(peers: Any) -> None:
     """HTTP-10: ilp-plugin-http sends no Request-Id and `application/ilp+octet-stream`."""
     till = Till()
