@@ -1,0 +1,362 @@
+"""The books: double entry, deterministic, event-sourced (design, "The books").
+
+Every mutating method writes its entry to `record`, live and on replay alike, so a replayed batch must give the bytes
+that it was read from. What may be reserved is for the switch to decide; the books carry it out.
+
+Accounts of peers stand against one clearing account per asset; spread and rounding are revenue accounts apart, so
+that position and earnings can be read off. A positive balance is a debit: a peer that owes us. The sum over all
+accounts of an asset is always zero. Amounts of zero go the same way as others: their legs carry the wire identity
+that their replies need, and no money (P-11).
+"""
+
+from typing import Final, final
+
+from isthmus.connector import record as r
+from isthmus.connector.events import AccountId
+from isthmus.connector.legs import IncomingLeg, OutgoingLeg
+
+# Kinds of accounts. The numbers are in journals: never change their meaning.
+PEER: Final = 0
+CLEARING: Final = 1
+SPREAD: Final = 2
+ROUNDING: Final = 3
+LOSS: Final = 4  # one per peer: what it refused to pay, until the operator writes it off
+WRITTEN_OFF: Final = 5
+ADJUSTMENT: Final = 6
+ASSET_KINDS: Final = {
+    CLEARING: "clearing",
+    SPREAD: "revenue:spread",
+    ROUNDING: "revenue:rounding",
+    WRITTEN_OFF: "written-off",
+    ADJUSTMENT: "adjustment",
+}
+
+# Kinds of transfers; settlements will have theirs.
+ADJUST: Final = 1
+BOOK_LOSS: Final = 2  # from the peer's account to its loss account, which counts against the peer's limit
+WRITE_OFF: Final = 3  # from the loss account to the asset's written-off account: frees the limit again
+
+# Amounts at risk that are kept one by one; the totals per account stay.
+AT_RISK_MAX: Final = 1_000
+
+_POST_BOTH: Final = r.PACK_POSTS.pack
+_RESERVE_BOTH: Final = r.PACK_FORWARD.pack
+
+
+@final
+class Account:
+    """One ledger account. Those of kind PEER have legs and limits; the others only a balance."""
+
+    __slots__ = (
+        "asset_code",
+        "asset_scale",
+        "at_risk",
+        "balance",
+        "clearing",
+        "dirty",
+        "index",
+        "kind",
+        "last_request_id",
+        "late_amount",
+        "late_count",
+        "loss",
+        "name",
+        "posted_incoming",
+        "posted_incoming_count",
+        "posted_outgoing",
+        "posted_outgoing_count",
+        "received",
+        "reserved_incoming",
+        "reserved_outgoing",
+        "rounding",
+        "sent",
+        "spread",
+    )
+
+    def __init__(self, index: int, kind: int, name: str, asset_code: str, asset_scale: int) -> None:
+        self.index: Final = index
+        self.kind: Final = kind
+        self.name: Final = name
+        self.asset_code: Final = asset_code
+        self.asset_scale: Final = asset_scale
+        self.balance = 0
+        self.reserved_incoming = 0
+        self.reserved_outgoing = 0
+        self.late_amount = 0  # fulfilled by the peer after we had voided (P-12)
+        self.late_count = 0
+        self.at_risk = 0  # total of Fulfills that left after the peer's expiry (P-6)
+        self.last_request_id = 0  # of our Prepares
+        self.posted_incoming = 0  # totals since ever
+        self.posted_outgoing = 0
+        self.posted_incoming_count = 0
+        self.posted_outgoing_count = 0
+        self.received: Final[dict[tuple[bytes, int], IncomingLeg]] = {}  # open legs by wire identity
+        self.sent: Final[dict[int, OutgoingLeg]] = {}  # open legs by request id
+        self.dirty = False  # changed since the last summary
+        # Of a peer's account: what its legs are posted against, and its losses.
+        self.clearing: Account = self
+        self.spread: Account = self
+        self.rounding: Account = self
+        self.loss: Account = self
+
+
+@final
+class Books:
+    """All accounts of one journal and their open legs."""
+
+    __slots__ = (
+        "accounts",
+        "at_risk",
+        "changed",
+        "internal",
+        "last_leg",
+        "peers",
+        "record",
+        "terms",
+        "transfer_keys",
+    )
+
+    def __init__(self) -> None:
+        self.accounts: Final[list[Account]] = []  # by index
+        self.peers: Final[dict[AccountId, Account]] = {}
+        self.internal: Final[dict[str, Account]] = {}
+        self.last_leg = 0
+        self.terms = b""  # canonical bytes of the tables in force
+        # Amounts whose Fulfill left after the incoming expiry, newest last: (account index, leg, amount, ms late)
+        self.at_risk: list[tuple[int, int, int, int]] = []
+        self.transfer_keys: Final[dict[bytes, int]] = {}
+        self.record: Final = bytearray(r.RECORD_START)  # entries since the last `take_record`
+        self.changed: Final[list[Account]] = []  # accounts with `dirty` set
+
+    def take_record(self) -> bytes:
+        """What was written since the last call, as one record."""
+        taken = bytes(self.record)
+        del self.record[len(r.RECORD_START) :]
+        return taken
+
+    def has_entries(self) -> bool:
+        return len(self.record) > len(r.RECORD_START)
+
+    # --- accounts -----------------------------------------------------------------------------------------------
+
+    def open_peer(self, name: AccountId, asset_code: str, asset_scale: int) -> Account:
+        """Open a peer's account and its loss account, and those of the asset where it is the first."""
+        for kind in ASSET_KINDS:
+            internal = internal_name(kind, asset_code, asset_scale)
+            if internal not in self.internal:
+                self.open_account(kind, internal, asset_code, asset_scale)
+        self.open_account(LOSS, loss_name(name), asset_code, asset_scale)
+        return self.open_account(PEER, name, asset_code, asset_scale)
+
+    def open_account(self, kind: int, name: str, asset_code: str, asset_scale: int) -> Account:
+        assert name not in (self.peers if kind == PEER else self.internal), name
+        account = Account(len(self.accounts), kind, name, asset_code, asset_scale)
+        self.accounts.append(account)
+        if kind == PEER:
+            self.peers[AccountId(name)] = account
+            account.clearing = self.internal[internal_name(CLEARING, asset_code, asset_scale)]
+            account.spread = self.internal[internal_name(SPREAD, asset_code, asset_scale)]
+            account.rounding = self.internal[internal_name(ROUNDING, asset_code, asset_scale)]
+            account.loss = self.internal[loss_name(name)]
+        else:
+            self.internal[name] = account
+        self.record.extend(r.encode_opened(kind, name, asset_code, asset_scale))
+        return account
+
+    # --- legs ---------------------------------------------------------------------------------------------------
+
+    def reserve(self, incoming: IncomingLeg, outgoing: OutgoingLeg) -> None:
+        """Reserve both legs of a packet: the same as one `reserve_incoming` and one `reserve_outgoing`, but faster."""
+        source = incoming.account
+        destination = outgoing.account
+        assert incoming.id == self.last_leg + 1
+        assert outgoing.id == incoming.id + 1
+        self.last_leg = outgoing.id
+        key = (incoming.session, incoming.request_id)
+        assert key not in source.received
+        assert outgoing.request_id not in destination.sent
+        source.received[key] = incoming
+        source.reserved_incoming += incoming.amount
+        destination.sent[outgoing.request_id] = outgoing
+        destination.reserved_outgoing += outgoing.amount
+        destination.last_request_id = outgoing.request_id
+        self.record.extend(
+            _RESERVE_BOTH(
+                r.INCOMING,
+                source.index,
+                incoming.amount,
+                incoming.expires_at,
+                incoming.condition,
+                incoming.session,
+                incoming.request_id,
+                r.OUTGOING,
+                destination.index,
+                outgoing.amount,
+                outgoing.expires_at,
+                outgoing.condition,
+                outgoing.session,
+                outgoing.request_id,
+                outgoing.spread,
+                outgoing.rounding,
+                incoming.id,
+            )
+        )
+
+    def reserve_incoming(self, leg: IncomingLeg) -> None:
+        assert leg.id == self.last_leg + 1
+        self.last_leg = leg.id
+        account = leg.account
+        key = (leg.session, leg.request_id)
+        assert key not in account.received
+        account.received[key] = leg
+        account.reserved_incoming += leg.amount
+        self.record.extend(
+            r.PACK_INCOMING.pack(
+                r.INCOMING, account.index, leg.amount, leg.expires_at, leg.condition, leg.session, leg.request_id
+            )
+        )
+
+    def reserve_outgoing(self, leg: OutgoingLeg) -> None:
+        assert leg.id == self.last_leg + 1
+        self.last_leg = leg.id
+        account = leg.account
+        assert leg.request_id not in account.sent
+        account.sent[leg.request_id] = leg
+        account.reserved_outgoing += leg.amount
+        account.last_request_id = leg.request_id
+        self.record.extend(
+            r.PACK_OUTGOING.pack(
+                r.OUTGOING,
+                account.index,
+                leg.amount,
+                leg.expires_at,
+                leg.condition,
+                leg.session,
+                leg.request_id,
+                leg.spread,
+                leg.rounding,
+                leg.incoming.id,
+            )
+        )
+
+    def post(self, outgoing: OutgoingLeg) -> None:
+        """Post both legs, the outgoing one first: the same as `post_outgoing` and `post_incoming`, but faster."""
+        incoming = outgoing.incoming
+        self._post_outgoing(outgoing)
+        self._post_incoming(incoming)
+        self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
+
+    def post_outgoing(self, leg: OutgoingLeg) -> None:
+        self._post_outgoing(leg)
+        self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
+
+    def post_incoming(self, leg: IncomingLeg) -> None:
+        self._post_incoming(leg)
+        self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
+
+    def _post_outgoing(self, leg: OutgoingLeg) -> None:
+        account = leg.account
+        del account.sent[leg.request_id]
+        amount = leg.amount
+        account.reserved_outgoing -= amount
+        account.balance -= amount
+        account.posted_outgoing += amount
+        account.posted_outgoing_count += 1
+        kept = leg.spread + leg.rounding
+        account.clearing.balance += amount + kept
+        if kept:
+            account.spread.balance -= leg.spread
+            account.rounding.balance -= leg.rounding
+        if not account.dirty:
+            self._touch(account)
+
+    def _post_incoming(self, leg: IncomingLeg) -> None:
+        account = leg.account
+        del account.received[leg.session, leg.request_id]
+        amount = leg.amount
+        account.reserved_incoming -= amount
+        account.balance += amount
+        account.posted_incoming += amount
+        account.posted_incoming_count += 1
+        account.clearing.balance -= amount
+        if not account.dirty:
+            self._touch(account)
+
+    def void_outgoing(self, leg: OutgoingLeg, reason: int) -> None:
+        account = leg.account
+        del account.sent[leg.request_id]
+        account.reserved_outgoing -= leg.amount
+        self.record.extend(r.PACK_VOID.pack(r.VOID, leg.id, reason))
+
+    def void_incoming(self, leg: IncomingLeg, reason: int) -> None:
+        account = leg.account
+        del account.received[leg.session, leg.request_id]
+        account.reserved_incoming -= leg.amount
+        self.record.extend(r.PACK_VOID.pack(r.VOID, leg.id, reason))
+
+    def _touch(self, account: Account) -> None:
+        account.dirty = True
+        self.changed.append(account)
+
+    # --- what is remembered besides -----------------------------------------------------------------------------
+
+    def late_fulfill(self, account: Account, session: bytes, request_id: int, amount: int, ms_late: int) -> None:
+        """The peer fulfilled a leg that was void already: no balance changes, the operator is shown it (P-12)."""
+        ms_late = min(ms_late, r.MS_LATE_MAX)
+        account.late_amount += amount
+        account.late_count += 1
+        self.record.extend(r.PACK_LATE.pack(r.LATE, account.index, session, request_id, amount, ms_late))
+
+    def put_at_risk(self, account: Account, leg: int, amount: int, ms_late: int) -> None:
+        """A Fulfill left after the incoming expiry because the commit took long; the peer may refuse it (P-6)."""
+        ms_late = min(ms_late, r.MS_LATE_MAX)
+        account.at_risk += amount
+        self.at_risk.append((account.index, leg, amount, ms_late))
+        if len(self.at_risk) > AT_RISK_MAX:
+            del self.at_risk[0]
+        self.record.extend(r.PACK_AT_RISK.pack(r.AT_RISK, account.index, leg, amount, ms_late))
+
+    def transfer(self, debit: Account, credit: Account, amount: int, kind: int, key: bytes, text: str) -> bool:
+        """Move `amount` from `credit` to `debit`, once per key; False if this key was used before."""
+        assert amount >= 0
+        assert (debit.asset_code, debit.asset_scale) == (credit.asset_code, credit.asset_scale)
+        if key:
+            if key in self.transfer_keys:
+                return False
+            self.transfer_keys[key] = kind
+        debit.balance += amount
+        credit.balance -= amount
+        for account in (debit, credit):
+            if not account.dirty:
+                self._touch(account)
+        self.record.extend(r.encode_transfer(r.Transfer(kind, debit.index, credit.index, amount, key, text)))
+        return True
+
+    def change_terms(self, encoded: bytes) -> None:
+        self.terms = encoded
+        self.record.extend(r.encode_terms(encoded))
+
+    def note(self, data: bytes) -> None:
+        """An application's entry: the books keep its place in the order, and nothing of it."""
+        self.record.extend(r.encode_note(data))
+
+    # --- sums ---------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Assert what must hold between any two entries; linear in accounts and open legs."""
+        sums: dict[tuple[str, int], int] = {}
+        for account in self.accounts:
+            asset = (account.asset_code, account.asset_scale)
+            sums[asset] = sums.get(asset, 0) + account.balance
+            assert account.reserved_incoming == sum(leg.amount for leg in account.received.values())
+            assert account.reserved_outgoing == sum(leg.amount for leg in account.sent.values())
+        assert not any(sums.values()), sums
+
+
+def internal_name(kind: int, asset_code: str, asset_scale: int) -> str:
+    """The name of an asset's own accounts: "clearing:USD:9", "revenue:spread:USD:9"."""
+    return f"{ASSET_KINDS[kind]}:{asset_code}:{asset_scale}"
+
+
+def loss_name(peer: str) -> str:
+    return f"loss:{peer}"

@@ -1,0 +1,314 @@
+"""The entries of the journal: money events in bytes, and back.
+
+A record is what one batch appends: a format version byte, then entries one after another, big-endian. Each entry is
+an outcome, never an input: whoever replays it consults no table and no clock. Ids of accounts and legs are not in the
+bytes; they count up, so the order of the entries gives them.
+
+    opened    account: kind u8, scale u8, name, asset code        its id, asset and scale are fixed for ever
+    incoming  reserve: account u32, amount u64, expiry i64 (wall ms), condition 32, session 16, request id u32
+    outgoing  reserve: the same, then spread u64, rounding u8, id of the incoming leg u64
+    post      leg u64
+    void      leg u64, reason u8
+    late      a Fulfill after the leg was void: account u32, session 16, request id u32, amount u64, ms late u32
+    at risk   a commit that ended after the incoming expiry: account u32, leg u64, amount u64, ms late u32
+    transfer  kind u8, debit account u32, credit account u32, amount, key, text
+    terms     canonical bytes of the tables that hold from here on
+    note      an application's entry
+
+Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms and notes by u32.
+"""
+
+from dataclasses import dataclass
+from struct import Struct
+from struct import error as StructError
+from typing import Any, Final, TypeAlias, final
+
+from isthmus.errors import CodecError
+from isthmus.ilp.packet import truncate_utf8
+
+RECORD_VERSION: Final = 1
+RECORD_START: Final = bytes((RECORD_VERSION,))
+
+OPENED: Final = 1
+INCOMING: Final = 2
+OUTGOING: Final = 3
+POST: Final = 4
+VOID: Final = 5
+LATE: Final = 6
+AT_RISK: Final = 7
+TRANSFER: Final = 8
+TERMS: Final = 9
+NOTE: Final = 10
+
+# One struct call for the two reserves of a packet, one for its two posts: 181 bytes a forwarded packet.
+PACK_INCOMING: Final = Struct(">BIQq32s16sI")
+PACK_OUTGOING: Final = Struct(">BIQq32s16sIQBQ")
+PACK_FORWARD: Final = Struct(">BIQq32s16sIBIQq32s16sIQBQ")
+PACK_POST: Final = Struct(">BQ")
+PACK_POSTS: Final = Struct(">BQBQ")
+PACK_VOID: Final = Struct(">BQB")
+PACK_LATE: Final = Struct(">BI16sIQI")
+PACK_AT_RISK: Final = Struct(">BIQQI")
+_TRANSFER_HEAD: Final = Struct(">BBII")
+_OPENED_HEAD: Final = Struct(">BBB")
+
+NAME_BYTES_MAX: Final = 255
+CODE_BYTES_MAX: Final = 65_535
+KEY_BYTES_MAX: Final = 255
+TEXT_BYTES_MAX: Final = 1_000
+MS_LATE_MAX: Final = 2**32 - 1
+
+
+@final
+@dataclass(slots=True)
+class AccountOpened:
+    kind: int  # of books.py: PEER, CLEARING, …
+    name: str
+    asset_code: str
+    asset_scale: int
+
+
+@final
+@dataclass(slots=True)
+class ReserveIncoming:
+    account: int
+    amount: int
+    expires_at: int  # wall ms
+    condition: bytes
+    session: bytes
+    request_id: int
+
+
+@final
+@dataclass(slots=True)
+class ReserveOutgoing:
+    account: int
+    amount: int
+    expires_at: int  # wall ms
+    condition: bytes
+    session: bytes
+    request_id: int
+    spread: int
+    rounding: int
+    incoming_leg: int
+
+
+@final
+@dataclass(slots=True)
+class Post:
+    leg: int
+
+
+@final
+@dataclass(slots=True)
+class Void:
+    leg: int
+    reason: int  # of legs.py
+
+
+@final
+@dataclass(slots=True)
+class LateFulfill:
+    account: int
+    session: bytes
+    request_id: int
+    amount: int
+    ms_late: int
+
+
+@final
+@dataclass(slots=True)
+class AtRisk:
+    account: int
+    leg: int
+    amount: int
+    ms_late: int
+
+
+@final
+@dataclass(slots=True)
+class Transfer:
+    """`debit` += amount, `credit` -= amount: the only way besides posts in which a balance changes."""
+
+    kind: int  # of books.py: ADJUSTMENT, LOSS, …
+    debit: int
+    credit: int
+    amount: int
+    key: bytes  # makes it happen once; empty for none
+    text: str  # for people
+
+
+@final
+@dataclass(slots=True)
+class TermsChanged:
+    encoded: bytes
+
+
+@final
+@dataclass(slots=True)
+class NoteEntry:
+    data: bytes
+
+
+Entry: TypeAlias = (
+    AccountOpened
+    | ReserveIncoming
+    | ReserveOutgoing
+    | Post
+    | Void
+    | LateFulfill
+    | AtRisk
+    | Transfer
+    | TermsChanged
+    | NoteEntry
+)
+
+
+# --- encoding of the rare entries; books.py packs the frequent ones itself -------------------------------------------
+
+
+def encode_opened(kind: int, name: str, asset_code: str, asset_scale: int) -> bytes:
+    name_bytes = name.encode()
+    code_bytes = asset_code.encode()
+    assert len(name_bytes) <= NAME_BYTES_MAX
+    assert len(code_bytes) <= CODE_BYTES_MAX
+    head = _OPENED_HEAD.pack(OPENED, kind, asset_scale)
+    return b"".join((head, bytes((len(name_bytes),)), name_bytes, len(code_bytes).to_bytes(2, "big"), code_bytes))
+
+
+def encode_transfer(transfer: Transfer) -> bytes:
+    assert transfer.amount >= 0
+    assert len(transfer.key) <= KEY_BYTES_MAX
+    amount = transfer.amount.to_bytes((transfer.amount.bit_length() + 7) // 8, "big")
+    text = truncate_utf8(transfer.text, TEXT_BYTES_MAX)
+    head = _TRANSFER_HEAD.pack(TRANSFER, transfer.kind, transfer.debit, transfer.credit)
+    return b"".join(
+        (
+            head,
+            bytes((len(amount),)),
+            amount,
+            bytes((len(transfer.key),)),
+            transfer.key,
+            len(text).to_bytes(2, "big"),
+            text,
+        )
+    )
+
+
+def encode_terms(encoded: bytes) -> bytes:
+    return bytes((TERMS,)) + len(encoded).to_bytes(4, "big") + encoded
+
+
+def encode_note(data: bytes) -> bytes:
+    return bytes((NOTE,)) + len(data).to_bytes(4, "big") + data
+
+
+# --- decoding --------------------------------------------------------------------------------------------------------
+
+
+def decode_record(record: bytes) -> list[Entry]:
+    """All entries of one batch; CodecError for bytes that no version of this code wrote."""
+    if not record:
+        raise CodecError("version", 0, "the record is empty")
+    if record[0] != RECORD_VERSION:
+        raise CodecError("version", 0, f"{record[0]}: written by a newer version of isthmus, or damaged")
+    entries: list[Entry] = []
+    reader = Reader(record, 1)
+    while reader.at < len(record):
+        entries.append(_decode_entry(reader))
+    return entries
+
+
+def _decode_entry(reader: "Reader") -> Entry:
+    kind = reader.data[reader.at]
+    if kind == POST:
+        _, leg = reader.unpack(PACK_POST, "post")
+        return Post(leg)
+    if kind == INCOMING:
+        _, account, amount, expires_at, condition, session, request_id = reader.unpack(PACK_INCOMING, "reserve")
+        return ReserveIncoming(account, amount, expires_at, condition, session, request_id)
+    if kind == OUTGOING:
+        fields = reader.unpack(PACK_OUTGOING, "reserve")
+        return ReserveOutgoing(*fields[1:])
+    if kind == VOID:
+        _, leg, reason = reader.unpack(PACK_VOID, "void")
+        return Void(leg, reason)
+    return _decode_rare(kind, reader)
+
+
+def _decode_rare(kind: int, reader: "Reader") -> Entry:
+    if kind == NOTE:
+        reader.at += 1
+        return NoteEntry(reader.octets(4, "note"))
+    if kind == LATE:
+        return LateFulfill(*reader.unpack(PACK_LATE, "late")[1:])
+    if kind == AT_RISK:
+        return AtRisk(*reader.unpack(PACK_AT_RISK, "at risk")[1:])
+    if kind == OPENED:
+        _, account_kind, scale = reader.unpack(_OPENED_HEAD, "account")
+        return AccountOpened(account_kind, reader.text(1, "account name"), reader.text(2, "asset code"), scale)
+    if kind == TRANSFER:
+        _, transfer_kind, debit, credit = reader.unpack(_TRANSFER_HEAD, "transfer")
+        amount = int.from_bytes(reader.octets(1, "amount"), "big")
+        return Transfer(transfer_kind, debit, credit, amount, reader.octets(1, "key"), reader.text(2, "text"))
+    if kind == TERMS:
+        reader.at += 1
+        return TermsChanged(reader.octets(4, "terms"))
+    raise CodecError("entry", reader.at, f"{kind} is no kind of entry")
+
+
+@final
+class Reader:
+    """Reads fields one after another; CodecError where the bytes end too early or make no sense."""
+
+    __slots__ = ("at", "data")
+
+    def __init__(self, data: bytes, at: int = 0) -> None:
+        self.data: Final = data
+        self.at = at
+
+    def unpack(self, layout: Struct, field: str) -> tuple[Any, ...]:
+        try:
+            fields = layout.unpack_from(self.data, self.at)
+        except StructError:
+            raise CodecError(field, self.at, "the bytes end inside it") from None
+        self.at += layout.size
+        return fields
+
+    def uint(self, size: int, field: str) -> int:
+        end = self.at + size
+        if end > len(self.data):
+            raise CodecError(field, self.at, "the bytes end inside it")
+        value = int.from_bytes(self.data[self.at : end], "big")
+        self.at = end
+        return value
+
+    def octets(self, prefix_bytes: int, field: str) -> bytes:
+        """Bytes with their length before them."""
+        length = self.uint(prefix_bytes, field)
+        return self.fixed(length, field)
+
+    def fixed(self, length: int, field: str) -> bytes:
+        end = self.at + length
+        if end > len(self.data):
+            raise CodecError(field, self.at, f"{length} bytes, beyond the end")
+        value = self.data[self.at : end]
+        self.at = end
+        return value
+
+    def text(self, prefix_bytes: int, field: str) -> str:
+        at = self.at
+        try:
+            return self.octets(prefix_bytes, field).decode()
+        except UnicodeDecodeError:
+            raise CodecError(field, at, "not UTF-8") from None
+
+    def integer(self, field: str) -> int:
+        """A signed integer of any size: u8 length, two's complement."""
+        return int.from_bytes(self.octets(1, field), "big", signed=True)
+
+
+def encode_integer(value: int) -> bytes:
+    """A signed integer of any size, minimal: u8 length, two's complement."""
+    size = (value.bit_length() + 8) // 8
+    return bytes((size,)) + value.to_bytes(size, "big", signed=True)

@@ -1,0 +1,193 @@
+"""From a journal's records back to the books: the same methods as live, driven by the entries.
+
+Nothing is decided here. What can't follow from the entries before it is a CodecError: the bytes are damaged, or were
+written by another program. After each record the books must have written the same bytes again, so a format and its
+replay can't drift apart unseen.
+"""
+
+from typing import Final, Protocol, final
+
+from isthmus.connector import record as r
+from isthmus.connector.books import ASSET_KINDS, LOSS, PEER, Account, Books, internal_name, loss_name
+from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
+from isthmus.errors import CodecError
+
+
+class Application(Protocol):
+    """State that lives on notes in the same journal: a wallet's payments and credits."""
+
+    def apply(self, note: bytes) -> None: ...
+
+    def encode_state(self) -> bytes: ...
+
+    def load_state(self, state: bytes) -> None: ...
+
+
+@final
+class NoApplication:
+    """Where nobody writes notes."""
+
+    def apply(self, note: bytes) -> None:
+        """Notes of an application that isn't there are skipped: the books don't depend on them."""
+
+    def encode_state(self) -> bytes:
+        return b""
+
+    def load_state(self, state: bytes) -> None:
+        """There is none."""
+
+
+@final
+class Replay:
+    """Applies records in order. Made from books as a checkpoint left them, open legs included."""
+
+    __slots__ = ("_application", "_books", "_incoming", "_outgoing")
+
+    def __init__(self, books: Books, application: Application | None = None) -> None:
+        self._books: Final = books
+        self._application: Final = NoApplication() if application is None else application
+        self._incoming: Final[dict[int, IncomingLeg]] = {}
+        self._outgoing: Final[dict[int, OutgoingLeg]] = {}
+        for account in books.peers.values():
+            for incoming in account.received.values():
+                self._incoming[incoming.id] = incoming
+            for outgoing in account.sent.values():
+                self._outgoing[outgoing.id] = outgoing
+
+    def apply(self, record: bytes) -> None:
+        """Apply one batch; CodecError if it can't be one that these books wrote."""
+        books = self._books
+        assert not books.has_entries()
+        for entry in r.decode_record(record):
+            if isinstance(entry, r.Post):
+                self._post(entry)
+            elif isinstance(entry, r.ReserveIncoming):
+                self._reserve_incoming(entry)
+            elif isinstance(entry, r.ReserveOutgoing):
+                self._reserve_outgoing(entry)
+            elif isinstance(entry, r.Void):
+                self._void(entry)
+            else:
+                self._apply_rare(entry)
+        if books.take_record() != record:
+            raise CodecError("record", 0, "replay wrote other bytes than it read")
+        for account in books.changed:
+            account.dirty = False
+        books.changed.clear()
+
+    def _apply_rare(self, entry: r.Entry) -> None:
+        books = self._books
+        if isinstance(entry, r.NoteEntry):
+            books.note(entry.data)
+            self._application.apply(entry.data)
+        elif isinstance(entry, r.AccountOpened):
+            self._open(entry)
+        elif isinstance(entry, r.TermsChanged):
+            books.change_terms(entry.encoded)
+        elif isinstance(entry, r.LateFulfill):
+            account = self._peer(entry.account)
+            books.late_fulfill(account, entry.session, entry.request_id, entry.amount, entry.ms_late)
+        elif isinstance(entry, r.AtRisk):
+            books.put_at_risk(self._peer(entry.account), entry.leg, entry.amount, entry.ms_late)
+        elif isinstance(entry, r.Transfer):
+            self._transfer(entry)
+
+    # --- legs ---------------------------------------------------------------------------------------------------
+
+    def _reserve_incoming(self, entry: r.ReserveIncoming) -> None:
+        account = self._peer(entry.account)
+        if (entry.session, entry.request_id) in account.received:
+            raise CodecError("incoming leg", 0, f"{account.name} has an open leg {entry.request_id} already")
+        leg = IncomingLeg(
+            self._books.last_leg + 1,
+            account,
+            entry.amount,
+            entry.expires_at,
+            entry.condition,
+            entry.session,
+            entry.request_id,
+            0,
+        )
+        self._books.reserve_incoming(leg)
+        self._incoming[leg.id] = leg
+
+    def _reserve_outgoing(self, entry: r.ReserveOutgoing) -> None:
+        account = self._peer(entry.account)
+        incoming = self._incoming.get(entry.incoming_leg)
+        if incoming is None:
+            raise CodecError("outgoing leg", 0, f"there is no open incoming leg {entry.incoming_leg}")
+        if entry.request_id in account.sent:
+            raise CodecError("outgoing leg", 0, f"{account.name} has an open leg {entry.request_id} already")
+        leg = OutgoingLeg(
+            self._books.last_leg + 1,
+            account,
+            entry.amount,
+            entry.spread,
+            entry.rounding,
+            entry.expires_at,
+            entry.condition,
+            entry.session,
+            entry.request_id,
+            incoming,
+            0,
+            0,
+        )
+        self._books.reserve_outgoing(leg)
+        self._outgoing[leg.id] = leg
+
+    def _post(self, entry: r.Post) -> None:
+        outgoing = self._outgoing.pop(entry.leg, None)
+        if outgoing is not None:
+            self._books.post_outgoing(outgoing)
+            return
+        incoming = self._incoming.pop(entry.leg, None)
+        if incoming is None:
+            raise CodecError("post", 0, f"leg {entry.leg} is not open")
+        self._books.post_incoming(incoming)
+
+    def _void(self, entry: r.Void) -> None:
+        if entry.reason not in VOID_REASONS:
+            raise CodecError("void", 0, f"{entry.reason} is no reason")
+        outgoing = self._outgoing.pop(entry.leg, None)
+        if outgoing is not None:
+            self._books.void_outgoing(outgoing, entry.reason)
+            return
+        incoming = self._incoming.pop(entry.leg, None)
+        if incoming is None:
+            raise CodecError("void", 0, f"leg {entry.leg} is not open")
+        self._books.void_incoming(incoming, entry.reason)
+
+    # --- the rest -----------------------------------------------------------------------------------------------
+
+    def _open(self, entry: r.AccountOpened) -> None:
+        books = self._books
+        asset = (entry.asset_code, entry.asset_scale)
+        if entry.kind == PEER:
+            missing = [kind for kind in ASSET_KINDS if internal_name(kind, *asset) not in books.internal]
+            if missing or loss_name(entry.name) not in books.internal:
+                raise CodecError("account", 0, f"{entry.name} comes before the accounts of its asset")
+        elif entry.kind != LOSS and entry.kind not in ASSET_KINDS:
+            raise CodecError("account", 0, f"{entry.kind} is no kind of account")
+        known = books.peers if entry.kind == PEER else books.internal
+        if entry.name in known:
+            raise CodecError("account", 0, f"{entry.name} is open already")
+        books.open_account(entry.kind, entry.name, *asset)
+
+    def _transfer(self, entry: r.Transfer) -> None:
+        debit = self._account(entry.debit)
+        credit = self._account(entry.credit)
+        if (debit.asset_code, debit.asset_scale) != (credit.asset_code, credit.asset_scale):
+            raise CodecError("transfer", 0, f"{debit.name} and {credit.name} have different assets")
+        if not self._books.transfer(debit, credit, entry.amount, entry.kind, entry.key, entry.text):
+            raise CodecError("transfer", 0, "its key was used before")
+
+    def _account(self, index: int) -> Account:
+        if index >= len(self._books.accounts):
+            raise CodecError("account", 0, f"there is no account with index {index}")
+        return self._books.accounts[index]
+
+    def _peer(self, index: int) -> Account:
+        account = self._account(index)
+        if account.kind != PEER:
+            raise CodecError("account", 0, f"{account.name} is not a peer's")
+        return account

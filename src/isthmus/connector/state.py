@@ -1,0 +1,170 @@
+"""The books as bytes: for checkpoints, and for the digest by which two copies of the books are compared.
+
+Canonical: equal books give equal bytes. Deadlines on the monotonic clock are not part of it; whoever loads a state
+sets them anew from the expiries.
+"""
+
+from hashlib import sha256
+from struct import Struct
+from typing import Final
+
+from isthmus.connector.books import AT_RISK_MAX, PEER, Account, Books
+from isthmus.connector.legs import IncomingLeg, OutgoingLeg
+from isthmus.connector.record import Reader, encode_integer
+from isthmus.errors import CodecError
+
+STATE_VERSION: Final = 1
+
+_HEAD: Final = Struct(">BQIIIII")  # version, last leg, counts: accounts, incoming, outgoing, at risk, transfer keys
+_ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, posted incoming and outgoing counts
+_INCOMING: Final = Struct(">QIQq32s16sI")
+_OUTGOING: Final = Struct(">QIQq32s16sIQBQ")
+_AT_RISK: Final = Struct(">IQQI")
+
+
+def digest(books: Books) -> bytes:
+    """SHA-256 over the canonical state (32 bytes)."""
+    return sha256(encode_state(books)).digest()
+
+
+def encode_state(books: Books) -> bytes:
+    """The whole state: accounts, open legs, keys, terms."""
+    incoming = sorted((leg for one in books.peers.values() for leg in one.received.values()), key=_leg_id)
+    outgoing = sorted((leg for one in books.peers.values() for leg in one.sent.values()), key=_leg_id)
+    parts = [
+        _HEAD.pack(
+            STATE_VERSION,
+            books.last_leg,
+            len(books.accounts),
+            len(incoming),
+            len(outgoing),
+            len(books.at_risk),
+            len(books.transfer_keys),
+        )
+    ]
+    parts += [_encode_account(account) for account in books.accounts]
+    parts += [_encode_incoming(leg) for leg in incoming]
+    parts += [_encode_outgoing(leg) for leg in outgoing]
+    parts += [_AT_RISK.pack(*one) for one in books.at_risk]
+    parts += [bytes((len(key),)) + key + bytes((kind,)) for key, kind in books.transfer_keys.items()]
+    parts.append(len(books.terms).to_bytes(4, "big") + books.terms)
+    return b"".join(parts)
+
+
+def _leg_id(leg: IncomingLeg | OutgoingLeg) -> int:
+    return leg.id
+
+
+def _encode_account(account: Account) -> bytes:
+    name = account.name.encode()
+    code = account.asset_code.encode()
+    numbers = (account.balance, account.late_amount, account.at_risk, account.posted_incoming, account.posted_outgoing)
+    head = _ACCOUNT.pack(
+        account.kind,
+        account.asset_scale,
+        account.last_request_id,
+        account.late_count,
+        account.posted_incoming_count,
+        account.posted_outgoing_count,
+    )
+    texts = bytes((len(name),)) + name + len(code).to_bytes(2, "big") + code
+    return head + texts + b"".join([encode_integer(number) for number in numbers])
+
+
+def _encode_incoming(leg: IncomingLeg) -> bytes:
+    return _INCOMING.pack(
+        leg.id, leg.account.index, leg.amount, leg.expires_at, leg.condition, leg.session, leg.request_id
+    )
+
+
+def _encode_outgoing(leg: OutgoingLeg) -> bytes:
+    return _OUTGOING.pack(
+        leg.id,
+        leg.account.index,
+        leg.amount,
+        leg.expires_at,
+        leg.condition,
+        leg.session,
+        leg.request_id,
+        leg.spread,
+        leg.rounding,
+        leg.incoming.id,
+    )
+
+
+def decode_state(data: bytes) -> Books:
+    """Books from `encode_state`'s bytes; CodecError for any others."""
+    books = Books()
+    reader = Reader(data)
+    version, last_leg, accounts, incoming, outgoing, at_risk, keys = reader.unpack(_HEAD, "head")
+    if version != STATE_VERSION:
+        raise CodecError("version", 0, f"{version}: written by a newer version of isthmus, or damaged")
+    for _ in range(accounts):
+        _decode_account(reader, books)
+    books.take_record()
+    legs: dict[int, IncomingLeg] = {}
+    for _ in range(incoming):
+        leg = _decode_incoming(reader, books)
+        legs[leg.id] = leg
+    for _ in range(outgoing):
+        _decode_outgoing(reader, books, legs)
+    for _ in range(min(at_risk, AT_RISK_MAX)):
+        books.at_risk.append(reader.unpack(_AT_RISK, "at risk"))
+    for _ in range(keys):
+        key = reader.octets(1, "transfer key")
+        books.transfer_keys[key] = reader.uint(1, "transfer kind")
+    books.terms = reader.octets(4, "terms")
+    books.last_leg = last_leg
+    if reader.at != len(data):
+        raise CodecError("state", reader.at, "bytes after its end")
+    return books
+
+
+def _decode_account(reader: Reader, books: Books) -> None:
+    at = reader.at
+    kind, scale, last_request_id, late, posted_incoming, posted_outgoing = reader.unpack(_ACCOUNT, "account")
+    name = reader.text(1, "account name")
+    code = reader.text(2, "asset code")
+    try:
+        account = books.open_account(kind, name, code, scale)
+    except (AssertionError, KeyError):
+        raise CodecError("account", at, f"{name!r} is there twice, or before the accounts of its asset") from None
+    account.last_request_id = last_request_id
+    account.late_count = late
+    account.posted_incoming_count = posted_incoming
+    account.posted_outgoing_count = posted_outgoing
+    account.balance = reader.integer("balance")
+    account.late_amount = reader.integer("late amount")
+    account.at_risk = reader.integer("amount at risk")
+    account.posted_incoming = reader.integer("posted incoming")
+    account.posted_outgoing = reader.integer("posted outgoing")
+
+
+def _decode_incoming(reader: Reader, books: Books) -> IncomingLeg:
+    at = reader.at
+    leg_id, index, amount, expires_at, condition, session, request_id = reader.unpack(_INCOMING, "incoming leg")
+    account = _peer(books, index, at)
+    leg = IncomingLeg(leg_id, account, amount, expires_at, condition, session, request_id, 0)
+    account.received[session, request_id] = leg
+    account.reserved_incoming += amount
+    return leg
+
+
+def _decode_outgoing(reader: Reader, books: Books, legs: dict[int, IncomingLeg]) -> None:
+    at = reader.at
+    fields = reader.unpack(_OUTGOING, "outgoing leg")
+    leg_id, index, amount, expires_at, condition, session, request_id, spread, rounding, incoming_id = fields
+    account = _peer(books, index, at)
+    incoming = legs.get(incoming_id)
+    if incoming is None:
+        raise CodecError("outgoing leg", at, f"there is no incoming leg {incoming_id}")
+    account.sent[request_id] = OutgoingLeg(
+        leg_id, account, amount, spread, rounding, expires_at, condition, session, request_id, incoming, 0, 0
+    )
+    account.reserved_outgoing += amount
+
+
+def _peer(books: Books, index: int, at: int) -> Account:
+    if index >= len(books.accounts) or books.accounts[index].kind != PEER:
+        raise CodecError("leg", at, f"account {index} is not a peer's")
+    return books.accounts[index]

@@ -1,0 +1,284 @@
+"""What the operator decides, as immutable tables: terms of accounts, routes, exchange rates.
+
+The control plane builds new tables and the kernel swaps them whole between two batches, so the hot path never sees
+half a change. The switch reads them and never writes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from typing import Final, final
+
+from isthmus.connector.events import AccountId
+from isthmus.errors import ConfigError
+from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
+from isthmus.ilp.asset import Asset
+from isthmus.ilp.packet import AMOUNT_MAX
+
+PARENT: Final = "parent"
+PEER: Final = "peer"
+CHILD: Final = "child"
+LOCAL: Final = "local"  # an application in this process: STREAM endpoints
+RELATIONS: Final = (PARENT, PEER, CHILD, LOCAL)
+
+ACCOUNTS_MAX: Final = 65_535  # an account's index is a uint16 in the journal
+ROUTES_MAX: Final = 1_000_000
+EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
+HOLD_MS_MAX: Final = 30_000  # CONN-9
+HOLD_MS_LIMIT: Final = 600_000  # an operator may not ask for longer holds: money lies still, and tables grow
+OPEN_LEGS_MAX: Final = 20_000  # per account and direction; about 1.5 KB each
+PREPARES_PER_BATCH_MAX: Final = 512  # of one account, so that a flood can't fill a batch alone
+INBOX_MAX: Final = 1_024  # waiting Prepares of one account; beyond it T03, without books or journal
+
+
+@final
+@dataclass(slots=True, frozen=True, kw_only=True)
+class AccountTerms:
+    """What we agreed with one peer about one account. Amounts are base units of the account; None is unlimited."""
+
+    id: AccountId
+    asset: Asset
+    relation: str
+    receivable_max: int | None = None  # up to which the peer may owe us, reserved amounts included
+    payable_max: int | None = None  # up to which we are willing to owe the peer
+    packet_amount_max: int | None = None
+    packets_per_minute: int | None = None
+    packets_burst: int | None = None  # None: what a tenth of a minute gives, at least 1
+    in_flight_max: int | None = None  # value reserved at one time, each direction
+    amount_per_second: int | None = None  # incoming value, "payment bandwidth"
+    amount_burst: int | None = None  # None: what one second gives
+    expiry_margin_ms: int = EXPIRY_MARGIN_MS
+    hold_ms_max: int = HOLD_MS_MAX
+    open_legs_max: int = OPEN_LEGS_MAX
+    prepares_per_batch_max: int = PREPARES_PER_BATCH_MAX
+    inbox_max: int = INBOX_MAX
+    ildcp_client: bool = False  # ask the peer, our parent, for our address
+    ildcp_server: bool = False  # tell the peer, our child, its address
+    child_address: str = ""  # what a child is told, and is reached at
+    echo_amount_max: int = 0  # CONN-18
+
+    def check(self) -> None:
+        """Raise ConfigError if these terms can't work."""
+        key = f"accounts.{self.id}"
+        if self.relation not in RELATIONS:
+            raise ConfigError(f"{key}.relation", f"{self.relation!r} is none", f"Use one of {', '.join(RELATIONS)}")
+        for name in ("receivable_max", "payable_max", "packet_amount_max", "in_flight_max", "amount_per_second"):
+            value = getattr(self, name)
+            if value is not None and value < 0:
+                raise ConfigError(f"{key}.{name}", "it is negative", "Use 0 or more, or leave it out for no limit")
+        for name in ("packets_per_minute", "packets_burst", "amount_burst"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ConfigError(f"{key}.{name}", "no packet could pass", "Use at least 1")
+        if not 0 <= self.expiry_margin_ms < self.hold_ms_max <= HOLD_MS_LIMIT:
+            raise ConfigError(
+                f"{key}.hold_ms_max",
+                f"the margin ({self.expiry_margin_ms} ms) must be below it, and it at most {HOLD_MS_LIMIT} ms",
+                f"The defaults are {EXPIRY_MARGIN_MS} and {HOLD_MS_MAX}",
+            )
+        for name in ("open_legs_max", "prepares_per_batch_max", "inbox_max"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{key}.{name}", "no packet could pass", "Use at least 1")
+        if self.child_address and not is_valid(self.child_address):
+            raise ConfigError(
+                f"{key}.child_address", "it is no ILP address", "Use segments of letters, digits, _, ~, -"
+            )
+        if self.ildcp_server and self.relation != CHILD:
+            raise ConfigError(f"{key}.ildcp_server", "only children are told an address", "Set relation = 'child'")
+        if self.ildcp_client and self.relation != PARENT:
+            raise ConfigError(f"{key}.ildcp_client", "only a parent gives an address", "Set relation = 'parent'")
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Conversion:
+    """One direction of exchange between two accounts, as integers for the hot path.
+
+    outgoing = incoming * net // denominator; the amount without spread is incoming * mid // denominator.
+    """
+
+    net: int
+    mid: int
+    denominator: int
+
+    def outgoing(self, incoming: int) -> int:
+        """Rounded down, in our favour (CONN-11)."""
+        return incoming * self.net // self.denominator
+
+    def incoming_max(self, outgoing_max: int) -> int:
+        """The largest incoming amount that becomes at most `outgoing_max`, and that UInt64 holds."""
+        if self.net == 0:
+            return AMOUNT_MAX
+        return min(AMOUNT_MAX, ((outgoing_max + 1) * self.denominator - 1) // self.net)
+
+
+@final
+class RateTable:
+    """Exact rates between asset codes, in whole units ("1 BTC is 64250.5 USD"), and the spread we keep.
+
+    A rate holds in the direction given, and backwards as its inverse unless that is given too. Spreads are fractions
+    of the amount: by pair of asset codes, else of the outgoing account, else of the incoming one, else the default.
+    """
+
+    def __init__(
+        self,
+        rates: Mapping[tuple[str, str], Fraction],
+        *,
+        spread: Fraction = Fraction(0),
+        pair_spreads: Mapping[tuple[str, str], Fraction] | None = None,
+        account_spreads: Mapping[AccountId, Fraction] | None = None,
+    ) -> None:
+        self.rates: Final = dict(rates)
+        self.spread: Final = spread
+        self.pair_spreads: Final = dict(pair_spreads or {})
+        self.account_spreads: Final = dict(account_spreads or {})
+        for (base, quote), rate in self.rates.items():
+            if rate <= 0:
+                raise ConfigError(
+                    f"rates.{base}/{quote}", "a rate must be above 0", "Give units of the second per one of the first"
+                )
+        for name, one in [("default", spread), *self.pair_spreads.items(), *self.account_spreads.items()]:
+            if not 0 <= one < 1:
+                raise ConfigError(f"rates.spread ({name})", f"{one} is not between 0 and 1", "Write 0.2 % as '0.2 %'")
+
+    def rate(self, base: str, quote: str) -> Fraction | None:
+        """Whole units of `quote` for one of `base`; None if we don't trade the pair."""
+        if base == quote:
+            return self.rates.get((base, quote), Fraction(1))
+        found = self.rates.get((base, quote))
+        if found is None and (quote, base) in self.rates:
+            found = 1 / self.rates[quote, base]
+        return found
+
+    def conversion(self, incoming: AccountTerms, outgoing: AccountTerms) -> Conversion | None:
+        """How amounts go from one account to the other; None if we don't trade the pair."""
+        rate = self.rate(incoming.asset.code, outgoing.asset.code)
+        if rate is None:
+            return None
+        mid = rate * Fraction(10) ** (outgoing.asset.scale - incoming.asset.scale)
+        net = mid * (1 - self._spread(incoming, outgoing))
+        denominator = mid.denominator * net.denominator
+        return Conversion(
+            net=net.numerator * mid.denominator, mid=mid.numerator * net.denominator, denominator=denominator
+        )
+
+    def _spread(self, incoming: AccountTerms, outgoing: AccountTerms) -> Fraction:
+        pair = (incoming.asset.code, outgoing.asset.code)
+        if pair in self.pair_spreads:
+            return self.pair_spreads[pair]
+        if LOCAL in (incoming.relation, outgoing.relation):
+            return Fraction(0)  # nobody charges himself
+        return self.account_spreads.get(outgoing.id, self.account_spreads.get(incoming.id, self.spread))
+
+    def describe(self) -> dict[str, object]:
+        """Canonical values for the journal."""
+        return {
+            "rates": {f"{base}/{quote}": str(rate) for (base, quote), rate in sorted(self.rates.items())},
+            "spread": str(self.spread),
+            "pair_spreads": {f"{a}/{b}": str(one) for (a, b), one in sorted(self.pair_spreads.items())},
+            "account_spreads": {str(name): str(one) for name, one in sorted(self.account_spreads.items())},
+        }
+
+
+@final
+class RouteTable:
+    """Longest prefix on segment boundaries (ADDR-8). Prefixes may be bare schemes; "" is the default route (ADDR-9)."""
+
+    def __init__(self, routes: Mapping[str, AccountId]) -> None:
+        if len(routes) > ROUTES_MAX:
+            raise ConfigError("routes", f"{len(routes)} of them", f"Keep at most {ROUTES_MAX}")
+        for prefix in routes:
+            if prefix and not is_valid_prefix(prefix):
+                raise ConfigError(
+                    f"routes.{prefix}", "it is no address prefix", "Use for example 'test.bob', 'g', or ''"
+                )
+        self._accounts: Final[dict[bytes, AccountId]] = {
+            prefix.encode("ascii"): account for prefix, account in routes.items()
+        }
+
+    def lookup(self, destination: bytes, shortest: int = 0) -> AccountId | None:
+        """The account of the longest prefix of at least `shortest` bytes; None without one. A look-up a segment."""
+        accounts = self._accounts
+        prefix = destination
+        while prefix:
+            if len(prefix) < shortest:
+                return None
+            found = accounts.get(prefix)
+            if found is not None:
+                return found
+            prefix = prefix[: max(0, prefix.rfind(b"."))]
+        return accounts.get(b"") if shortest == 0 else None
+
+    def items(self) -> list[tuple[str, AccountId]]:
+        """All routes, sorted by prefix."""
+        return sorted((prefix.decode("ascii"), account) for prefix, account in self._accounts.items())
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Tables:
+    """Everything the operator decides, at one time."""
+
+    address: str  # our own; "" while a parent has not told it
+    accounts: Mapping[AccountId, AccountTerms]
+    routes: RouteTable
+    rates: RateTable
+
+    def check(self) -> None:
+        """Raise ConfigError if the tables contradict themselves."""
+        if self.address and not is_valid(self.address):
+            raise ConfigError("address", f"{self.address!r} is no ILP address", "Use for example 'test.alice'")
+        if len(self.accounts) > ACCOUNTS_MAX:
+            raise ConfigError("accounts", f"{len(self.accounts)} of them", f"Keep at most {ACCOUNTS_MAX}")
+        clients = [terms.id for terms in self.accounts.values() if terms.ildcp_client]
+        if len(clients) > 1:
+            raise ConfigError(
+                f"accounts.{clients[1]}.ildcp_client", f"{clients[0]} is asked already", "Ask one parent only (CONN-14)"
+            )
+        for terms in self.accounts.values():
+            terms.check()
+        for prefix, account in self.routes.items():
+            if account not in self.accounts:
+                raise ConfigError(f"routes.{prefix or 'default'}", f"there is no account {account}", "Name an account")
+
+    def allows(self, destination: str) -> bool:
+        """Whether we may carry packets to this address at all (ADDR-5, ADDR-6, ADDR-7)."""
+        if not is_valid(destination):
+            return False
+        scheme = scheme_of(destination)
+        if scheme in ("peer", "self"):
+            return False
+        if not self.address:
+            return scheme not in BOUNDED_SCHEMES
+        own = scheme_of(self.address)
+        if scheme in BOUNDED_SCHEMES or own in BOUNDED_SCHEMES:
+            return scheme == own
+        return is_test(destination) == is_test(self.address)
+
+    def encode(self) -> bytes:
+        """Canonical bytes for the journal: equal tables give equal bytes. Nobody's secret is in them."""
+        described = {
+            "address": self.address,
+            "accounts": [_describe_terms(self.accounts[name]) for name in sorted(self.accounts)],
+            "routes": self.routes.items(),
+            "rates": self.rates.describe(),
+        }
+        return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
+
+
+def _describe_terms(terms: AccountTerms) -> dict[str, object]:
+    described = {
+        name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for name, value in asdict(terms).items()
+        if name != "asset"
+    }
+    return {**described, "asset_code": terms.asset.code, "asset_scale": terms.asset.scale}
+
+
+@final
+@dataclass(slots=True)
+class TablesChanged:
+    """Event: from the next batch on, these tables hold."""
+
+    tables: Tables
