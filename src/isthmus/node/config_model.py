@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from isthmus.connector.events import AccountId
 from isthmus.ilp.asset import Asset
+from isthmus.links.http.auth import Algorithm
 from isthmus.node.config_values import Endpoint, Secret
 
 
@@ -92,7 +93,7 @@ class BearerCheck:
 class JwtAuth:
     """JWT_HS_256 (key: the shared secret, base64) or JWT_RS_256 (key: PEM), both to make and to check."""
 
-    algorithm: str  # "HS256" or "RS256"
+    algorithm: Algorithm
     key: Secret
     subject: str
     issuer: str | None = None

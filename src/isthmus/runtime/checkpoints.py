@@ -1,0 +1,105 @@
+"""Checkpoints of a running node: taken now and then, verified by replay in another process, then the journal is pruned.
+
+The state of a quiet node is encoded between two batches, which takes a few milliseconds at the bound below. With more
+legs open than that, a process of its own replays the journal from the checkpoint before, so that the loop never stops
+for it. Either way nothing is pruned before `journal.verify` has reproduced the checkpoint byte by byte.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from isthmus.connector.events import Log
+from isthmus.errors import JournalError
+from isthmus.journal.sqlite import SqliteJournal
+from isthmus.journal.verify import REPLAYER, verify_and_prune
+from isthmus.runtime.driver import Driver
+
+# About 250,000 forwarded packets: some seconds of replay, and a file of a few hundred megabytes at the most.
+BYTES_PER_CHECKPOINT: Final = 64 * 1024 * 1024
+BATCHES_PER_CHECKPOINT: Final = 20_000
+# Encoding costs about 3 µs a leg: at the bound a few milliseconds, well under an expiry margin.
+LEGS_IN_LOOP_MAX: Final = 1_000
+REPLAY_S_MAX: Final = 3_600
+
+
+class CheckpointKeeper:
+    """Listens to commits and keeps replay short and the file bounded."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        journal: SqliteJournal,
+        *,
+        on_log: Callable[[Log], None],
+        replayer: str = REPLAYER,
+        every_batches: int = BATCHES_PER_CHECKPOINT,
+        every_bytes: int = BYTES_PER_CHECKPOINT,
+    ) -> None:
+        self._driver = driver
+        self._journal = journal
+        self._on_log = on_log
+        self._replayer = replayer
+        self._every_batches = every_batches
+        self._every_bytes = every_bytes
+        self._last = journal.last_sequence
+        self._task: asyncio.Task[None] | None = None
+
+    def committed(self, sequence: int) -> None:
+        """After each commit: begin a checkpoint if it is time, and none is under way."""
+        due = sequence - self._last >= self._every_batches or self._journal.bytes_since_checkpoint >= self._every_bytes
+        if due and self._task is None:
+            self._last = sequence
+            self._task = asyncio.create_task(self._keep(sequence))
+
+    async def close(self) -> None:
+        """Let a checkpoint that is under way go: the next start makes it anew."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def last(self) -> None:
+        """Save the state of a drained node, so that its next start replays nothing."""
+        sequence, state = self._driver.kernel.state()
+        if sequence > 0:
+            await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
+
+    async def _keep(self, sequence: int) -> None:
+        try:
+            if self._driver.kernel.open_legs() <= LEGS_IN_LOOP_MAX:
+                sequence, state = self._driver.kernel.state()
+            else:
+                state = await self._replayed(sequence)
+            await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
+            pruned = await asyncio.to_thread(verify_and_prune, self._journal, replayer=self._replayer)
+            self._on_log(Log("info", "checkpoint", {"sequence": sequence, "bytes": len(state), "pruned": pruned}))
+        except JournalError as error:
+            # The node goes on: only replay grows longer and the file larger.
+            self._on_log(Log("error", "checkpoint failed", {"sequence": sequence, "problem": str(error)}))
+        finally:
+            self._task = None
+
+    async def _replayed(self, sequence: int) -> bytes:
+        """The state after the batch, by replay in another process."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "isthmus.runtime.replay",
+            "--replayer",
+            self._replayer,
+            self._journal.path,
+            str(sequence),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        try:
+            state, problem = await asyncio.wait_for(process.communicate(), REPLAY_S_MAX)
+        except (TimeoutError, asyncio.CancelledError):
+            process.kill()
+            await process.wait()
+            raise
+        if process.returncode != 0:
+            last_line = (problem.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+            raise JournalError(f"replay in another process failed: {last_line}")
+        return state
