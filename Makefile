@@ -46,7 +46,7 @@ types: setup ## types (mypy --strict)
 	@$(PYTHON_BIN) -m mypy
 
 layers: setup ## which folder may import which (import-linter)
-	@.venv/bin/lint-imports --no-timings 2>/dev/null || .venv/bin/lint-imports
+	@.venv/bin/lint-imports
 
 rows: setup ## rows of the conformance list that no test names
 	@$(PYTHON_BIN) tools/conformance_rows.py

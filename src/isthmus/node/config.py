@@ -96,12 +96,12 @@ class _Assembly:
         """The configuration, or None after at least one problem."""
         found = self._found
         accounts = [self._account(name, raw) for name, raw in found.get("accounts", {}).items()]
-        listeners = found.get("listeners") or {"btp": None, "http": None}
         address: str | None = found.get("address")
         whole = [account for account in accounts if account is not None]
         self._check_relations(address, whole)
         self._check_addresses(address, whole)
-        config_links.check_together(self._source, whole, listeners, found.get("admin"))
+        if "listeners" in found and "admin" in found:
+            config_links.check_together(self._source, whole, found["listeners"], found["admin"])
         routes = self._routes(address, whole)
         rates = self._rates()
         if self._source.problems:
@@ -113,8 +113,8 @@ class _Assembly:
             accounts=tuple(whole),
             routes=routes,
             rates=rates,
-            btp=listeners["btp"],
-            http=listeners["http"],
+            btp=found["listeners"]["btp"],
+            http=found["listeners"]["http"],
             admin=found["admin"],
             journal=found["journal"],
             log=found["log"],
@@ -146,9 +146,7 @@ class _Assembly:
             spread=raw["spread"],
         )
 
-    def _limits(self, path: tuple[str, ...], raw: dict[str, Any] | None, asset: Asset) -> Limits | None:
-        if raw is None:
-            return None
+    def _limits(self, path: tuple[str, ...], raw: dict[str, Any], asset: Asset) -> Limits | None:
         before = len(self._source.problems)
 
         def units(key: str) -> int | None:
@@ -242,7 +240,7 @@ class _Assembly:
         pairs: list[Pair] = []
         given: dict[str, Any] = self._found.get("rates", {})
         for name, raw in given.items():
-            if name == "spread" or raw is None:
+            if name == "spread":
                 continue
             source, slash, destination = name.partition("/")
             if not (slash and source and destination) or "/" in destination:

@@ -29,10 +29,8 @@ from isthmus.node.config_model import (
 from isthmus.node.config_reader import Source
 
 
-def build_link(source: Source, path: KeyPath, raw: dict[str, Any] | None) -> Link | None:
+def build_link(source: Source, path: KeyPath, raw: dict[str, Any]) -> Link | None:
     """A link, or None after at least one problem. The keys tell which kind of link it is."""
-    if raw is None:
-        return None
     before = len(source.problems)
     link: Link | None
     if "incoming" in raw:
@@ -129,9 +127,7 @@ def _outgoing(source: Source, path: KeyPath, raw: dict[str, Any]) -> OutgoingAut
     return auth
 
 
-def _incoming(source: Source, path: KeyPath, raw: dict[str, Any] | None) -> IncomingAuth | None:
-    if raw is None:
-        return None
+def _incoming(source: Source, path: KeyPath, raw: dict[str, Any]) -> IncomingAuth | None:
     if "token_sha256" in raw:
         digest = _token_digest(source, path, raw)
         if digest is None:
@@ -245,9 +241,7 @@ def _digests(link: Link) -> Iterable[tuple[str, str]]:
     return []
 
 
-def _check_client_tls(source: Source, path: KeyPath, settings: ClientTls | None) -> None:
-    if settings is None:
-        return
+def _check_client_tls(source: Source, path: KeyPath, settings: ClientTls) -> None:
     if (settings.cert_file is None) != (settings.key_file is None):
         missing = "cert_file" if settings.cert_file is None else "key_file"
         source.problem((*path, missing), "missing", "A certificate and its key come together.")

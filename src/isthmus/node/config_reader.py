@@ -23,6 +23,10 @@ class Bad(Exception):
         self.remedy = remedy
 
 
+class Incomplete(Exception):
+    """A table isn't whole; what is wrong inside was reported."""
+
+
 @dataclass(slots=True)
 class Source:
     """One document being read: where its files are relative to, its lines, and what was found wrong so far."""
@@ -44,7 +48,7 @@ class Kind(Protocol):
         """A word or two for the reference."""
 
     def read(self, value: object, source: Source, path: KeyPath) -> Any:
-        """The value as the program wants it; raises Bad."""
+        """The value as the program wants it; raises Bad, or Incomplete after reporting what is wrong inside."""
 
 
 class _Required:
@@ -90,12 +94,20 @@ def read_section(section: Section, value: object, source: Source, path: KeyPath)
             found[key.name] = key.kind.read(value[key.name], source, here)
         except Bad as bad:
             source.problem(here, bad.problem, bad.remedy)
+        except Incomplete:
+            continue
     return found
+
+
+def _built(build: Any, section: Section, found: dict[str, Any]) -> Any:
+    if len(found) < len(section):
+        raise Incomplete
+    return build(**found)
 
 
 @dataclass(slots=True, frozen=True)
 class Table:
-    """A table with keys of its own; `build` makes a value of them. A table that isn't whole gives None."""
+    """A table with keys of its own; `build` makes a value of them."""
 
     section: Section
     build: Any = dict
@@ -103,8 +115,7 @@ class Table:
     label = "table"
 
     def read(self, value: object, source: Source, path: KeyPath) -> Any:
-        found = read_section(self.section, value, source, path)
-        return self.build(**found) if len(found) == len(self.section) else None
+        return _built(self.build, self.section, read_section(self.section, value, source, path))
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,11 +136,10 @@ class Choice:
             raise Bad(f"{self.tag} is missing", f"Set {self.tag} to {words}.")
         if not isinstance(chosen, str) or chosen not in self.options:
             source.problem((*path, self.tag), f"{chosen!r} is not known here", f"Use {words}.")
-            return None
+            raise Incomplete
         section, build = self.options[chosen]
         rest = {name: each for name, each in value.items() if name != self.tag}
-        found = read_section(section, rest, source, path)
-        return build(**found) if len(found) == len(section) else None
+        return _built(build, section, read_section(section, rest, source, path))
 
 
 def describe(value: object) -> str:

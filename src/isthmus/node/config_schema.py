@@ -7,7 +7,7 @@ from typing import Any, Final, final
 
 from isthmus.node import config_model as model
 from isthmus.node.config_lines import KeyPath
-from isthmus.node.config_reader import Bad, Choice, Key, Section, Source, Table, describe
+from isthmus.node.config_reader import Bad, Choice, Incomplete, Key, Section, Source, Table, describe
 from isthmus.node.config_values import (
     Amount,
     Boolean,
@@ -213,6 +213,8 @@ class RatesTable:
                     found[name] = {"rate": Rate().read(item, source, here), "spread": None}
             except Bad as bad:
                 source.problem(here, bad.problem, bad.remedy)
+            except Incomplete:
+                continue
         return found
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 from isthmus.ilp import address as ilp_address
 from isthmus.node.config_lines import KeyPath
-from isthmus.node.config_reader import Bad, Source, describe
+from isthmus.node.config_reader import Bad, Incomplete, Source, describe
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,60}(\.[0-9]{1,60})?", re.ASCII)
 _FRACTION: Final = re.compile(r"([0-9]{1,60})\s*/\s*([0-9]{1,60})", re.ASCII)
@@ -306,7 +306,7 @@ class IlpAddress:
 
 @dataclass(slots=True, frozen=True)
 class Mapped:
-    """A table whose names are free, each holding the same kind."""
+    """A table whose names are free, each holding the same kind. One that isn't whole stands as None."""
 
     each: Any  # Kind
     label = "table"
@@ -320,4 +320,6 @@ class Mapped:
                 found[name] = self.each.read(item, source, (*path, name))
             except Bad as bad:
                 source.problem((*path, name), bad.problem, bad.remedy)
+            except Incomplete:
+                found[name] = None
         return found
