@@ -1,6 +1,7 @@
 """The server against peers that break rules: each gets the answer the list names, and nobody else notices."""
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -109,6 +110,23 @@ async def test_what_is_no_websocket_is_sent_away(serve: Any, raw: Any, owner: An
     writer.write(request_bytes)
     assert b"101" not in await reader.read()
     writer.close()
+    await works(owner, await raw(server, token="alice-token"), ALICE, 1)
+
+
+@pytest.mark.parametrize(
+    "bad", [("Version: 13", "Version: 12"), ("Key: AAAA", "Key: A"), ("Upgrade: websocket", "Upgrade: h2c")]
+)
+async def test_a_failed_upgrade_gives_its_room_back(serve: Any, raw: Any, owner: Any, bad: tuple[str, str]) -> None:
+    server = await serve(bounds=ServerBounds(strangers_max=1))
+    reader, writer = await asyncio.open_connection(*server.address)
+    request = (
+        "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    writer.write(request.replace(*bad).encode())
+    assert (await reader.read()).startswith(b"HTTP/1.1 4")
+    writer.close()
+    await owner.until(lambda: server.strangers == 0)
     await works(owner, await raw(server, token="alice-token"), ALICE, 1)
 
 
@@ -362,6 +380,24 @@ async def test_the_newest_authenticated_connection_wins(serve: Any, raw: Any, ow
     await works(owner, newer, ALICE, 43)
 
 
+async def test_what_was_under_way_on_the_older_connection_is_still_taken(
+    serve: Any, raw: Any, owner: Any, packets: Any
+) -> None:
+    """BTP-18. A Fulfill that crossed our goodbye is worth money; answers go out on the newer connection."""
+    server = await serve()
+    older = await raw(server, token="alice-token")
+    newer = await raw(server, token="alice-token")
+    await owner.up(ALICE, 2)
+    older.send(codec.encode_ilp(codec.RESPONSE, 8, packets["fulfill"]))
+    older.send(prepare_frame(9))
+    await owner.until(lambda: len(owner.packets) == 2)
+    server.link(ALICE).write([Outbound(owner.packets[1].session, 9, packets["reject"])])
+    assert (await newer.read_btp()).request_id == 9
+    older.send(framing.close_payload(1000, ""), framing.CLOSE)
+    await older.ended()
+    assert owner.count("down", ALICE) == 0 and server.link(ALICE).is_up
+
+
 async def test_each_connection_of_another_implementation_has_its_own_session(serve: Any, raw: Any, owner: Any) -> None:
     server = await serve()
     for request_id in range(2):
@@ -492,12 +528,15 @@ async def test_the_owner_can_stop_reading_from_one_peer(serve: Any, raw: Any, ow
     for request_id in range(5):
         await works(owner, bob, BOB, request_id)
     assert all(packet.account == BOB for packet in owner.packets)
-    again = await raw(server, token="alice-token")  # the pause holds for the account, not for one connection
+    # The pause holds for the account: a newer connection is not read either. Of the older the rest is, for it ends.
+    again = await raw(server, token="alice-token")
     again.send(prepare_frame(2))
-    await works(owner, bob, BOB, 9)
-    assert all(packet.account == BOB for packet in owner.packets)
-    server.link(ALICE).resume_reading()
     await owner.until(lambda: any(packet.account == ALICE for packet in owner.packets))
+    await works(owner, bob, BOB, 9)
+    assert [packet.request_id for packet in owner.packets if packet.account == ALICE] == [1]
+    server.link(ALICE).resume_reading()
+    await owner.until(lambda: owner.packets[-1].account == ALICE)
+    assert owner.packets[-1].request_id == 2
 
 
 async def test_a_dead_peer_is_found_by_a_ping(serve: Any, raw: Any, owner: Any) -> None:
@@ -517,3 +556,12 @@ def test_the_library_is_chosen_by_the_environment(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("ISTHMUS_WEBSOCKET", "carrier pigeons")
     with pytest.raises(ConfigError):
         choose_library()
+
+
+def test_without_picows_the_other_library_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ISTHMUS_WEBSOCKET", raising=False)
+    monkeypatch.setitem(sys.modules, "picows", None)  # as where there is no wheel for the machine
+    monkeypatch.delitem(sys.modules, "isthmus.links.btp.picows_library", raising=False)
+    assert choose_library().name == "websockets"
+    with pytest.raises(ConfigError, match="not installed"):
+        choose_library("picows")

@@ -103,6 +103,12 @@ class Channel:
             self._socket.close(code, why)
         self._end(why)
 
+    def retire(self, code: int, why: str) -> None:
+        """Another connection took over. What the peer sent before it heard of that is still taken: answers of its."""
+        if not self._ended and self._socket is not None:
+            self.why = why
+            self._socket.close(code, why, still_listen=True)
+
     def now(self) -> Now:
         return Now(time.time_ns() // 1_000_000, self._packets_to.mono_ms())
 

@@ -108,7 +108,7 @@ class BtpLink:
         channel.owner = self
         if older is not None:
             self._log("info", "btp.replaced", why="a newer connection of the account was authenticated")
-            older.close(NORMAL, "replaced by a newer connection")
+            older.retire(NORMAL, "replaced by a newer connection")
         if self._is_blocked:
             self._is_blocked = False
             self._owner.writable(self.account)
@@ -148,7 +148,9 @@ class BtpLink:
     def ended(self, channel: Channel, why: str, refused: bool) -> None:
         if channel is self._channel:
             self._channel = None
-            self._is_blocked = False
+            if self._is_blocked:
+                self._is_blocked = False
+                self._owner.writable(self.account)  # there is no buffer any more
             self._log("info", "btp.down", why=why)
             self._owner.link_down(self.account, why)
 

@@ -178,6 +178,11 @@ class BtpServer:
         host, port = self._listener.getsockname()[:2]
         return host, port
 
+    @property
+    def strangers(self) -> int:
+        """Connections that are not authenticated yet."""
+        return len(self._strangers)
+
     async def start(self) -> None:
         """Listen. LinkError if the address can't be had."""
         host, port = self._listen
@@ -232,7 +237,11 @@ class BtpServer:
                 continue
             task = asyncio.create_task(self._let_in(peer))
             self._strangers[task] = host
-            task.add_done_callback(self._strangers.pop)
+            task.add_done_callback(self._stranger_gone)
+
+    def _stranger_gone(self, task: asyncio.Task[None]) -> None:
+        del self._strangers[task]
+        self.log(Log("debug", "btp.strangers", {"count": len(self._strangers)}))
 
     def _has_room(self, host: str) -> bool:
         if len(self._strangers) >= self._bounds.strangers_max:
@@ -256,6 +265,8 @@ class BtpServer:
         try:
             await self._library.accept(peer, open_path, tls=self._tls, entropy=self._entropy, bounds=self._send_bounds)
             for channel in channels:
+                if channel.session is None:
+                    channel.close(1002, "the upgrade failed")  # after its path was found good
                 await channel.settled
         except LinkError:
             return  # a port scan, a browser, a health check

@@ -10,7 +10,7 @@ import os
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from socket import socket
+from socket import SO_RCVBUF, SOL_SOCKET, socket
 from typing import Final, Protocol
 
 from isthmus.errors import ConfigError
@@ -99,6 +99,8 @@ class WebSocket:
         self._paused_by: set[str] = set()
         self._closing = False
         transport.set_write_buffer_limits(bounds.blocked_bytes, bounds.writable_bytes)
+        if is_client:  # a server's sockets have it from their listener
+            transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, bounds.receive_buffer_bytes)
 
     # --- for the channel ----------------------------------------------------------------------------------------
 
@@ -116,13 +118,18 @@ class WebSocket:
     def ping(self) -> None:
         self._control(PING, b"")
 
-    def close(self, code: int, reason: str) -> None:
-        """Say goodbye, then wait a little for the peer's goodbye. Events end here."""
+    def close(self, code: int, reason: str, *, still_listen: bool = False) -> None:
+        """Say goodbye, then wait a little for the peer's goodbye.
+
+        Events end here, unless we `still_listen` to what the peer had sent before it heard us.
+        """
         if self._closing:
             return
         self._control(CLOSE, framing.close_payload(code, reason))
-        self._stop()
-        self.received.clear()
+        self._closing = True
+        if not still_listen:
+            self._stop()
+            self.received.clear()
         # Reading goes on and what comes is dropped: closing with unread data would reset the connection, and the peer
         # might never see the Error that it was sent.
         self._paused_by.clear()
@@ -162,7 +169,7 @@ class WebSocket:
 
     def frame(self, opcode: int, is_last: bool, payload: bytes) -> None:
         """One frame, unmasked; the library checked its form (RFC 6455 §5.2 to §5.5)."""
-        if self._closing:
+        if self._events is None:
             if opcode == CLOSE:
                 self.transport.close()
         elif opcode == BINARY and self.takes_messages:
@@ -200,6 +207,7 @@ class WebSocket:
         if received:
             events.messages(received)
         self.close(code, why)
+        self._stop()
         events.closed(why)
 
     def lost(self, why: str) -> None:
