@@ -461,6 +461,19 @@ async def test_reset_and_close_end_the_connection(serve: Any, raw: Any, owner: A
     assert owner.count("down", ALICE) == 2
 
 
+async def test_a_closed_link_lets_nobody_in_again(serve: Any, raw: Any, owner: Any) -> None:
+    """While a node stops, its links close before its listener does."""
+    server = await serve()
+    peer = await raw(server, token="alice-token")
+    await owner.up(ALICE)
+    await server.link(ALICE).close()
+    assert await peer.read_close() == 1000
+    again = await raw(server, token="alice-token")
+    again.send(prepare_frame(1))
+    assert await again.read_close() == 1001
+    assert owner.facts == [("up", ALICE), ("down", ALICE)] and owner.packets == []
+
+
 # --- back pressure ---------------------------------------------------------------------------------------------------
 
 SMALL = Bounds(blocked_bytes=64 << 10, writable_bytes=16 << 10, pause_bytes=256 << 10, backlog_bytes_max=64 << 20)

@@ -8,7 +8,7 @@ from isthmus.links.btp.answers import Answers
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.codec import BtpError, ProtocolData
 from isthmus.links.btp.session import Answered, Asked, Ready
-from isthmus.links.btp.websocket import NORMAL
+from isthmus.links.btp.websocket import GOING_AWAY, NORMAL
 from isthmus.links.port import LinkOwner
 
 _PREPARE: Final = 12
@@ -47,6 +47,7 @@ class BtpLink:
         self._channel: Channel | None = None
         self._is_blocked = False
         self._is_paused = False
+        self._is_closed = False
         self._waiting: dict[int, AnswerTo] = {}
 
     @property
@@ -83,7 +84,8 @@ class BtpLink:
             self._channel.close(NORMAL, why)
 
     async def close(self) -> None:
-        """End for good."""
+        """End for good: a peer that comes back meanwhile is sent away."""
+        self._is_closed = True
         self.reset("closing")
 
     # --- sub-protocols ------------------------------------------------------------------------------------------
@@ -103,9 +105,12 @@ class BtpLink:
 
     def ready(self, channel: Channel, order: Ready) -> None:
         """The newest authenticated connection wins; requests that came by the older stay valid."""
+        channel.owner = self
+        if self._is_closed:
+            channel.close(GOING_AWAY, "closing")
+            return
         older = self._channel
         self._channel = channel
-        channel.owner = self
         if older is not None:
             self._log("info", "btp.replaced", why="a newer connection of the account was authenticated")
             older.retire(NORMAL, "replaced by a newer connection")

@@ -16,7 +16,7 @@ from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.link import BtpLink, Subprotocol, no_log
 from isthmus.links.btp.session import Admission, Answered, Asked, Ready, Session, Timing
-from isthmus.links.btp.websocket import Bounds, Events, Library, choose_library
+from isthmus.links.btp.websocket import GOING_AWAY, PROTOCOL_ERROR, Bounds, Events, Library, choose_library
 from isthmus.links.port import LinkOwner
 
 _ACCEPT_AGAIN_SECONDS: Final = 0.2
@@ -266,13 +266,13 @@ class BtpServer:
             await self._library.accept(peer, open_path, tls=self._tls, entropy=self._entropy, bounds=self._send_bounds)
             for channel in channels:
                 if channel.session is None:
-                    channel.close(1002, "the upgrade failed")  # after its path was found good
+                    channel.close(PROTOCOL_ERROR, "the upgrade failed")  # after its path was found good
                 await channel.settled
         except LinkError:
             return  # a port scan, a browser, a health check
         except asyncio.CancelledError:
             for channel in channels:
-                channel.close(1001, "the server is closing")
+                channel.close(GOING_AWAY, "the server is closing")
             raise
 
     def _name_in(self, path: str) -> str | None:
