@@ -156,7 +156,7 @@ class Pair:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Rates:
-    """Exact rates by asset codes. The spread that applies: the pair's, else the account's, else this one."""
+    """Exact rates by asset codes. Spreads: of the pair, else of the outgoing account, else of the incoming, else this."""
 
     spread: Fraction
     pairs: tuple[Pair, ...]

@@ -5,6 +5,7 @@ This is what is read, and what docs/configuration.md is made from.
 
 from typing import Any, Final, final
 
+from isthmus.connector.tables import EXPIRY_MARGIN_MS, HOLD_MS_LIMIT, HOLD_MS_MAX, OPEN_LEGS_MAX
 from isthmus.node import config_model as model
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Bad, Choice, Incomplete, Key, Section, Source, Table, describe
@@ -22,10 +23,11 @@ from isthmus.node.config_values import (
     Sha256,
     Spread,
     Text,
+    duration_text,
 )
 
 PACKETS_PER_MINUTE_MAX: Final = 1_000_000_000
-OPEN_LEGS_MAX: Final = 1_000_000
+OPEN_LEGS_LIMIT: Final = 1_000_000  # 1.5 GB
 
 CLIENT_TLS: Final[Section] = (
     Key("ca_file", FilePath(), "PEM file of the authorities that the peer's certificate must come from.", None),
@@ -54,19 +56,24 @@ LIMITS: Final[Section] = (
     ),
     Key(
         "hold",
-        Duration(1_000, 600_000),
+        Duration(1_000, HOLD_MS_LIMIT),
         "The longest time that we hold value for a packet from this peer, whatever its expiry says.",
-        30_000,
-        '`"30 s"`',
+        HOLD_MS_MAX,
+        f'`"{duration_text(HOLD_MS_MAX)}"`',
     ),
     Key(
         "margin",
         Duration(0, 60_000),
         "How much earlier our outgoing packet expires than the incoming one. It pays for the way back and the commit.",
-        1_000,
-        '`"1 s"`',
+        EXPIRY_MARGIN_MS,
+        f'`"{duration_text(EXPIRY_MARGIN_MS)}"`',
     ),
-    Key("open_legs", Integer(1, OPEN_LEGS_MAX), "How many packets may wait for their outcome at a time (T03).", 20_000),
+    Key(
+        "open_legs",
+        Integer(1, OPEN_LEGS_LIMIT),
+        "How many packets may wait for their outcome at a time, each way (T03).",
+        OPEN_LEGS_MAX,
+    ),
     Key(
         "echo",
         Amount(may_be_unlimited=False),
@@ -183,7 +190,13 @@ ACCOUNT: Final[Section] = (
     Key("link", LINK, "How packets get to the peer and back."),
     Key("limits", Table(LIMITS), "What the account may do. Amounts are strings in units of the asset."),
     Key("segment", Text(), "For a child: the part of its address that follows ours.", None, "the account's name"),
-    Key("spread", Spread(), "Our part of what this account's packets are converted to.", None, "that of `rates`"),
+    Key(
+        "spread",
+        Spread(),
+        "Our part of what leaves by this account, or of what comes from it.",
+        None,
+        "that of `rates`",
+    ),
 )
 
 RATE: Final[Section] = (
@@ -265,7 +278,7 @@ ROOT: Final[Section] = (
         "rates",
         RatesTable(),
         '`"BTC/USD" = "64250.5"`: one BTC gives 64250.5 USD, before the spread. The way back is the inverse, unless '
-        "it is given too. `spread` is our part of every conversion.",
+        "it is given too. `spread` is our part of whatever passes from one account to another, in one asset too.",
         {},
         "none",
     ),
