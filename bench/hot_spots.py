@@ -30,6 +30,13 @@ async def record(pid: int, *, seconds: int, folder: Path) -> Path | None:
     return out if out.exists() else None
 
 
+def function(frame: str) -> str:
+    """`name (file:line)` without the line: a function's lines are one cost."""
+    name, colon, _ = frame.rpartition(":")
+    name = f"{name})" if colon else frame
+    return "waiting for sockets" if name.startswith("EpollSelector.select") else name
+
+
 def costs(stacks: Path) -> tuple[list[tuple[str, float]], list[tuple[str, float]]]:
     """Shares of all samples: by the function on top (its own time), and by every function on the stack (total time)."""
     own: Counter[str] = Counter()
@@ -37,7 +44,7 @@ def costs(stacks: Path) -> tuple[list[tuple[str, float]], list[tuple[str, float]
     samples = 0
     for line in stacks.read_text().splitlines():
         stack, _, count = line.rpartition(" ")
-        names = [name.split(":")[0] for name in stack.split(";")]
+        names = [function(name) for name in stack.split(";")]
         samples += int(count)
         own[names[-1]] += int(count)
         for name in set(names):
