@@ -156,7 +156,7 @@ class Pair:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Rates:
-    """Exact rates by asset codes. Spreads: of the pair, else of the outgoing account, else of the incoming, else this."""
+    """Exact rates by asset codes. Spreads: the pair's, else the outgoing account's, the incoming's, this."""
 
     spread: Fraction
     pairs: tuple[Pair, ...]

@@ -383,6 +383,7 @@ async def test_another_content_type_is_refused(peer: Peer, content_type: str | N
 @pytest.mark.parametrize(
     "body",
     [b"", b"\x00", b"\x0c", b"hello", a_prepare()[:-1], a_prepare()[:40], b"\x0c\xff" + bytes(100), bytes(1_000)],
+    ids=["empty", "zero", "type", "hello", "short", "half", "length", "zeros"],  # workers must agree on them
 )
 async def test_undecodable_packets_are_refused(peer: Peer, body: bytes) -> None:
     """HTTP-12."""
