@@ -5,18 +5,22 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
 from typing import TypeVar
 
 import pytest
 
 from isthmus.ilp.asset import Asset
-from isthmus.ilp.packet import AMOUNT_MAX, Fulfill, Prepare, Reject, encode_amount_too_large
+from isthmus.ilp.packet import AMOUNT_MAX, FULFILL, PREPARE, REJECT, Fulfill, Prepare, Reject, encode_amount_too_large
 from isthmus.stream.connection import Connection
+from isthmus.stream.crypto import Keys
 from isthmus.stream.orders import DecisionWanted, GrantWanted, Order, SendFulfill, SendPrepare, SendReject
+from isthmus.stream.packet import Frame, StreamPacket, decode_packet, encode_packet
 from isthmus.stream.settings import Settings
 
 WALL_MS = 1_700_000_000_000
 SECRET = bytes(range(32))
+KEYS = Keys(SECRET)
 ALICE = "test.alice"
 BOB = "test.bob.token"
 
@@ -157,16 +161,10 @@ class World:
             self.at(expires_at, lambda: self._time_out(source, order, done))
         if self.lose is not None and self.lose(order):
             return
-        amount = order.amount
-        for hop in hops:
-            outgoing, reject = hop.judge(amount)
-            if reject is not None:
-                refusal = reject
-                self.at(self.now + self._delay(), lambda: reply(refusal))
-                return
-            hop.in_flight += amount
-            reserved.append((hop, amount))
-            amount = outgoing
+        amount, refusal = self._walk(order.amount, hops, reserved)
+        if refusal is not None:
+            self.at(self.now + self._delay(), partial(reply, refusal))
+            return
         prepare = order.prepare(WALL_MS)
         arriving = Prepare(amount, prepare.expires_at, prepare.condition, prepare.destination, prepare.data)
 
@@ -182,6 +180,17 @@ class World:
             target.connection.prepare_received(self._requests, arriving, self.now, expires_at)
 
         self.at(self.now + self._delay(), arrive)
+
+    def _walk(self, amount: int, hops: list[Hop], reserved: list[tuple[Hop, int]]) -> tuple[int, Reject | None]:
+        """Through all connectors, up to the first that refuses."""
+        for hop in hops:
+            outgoing, refusal = hop.judge(amount)
+            if refusal is not None:
+                return 0, refusal
+            hop.in_flight += amount
+            reserved.append((hop, amount))
+            amount = outgoing
+        return amount, None
 
     def _time_out(self, source: End, order: SendPrepare, done: list[bool]) -> None:
         if not done:
@@ -224,6 +233,45 @@ class World:
         return self.alice.connection.totals.sent
 
 
+class Raw:
+    """A peer that sends whatever frames it likes to bob, as a client would."""
+
+    def __init__(self, world: World, target: End | None = None) -> None:
+        self.world = world
+        self.target = target or world.bob
+        self.sequence = 0
+
+    def prepare(
+        self,
+        *frames: Frame,
+        amount: int = 0,
+        minimum: int = 0,
+        sequence: int = 0,
+        ilp_type: int = PREPARE,
+        fulfillable: bool = True,
+        plaintext: bytes = b"",
+    ) -> Prepare:
+        self.sequence = sequence or self.sequence + 1
+        text = plaintext or encode_packet(StreamPacket(ilp_type, self.sequence, minimum, list(frames)))
+        data = KEYS.encrypt(text, self.world.rng.randbytes(12))
+        condition = KEYS.condition(data) if fulfillable else bytes(32)
+        return Prepare(amount, 1_700_000_030_000, condition, BOB, data)
+
+    def send(self, *frames: Frame, amount: int = 0, minimum: int = 0, fulfillable: bool = True) -> Fulfill | Reject:
+        return self.give(self.prepare(*frames, amount=amount, minimum=minimum, fulfillable=fulfillable))
+
+    def give(self, prepare: Prepare) -> Fulfill | Reject:
+        return self.world.inject(self.target, prepare)[0]
+
+    def read(self, reply: Fulfill | Reject) -> StreamPacket:
+        packet = decode_packet(KEYS.decrypt(reply.data))
+        assert packet.ilp_type == (FULFILL if isinstance(reply, Fulfill) else REJECT)
+        return packet
+
+    def frames(self, reply: Fulfill | Reject) -> list[Frame]:
+        return self.read(reply).frames
+
+
 MakeWorld = Callable[..., World]
 
 
@@ -255,3 +303,8 @@ def make_world() -> MakeWorld:
 @pytest.fixture(scope="session")
 def make_hop() -> type[Hop]:
     return Hop
+
+
+@pytest.fixture(scope="session")
+def make_raw() -> type[Raw]:
+    return Raw

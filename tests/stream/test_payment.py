@@ -155,7 +155,9 @@ def test_a_connector_that_cheats_from_the_first_packet_gets_nothing(
     make_world: "MakeWorld", make_hop: "type[Hop]"
 ) -> None:
     """STREAM-11: the minimum comes from outside the path, so what probes say can't lower it. No money moves."""
-    world = make_world(hops=[make_hop(rate=Fraction(2), steal=lambda amount: amount * 9 // 10)], minimum=Fraction(199, 100))
+    world = make_world(
+        hops=[make_hop(rate=Fraction(2), steal=lambda amount: amount * 9 // 10)], minimum=Fraction(199, 100)
+    )
     pay(world, 1_000_000)
     assert world.alice.first(SendFailed).failure is Failure.RATE_TOO_LOW
     assert world.posted == world.arrived == 0
@@ -275,7 +277,7 @@ def test_a_rate_that_lifts_amounts_to_the_limit(make_world: "MakeWorld", make_ho
     assert max(prepare.amount for prepare in world.alice.prepares[-5:]) * 10**9 <= AMOUNT_MAX
 
 
-def test_what_can_not_be_expressed_is_refused_before_money_moves(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+def test_what_can_not_be_expressed_is_refused_first(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     """One source unit would arrive as more than 2^64-1."""
     world = make_world(hops=[make_hop(rate=Fraction(10**20))], minimum=Fraction(10**20))
     pay(world, 1)
@@ -360,9 +362,7 @@ def test_an_unreadable_fulfill_counts_as_sent_with_the_minimum_arrived(
 ) -> None:
     """STREAM-28, P-7 (the tag covers all), P-9 (short envelopes)."""
     world = make_world(hops=[make_hop(maximum=1_000)])
-    world.garble = lambda reply: (
-        Fulfill(reply.fulfillment, garble(reply.data)) if isinstance(reply, Fulfill) else reply
-    )
+    world.garble = lambda reply: Fulfill(reply.fulfillment, garble(reply.data)) if isinstance(reply, Fulfill) else reply
     pay(world, 10_000)
     totals = world.alice.connection.totals
     assert totals.sent == world.posted == 10_000

@@ -111,8 +111,7 @@ class Connection:
             stream.close_code = code
             stream.close_message = message
             stream.bytes_out.drop()
-            stream.send_max = stream.committed
-            stream.delivery = None
+            stream.stopped = True
 
     def _end(self, stream_id: int, *, half_open: bool) -> Stream | None:
         stream = self._session.streams.get(stream_id)
@@ -139,8 +138,7 @@ class Connection:
         """Send source units until `total` have been sent on the stream in all. Ends in `SendDone` or `SendFailed`."""
         stream = self._session.streams[stream_id]
         stream.delivery = None
-        stream.send_max = max(total, stream.committed)
-        stream.done_told = False
+        self._want(stream, total)
 
     def deliver_total(self, stream_id: int, total: int, *, source_max: int) -> None:
         """Send until at least `total` destination units have arrived, and no more than one more source unit buys.
@@ -149,14 +147,16 @@ class Connection:
         """
         stream = self._session.streams[stream_id]
         stream.delivery = total
-        stream.send_max = max(source_max, stream.committed)
-        stream.done_told = False
+        self._want(stream, source_max)
+
+    def _want(self, stream: Stream, send_max: int) -> None:
+        stream.send_max = max(send_max, stream.committed)
+        stream.done_told = stream.stopped = stream.ending or stream.close_queued
+        stream.final_tries = 0
 
     def stop_sending(self, stream_id: int) -> None:
         """Send no more money on the stream; what is in flight has its outcome, then `SendDone` comes."""
-        stream = self._session.streams[stream_id]
-        stream.send_max = stream.committed
-        stream.delivery = None
+        self._session.streams[stream_id].stopped = True
 
     def grant(self, total: int, sequence_ceiling: int) -> None:
         """From the first call on, money leaves only up to `total` in all, in packets numbered below the ceiling."""

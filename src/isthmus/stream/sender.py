@@ -89,12 +89,22 @@ class Sender:
     def poll(self, now: int) -> None:
         """Send what may be sent now, and notice what time has brought."""
         self.outcomes.expire(now)
-        session = self._session
-        if session.close_frame is not None or self.draining is not None:
+        if not self._is_closing():
+            self._work(now)
+        if self._is_closing():
             self._closing(now)
-            return
+        self._tell_failed()
+
+    def _is_closing(self) -> bool:
+        return self._session.close_frame is not None or self.draining is not None
+
+    def _work(self, now: int) -> None:
+        session = self._session
         self._settle_probes(now)
         self._watch(now)
+        if session.ending:
+            for stream in list(session.streams.values()):
+                self._end_stream(stream)
         if self.traffic.failure is None and session.peer_address:
             flights = self._flights
             window = self._window
@@ -102,7 +112,7 @@ class Sender:
             while len(flights) < window.size and now >= window.paused_until:
                 if not self._send_next(now, senders):
                     break
-        self._finish(now)
+        self._outgoing.tell_done()
 
     def _send_next(self, now: int, senders: list[Stream]) -> bool:
         session = self._session
@@ -185,21 +195,14 @@ class Sender:
             self._poll_at = now + self.traffic.poll_ms
             session.control.extend(frames)
 
-    def _finish(self, now: int) -> None:
-        """Close streams that are through, and tell what has ended."""
-        session = self._session
-        if session.ending:
-            for stream in list(session.streams.values()):
-                self._finish_stream(stream)
-        self._outgoing.tell_done()
-        if self.traffic.failed is not None and not self._flights and not self.traffic.failed_told:
-            self.traffic.failed_told = True
-            session.orders.append(self.traffic.failed)
-        may_send = self._window.may_send(len(self._flights), now)
-        if session.control and self.traffic.failure is None and session.peer_validated and may_send:
-            self._send_control(now)
+    def _tell_failed(self) -> None:
+        traffic = self.traffic
+        if traffic.failed is not None and not traffic.failed_told and not self._flights:
+            traffic.failed_told = True
+            self._session.orders.append(traffic.failed)
 
-    def _finish_stream(self, stream: Stream) -> None:
+    def _end_stream(self, stream: Stream) -> None:
+        """Say that we are through with a stream, or forget it when both sides are."""
         session = self._session
         quiet = stream.packets_in_flight == 0 and stream.bytes_out.finished
         done = not stream.wants_money or self._outgoing.is_dust(stream) or self.traffic.failure is not None
@@ -227,9 +230,6 @@ class Sender:
             session.tell_closed()
         if self.traffic.wants() and self.traffic.failure is None:
             self.traffic.fail(Failure.CLOSED)
-        if self.traffic.failed is not None and not self.traffic.failed_told and not self._flights:
-            self.traffic.failed_told = True
-            session.orders.append(self.traffic.failed)
 
     # --- sending -------------------------------------------------------------------------------------------------
 

@@ -212,4 +212,3 @@ def _decrypts(says: Token, prepare: Prepare) -> bool:
     except CodecError:
         return False
     return True
-

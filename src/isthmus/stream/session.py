@@ -123,7 +123,7 @@ class Session:
         return (stream_id % 2 == 0) == self.settings.is_server
 
     def was_closed(self, stream_id: int) -> bool:
-        return stream_id in self._closed_ids or stream_id <= self._closed_floor[stream_id % 2]
+        return stream_id in self._closed_ids or 0 < stream_id <= self._closed_floor[stream_id % 2]
 
     def admit(self, stream_id: int) -> bool:
         """Open a stream that the peer uses for the first time; False if that is a violation: we are closed then."""
@@ -270,9 +270,7 @@ class Session:
         if frame.code != NO_ERROR:
             # Broken off: what we had queued has nowhere to go.
             stream.bytes_out.drop()
-            stream.send_max = stream.committed
-            stream.delivery = None
-            stream.ending = True
+            stream.stopped = stream.ending = True
             stream.close_queued = stream.close_acknowledged = True
 
     def _new_address(self, address: str) -> None:
@@ -298,6 +296,7 @@ class Session:
             return
         self.closed = True
         self.close_frame = ConnectionClose(NO_ERROR)
+        self.tell = True
         self.control.clear()
         self._tell_closed(frame.code, frame.message, by_peer=True)
 

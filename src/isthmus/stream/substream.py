@@ -41,6 +41,7 @@ class Stream:
         "received",
         "send_max",
         "sent",
+        "stopped",
         "tell_data",
         "tell_money",
         "unknown",
@@ -60,6 +61,7 @@ class Stream:
         self.expected = 0  # at most, of what is in flight or unknown
         self.delivery: int | None = None  # deliver so much and no more; None for a fixed source amount
         self.final_tries = 0
+        self.stopped = False  # nothing more is sent, whatever happens to what is in flight
         self.peer_max: int | None = None  # None: the peer set no limit, or not yet
         self.peer_unlimited = False  # it said so, for good
         self.peer_received = 0
@@ -112,6 +114,8 @@ class Stream:
     @property
     def wants_money(self) -> bool:
         """Whether money is still to be sent."""
+        if self.stopped:
+            return False
         if self.delivery is not None and self.delivered + self.expected >= self.delivery:
             return False
         return self.send_max > self.sent + self.in_flight + self.unknown
