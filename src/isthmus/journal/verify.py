@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Final, NamedTuple, TypeAlias
 
-from isthmus.errors import JournalError
+from isthmus.errors import IsthmusError, JournalError
 from isthmus.journal.interface import StoredBatch
 from isthmus.journal.reader import REPAIR, JournalReader, StoredCheckpoint
 from isthmus.journal.sqlite import SqliteJournal
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
         with JournalReader(given.path) as reader:
             # No snapshot for all of it: only this journal's owner prunes, and it waits for the answer.
             verified = verify_checkpoint(reader, load_replayer(given.replayer))
-    except JournalError as error:
+    except IsthmusError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     older, newer, checksum = verified or (None, None, None)

@@ -1,0 +1,283 @@
+"""Books out of a journal: the connector's own replay from a checkpoint on, and what people are shown of its result."""
+
+import json
+from collections.abc import Iterator
+from typing import Final, NamedTuple, final
+
+from isthmus.cli.books_view import AccountRow, CurrencyRow, Json
+from isthmus.connector import record as r
+from isthmus.connector.books import (
+    ADJUST,
+    ADJUSTMENT,
+    BOOK_LOSS,
+    CLEARING,
+    LOSS,
+    PEER,
+    ROUNDING,
+    SPREAD,
+    WRITE_OFF,
+    WRITTEN_OFF,
+    Account,
+    Books,
+)
+from isthmus.connector.legs import VOID_REASONS
+from isthmus.connector.replay import Replay
+from isthmus.connector.state import decode_state, digest, encode_state
+from isthmus.errors import CodecError, JournalError
+from isthmus.ilp.asset import Asset
+from isthmus.journal.interface import StoredBatch
+from isthmus.journal.reader import JournalReader
+
+EARNINGS: Final = {
+    SPREAD: "spread",
+    ROUNDING: "rounding",
+    LOSS: "losses",
+    WRITTEN_OFF: "written off",
+    ADJUSTMENT: "adjustments",
+}
+TRANSFER_KINDS: Final = {ADJUST: "adjustment", BOOK_LOSS: "loss", WRITE_OFF: "write-off"}
+
+
+class Replayed(NamedTuple):
+    """The books after a batch, as they are shown."""
+
+    sequence: int
+    digest: bytes
+    accounts: list[AccountRow]
+    currencies: list[CurrencyRow]
+
+
+@final
+class BooksAt:
+    """Books that walk along a journal, one batch after the other."""
+
+    def __init__(self, path: str, sequence: int, state: bytes | None) -> None:
+        self.path: Final = path
+        self.sequence = sequence
+        try:
+            self.books = Books() if state is None else decode_state(books_part(state))
+        except CodecError as error:
+            raise JournalError(f"{path}: the checkpoint after batch {sequence} can't be read: {error}") from error
+        self._replay = Replay(self.books)
+
+    def apply(self, batch: StoredBatch) -> None:
+        try:
+            self._replay.apply(batch.record)
+        except CodecError as error:
+            raise JournalError(f"{self.path}: batch {batch.sequence} can't be replayed: {error}") from error
+        self.sequence = batch.sequence
+
+    def digest(self) -> bytes:
+        return digest(self.books)
+
+    def check_equals(self, state: bytes) -> None:
+        """Raise JournalError unless these books are those of a checkpoint, byte by byte."""
+        if encode_state(self.books) != books_part(state):
+            raise JournalError(f"{self.path}: replay doesn't give the checkpoint after batch {self.sequence}")
+
+    def check(self) -> None:
+        """Raise JournalError if an asset doesn't sum to zero, or a reserved sum isn't that of its open legs."""
+        try:
+            self.books.check()
+        except AssertionError as error:
+            raise JournalError(
+                f"{self.path}: after batch {self.sequence} the books don't sum to zero, or reserved amounts are not"
+                f" those of the open legs {error}"
+            ) from error
+
+    def shown(self) -> Replayed:
+        limits = _limits(self.books.terms)
+        accounts = [_account_row(account, limits.get(account.name, {})) for account in self.books.peers.values()]
+        return Replayed(self.sequence, self.digest(), accounts, _currency_rows(self.books))
+
+
+def books_part(state: bytes) -> bytes:
+    """The books in a checkpoint of the kernel; what follows is the application's."""
+    return state
+
+
+def replay(reader: JournalReader) -> Replayed:
+    """The books now: from the newest checkpoint, and every batch after it."""
+    checkpoint = reader.load_checkpoint()
+    books = BooksAt(reader.path, checkpoint.sequence, checkpoint.state) if checkpoint else BooksAt(reader.path, 0, None)
+    for batch in reader.read_from(books.sequence + 1):
+        books.apply(batch)
+    return books.shown()
+
+
+def oldest(reader: JournalReader) -> BooksAt:
+    """The books at the earliest moment that can be replayed from: before batch 1, or at the older checkpoint."""
+    if reader.first_sequence == 1:
+        return BooksAt(reader.path, 0, None)
+    kept = reader.checkpoints()
+    if not kept:
+        raise JournalError(f"{reader.path}: batch 1 was pruned, and there is no checkpoint to replay from")
+    return BooksAt(reader.path, kept[0].sequence, kept[0].state)
+
+
+def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
+    """Every entry that can be replayed, in order, with the account and amount of the leg that it speaks of."""
+    books = oldest(reader)
+    legs: dict[int, tuple[Account, str, int]] = {}
+    for account in books.books.peers.values():
+        legs |= {leg.id: (account, "incoming", leg.amount) for leg in account.received.values()}
+        legs |= {sent.id: (account, "outgoing", sent.amount) for sent in account.sent.values()}
+    for batch in reader.read_from(books.sequence + 1):
+        next_leg = books.books.last_leg + 1
+        entries = entries_of(batch, reader.path)
+        books.apply(batch)
+        for position, entry in enumerate(entries):
+            row = {"sequence": batch.sequence, "position": position, **_EMPTY_ROW}
+            if isinstance(entry, r.ReserveIncoming | r.ReserveOutgoing):
+                direction = "incoming" if isinstance(entry, r.ReserveIncoming) else "outgoing"
+                legs[next_leg] = (books.books.accounts[entry.account], direction, entry.amount)
+                row |= {"entry": "reserve", **_leg_columns(next_leg, legs[next_leg]), **_reserve_columns(entry)}
+                next_leg += 1
+            elif isinstance(entry, r.Post):
+                row |= {"entry": "post", **_leg_columns(entry.leg, legs.pop(entry.leg))}
+            elif isinstance(entry, r.Void):
+                row |= {"entry": "void", **_leg_columns(entry.leg, legs.pop(entry.leg))}
+                row["reason"] = VOID_REASONS.get(entry.reason, str(entry.reason))
+            else:
+                row |= _rare_columns(entry, books.books.accounts)
+            yield row
+
+
+_EMPTY_ROW: Final[dict[str, Json]] = dict.fromkeys(
+    (
+        "entry",
+        "leg",
+        "direction",
+        "account",
+        "counter_account",
+        "asset_code",
+        "asset_scale",
+        "amount",
+        "spread",
+        "rounding",
+        "expires_at_ms",
+        "session",
+        "request_id",
+        "condition",
+        "reason",
+        "key",
+        "text",
+    )
+)
+
+
+def entries_of(batch: StoredBatch, path: str) -> list[r.Entry]:
+    """What one batch holds; raises JournalError if it can't be read."""
+    try:
+        return r.decode_record(batch.record)
+    except CodecError as error:
+        raise JournalError(f"{path}: the entries of batch {batch.sequence} can't be read: {error}") from error
+
+
+def _leg_columns(leg_id: int, leg: tuple[Account, str, int]) -> dict[str, Json]:
+    account, direction, amount = leg
+    return {"leg": leg_id, "direction": direction, **_account_columns(account), "amount": str(amount)}
+
+
+def _account_columns(account: Account) -> dict[str, Json]:
+    return {"account": account.name, "asset_code": account.asset_code, "asset_scale": account.asset_scale}
+
+
+def _reserve_columns(entry: r.ReserveIncoming | r.ReserveOutgoing) -> dict[str, Json]:
+    columns: dict[str, Json] = {
+        "expires_at_ms": entry.expires_at,
+        "session": entry.session.hex(),
+        "request_id": entry.request_id,
+        "condition": entry.condition.hex(),
+    }
+    if isinstance(entry, r.ReserveOutgoing):
+        columns |= {"spread": str(entry.spread), "rounding": str(entry.rounding)}
+    return columns
+
+
+def _rare_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]:
+    if isinstance(entry, r.Transfer):
+        return {
+            "entry": TRANSFER_KINDS.get(entry.kind, f"transfer of kind {entry.kind}"),
+            **_account_columns(accounts[entry.debit]),
+            "counter_account": accounts[entry.credit].name,
+            "amount": str(entry.amount),
+            "key": entry.key.hex(),
+            "text": entry.text,
+        }
+    if isinstance(entry, r.LateFulfill):
+        return {
+            "entry": "late fulfill",
+            **_account_columns(accounts[entry.account]),
+            "amount": str(entry.amount),
+            "session": entry.session.hex(),
+            "request_id": entry.request_id,
+            "text": f"{entry.ms_late} ms late",
+        }
+    if isinstance(entry, r.AtRisk):
+        return {
+            "entry": "at risk",
+            **_account_columns(accounts[entry.account]),
+            "leg": entry.leg,
+            "amount": str(entry.amount),
+            "text": f"{entry.ms_late} ms late",
+        }
+    if isinstance(entry, r.AccountOpened):
+        return {
+            "entry": "account opened",
+            "account": entry.name,
+            "asset_code": entry.asset_code,
+            "asset_scale": entry.asset_scale,
+        }
+    return {"entry": "terms" if isinstance(entry, r.TermsChanged) else "note"}
+
+
+# --- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def _account_row(account: Account, limits: dict[str, int | None]) -> AccountRow:
+    return AccountRow(
+        account=account.name,
+        asset=_asset(account),
+        balance=account.balance,
+        reserved_incoming=account.reserved_incoming,
+        reserved_outgoing=account.reserved_outgoing,
+        receivable_max=limits.get("receivable_max"),
+        payable_max=limits.get("payable_max"),
+        open_incoming=len(account.received),
+        open_outgoing=len(account.sent),
+        loss=account.loss.balance,
+        at_risk=account.at_risk,
+        late=account.late_amount,
+    )
+
+
+def _currency_rows(books: Books) -> list[CurrencyRow]:
+    """Signs turned for people: what is credited to a revenue account was earned."""
+    rows: dict[Asset, CurrencyRow] = {}
+    for account in books.accounts:
+        row = rows.setdefault(_asset(account), CurrencyRow(_asset(account), 0, {}))
+        if account.kind == CLEARING:
+            rows[row.asset] = row._replace(position=-account.balance)
+        elif account.kind != PEER:
+            kind = EARNINGS.get(account.kind, f"kind {account.kind}")
+            row.earnings[kind] = row.earnings.get(kind, 0) - account.balance
+    return list(rows.values())
+
+
+def _asset(account: Account) -> Asset:
+    return Asset(account.asset_code, account.asset_scale)
+
+
+def _limits(terms: bytes) -> dict[str, dict[str, int | None]]:
+    """Each account's limits by the terms in force. Terms of a version that we can't read only leave limits unknown."""
+    try:
+        described = json.loads(terms)["accounts"] if terms else []
+        return {
+            one["id"]: {
+                name: None if one[name] is None else int(one[name]) for name in ("receivable_max", "payable_max")
+            }
+            for one in described
+        }
+    except (ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,192 @@
+"""Books as people read them: balances in words, position apart from earnings, tables, JSON and rows to export.
+
+It knows neither files nor how books are kept: `cli/books.py` fills these values from a journal.
+"""
+
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, TypeAlias
+
+from rich.table import Table
+from rich.text import Text
+
+from isthmus.ilp.asset import Asset, format_amount, format_decimal
+from isthmus.journal.projection import DAY_MS, HOUR_MS, MINUTE_MS
+from isthmus.journal.reader import Period, Single
+
+Json: TypeAlias = "dict[str, Json] | list[Json] | str | int | bool | None"
+SPANS: Final = {MINUTE_MS: "minute", HOUR_MS: "hour", DAY_MS: "day"}
+
+
+class AccountRow(NamedTuple):
+    """One account at one moment. Amounts in its asset; a positive balance is owed to us."""
+
+    account: str
+    asset: Asset
+    balance: int
+    reserved_incoming: int
+    reserved_outgoing: int
+    receivable_max: int | None
+    payable_max: int | None
+    open_incoming: int
+    open_outgoing: int
+    loss: int  # what the peer refused to pay, until it is written off
+    at_risk: int  # fulfilled after the peer's expiry (P-6)
+    late: int  # fulfilled by the peer after ours (P-12)
+
+
+class CurrencyRow(NamedTuple):
+    """One asset over all accounts: what we hold in it, and what was earned in it."""
+
+    asset: Asset
+    position: int  # positive: our peers owe us more than we owe
+    earnings: dict[str, int]  # by kind: spread, rounding, …; losses are negative
+
+
+def in_words(balance: int, asset: Asset) -> str:
+    """Never a bare sign: "owed to us 0.015 BTC", "owed by us 0.015 BTC", "even"."""
+    if balance == 0:
+        return "even"
+    return f"owed {'to' if balance > 0 else 'by'} us {format_amount(abs(balance), asset)}"
+
+
+def time_of(wall_ms: int) -> str:
+    """UTC, to the second; a time that no calendar has is shown as its number."""
+    try:
+        return datetime.fromtimestamp(wall_ms // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (OverflowError, ValueError, OSError):
+        return f"{wall_ms} ms"
+
+
+def accounts_table(rows: list[AccountRow]) -> Table:
+    table = _table("Accounts", "account", "asset", "balance")
+    for name in ("reserved in", "reserved out", "may owe us", "we may owe"):
+        table.add_column(name, justify="right", no_wrap=True)
+    troubles = [name for name in ("loss", "at_risk", "late") if any(getattr(row, name) for row in rows)]
+    for name in troubles:
+        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+    for row in rows:
+        amounts = [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
+        amounts += [getattr(row, name) for name in troubles]
+        shown = ["no limit" if amount is None else format_amount(amount, row.asset) for amount in amounts]
+        table.add_row(*map(_cell, (row.account, _name(row.asset), in_words(row.balance, row.asset), *shown)))
+    return table
+
+
+def currencies_table(rows: list[CurrencyRow]) -> Table:
+    kinds = sorted({kind for row in rows for kind in row.earnings})
+    table = _table("Position and earnings", "asset", "position")
+    for kind in kinds:
+        table.add_column(kind, justify="right", no_wrap=True)
+    for row in rows:
+        earned = [format_amount(row.earnings.get(kind, 0), row.asset) for kind in kinds]
+        table.add_row(*map(_cell, (_name(row.asset), in_words(row.position, row.asset), *earned)))
+    return table
+
+
+def statement_table(account: AccountRow, periods: list[Period]) -> Table:
+    table = _table(f"Statement of {_cell(account.account).plain} (UTC)", "from", "span")
+    for name in ("in", "packets in", "out", "packets out", "rejected"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("balance at the end", no_wrap=True)
+    for period in periods:
+        totals = period.totals
+        table.add_row(
+            time_of(period.starts_at),
+            SPANS.get(period.span_ms, f"{period.span_ms} ms"),
+            format_amount(totals.incoming, account.asset),
+            str(totals.incoming_packets),
+            format_amount(totals.outgoing, account.asset),
+            str(totals.outgoing_packets),
+            str(totals.rejected_packets),
+            in_words(totals.balance, account.asset),
+        )
+    return table
+
+
+def singles_table(singles: list[Single], assets: dict[str, Asset]) -> Table:
+    table = _table("Losses, settlements, adjustments (UTC)", "time", "account", "what", "amount", "note")
+    for single in singles:
+        asset = assets.get(single.account)
+        amount = str(single.amount) if asset is None else format_amount(single.amount, asset)
+        table.add_row(*map(_cell, (time_of(single.wall_ms), single.account, single.kind, amount, single.text)))
+    return table
+
+
+def account_json(row: AccountRow) -> dict[str, Json]:
+    """Amounts are strings: a number in JSON ends at 2^53 (P-1)."""
+    return {
+        "account": row.account,
+        "asset_code": row.asset.code,
+        "asset_scale": row.asset.scale,
+        "balance": str(row.balance),
+        "balance_in_words": in_words(row.balance, row.asset),
+        "reserved_incoming": str(row.reserved_incoming),
+        "reserved_outgoing": str(row.reserved_outgoing),
+        "receivable_max": None if row.receivable_max is None else str(row.receivable_max),
+        "payable_max": None if row.payable_max is None else str(row.payable_max),
+        "open_incoming": row.open_incoming,
+        "open_outgoing": row.open_outgoing,
+        "loss": str(row.loss),
+        "at_risk": str(row.at_risk),
+        "late": str(row.late),
+    }
+
+
+def currency_json(row: CurrencyRow) -> dict[str, Json]:
+    return {
+        "asset_code": row.asset.code,
+        "asset_scale": row.asset.scale,
+        "position": str(row.position),
+        "earnings": {kind: str(amount) for kind, amount in sorted(row.earnings.items())},
+    }
+
+
+def period_json(period: Period) -> dict[str, Json]:
+    totals = period.totals
+    return {
+        "account": period.account,
+        "internal": period.internal,
+        "from": time_of(period.starts_at),
+        "from_ms": period.starts_at,
+        "span_ms": period.span_ms,
+        "incoming": str(totals.incoming),
+        "outgoing": str(totals.outgoing),
+        "incoming_packets": totals.incoming_packets,
+        "outgoing_packets": totals.outgoing_packets,
+        "rejected_packets": totals.rejected_packets,
+        "balance": str(totals.balance),
+        "sequence": totals.sequence,
+    }
+
+
+def single_json(single: Single) -> dict[str, Json]:
+    return {
+        "sequence": single.sequence,
+        "time": time_of(single.wall_ms),
+        "time_ms": single.wall_ms,
+        "kind": single.kind,
+        "account": single.account,
+        "amount": str(single.amount),
+        "text": single.text,
+    }
+
+
+def balance_json(row: AccountRow) -> dict[str, Json]:
+    """One line of an export: base units, and the decimal number that a spreadsheet wants beside them."""
+    return {**account_json(row), "balance_decimal": format_decimal(row.balance, row.asset.scale)}
+
+
+def _name(asset: Asset) -> str:
+    return f"{asset.code}, scale {asset.scale}"
+
+
+def _cell(text: str) -> Text:
+    """Text that peers or operators wrote: no markup, and no character that moves a terminal's cursor."""
+    return Text("".join(one if one.isprintable() else "?" for one in text))
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
+    for name in columns:
+        table.add_column(name, no_wrap=True)
+    return table
