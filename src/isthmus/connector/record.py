@@ -41,14 +41,14 @@ TERMS: Final = 9
 NOTE: Final = 10
 
 # One struct call for the two reserves of a packet, one for its two posts: 181 bytes a forwarded packet.
-PACK_INCOMING: Final = Struct(">BIQq32s16sI")
-PACK_OUTGOING: Final = Struct(">BIQq32s16sIQBQ")
-PACK_FORWARD: Final = Struct(">BIQq32s16sIBIQq32s16sIQBQ")
-PACK_POST: Final = Struct(">BQ")
-PACK_POSTS: Final = Struct(">BQBQ")
-PACK_VOID: Final = Struct(">BQB")
-PACK_LATE: Final = Struct(">BI16sIQI")
-PACK_AT_RISK: Final = Struct(">BIQQI")
+PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
+PACK_OUTGOING: Final[Struct] = Struct(">BIQq32s16sIQBQ")
+PACK_FORWARD: Final[Struct] = Struct(">BIQq32s16sIBIQq32s16sIQBQ")
+PACK_POST: Final[Struct] = Struct(">BQ")
+PACK_POSTS: Final[Struct] = Struct(">BQBQ")
+PACK_VOID: Final[Struct] = Struct(">BQB")
+PACK_LATE: Final[Struct] = Struct(">BI16sIQI")
+PACK_AT_RISK: Final[Struct] = Struct(">BIQQI")
 _TRANSFER_HEAD: Final = Struct(">BBII")
 _OPENED_HEAD: Final = Struct(">BBB")
 
