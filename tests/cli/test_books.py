@@ -18,7 +18,7 @@ import pytest
 
 from isthmus.cli.books import books
 from isthmus.cli.books_replay import BooksAt
-from isthmus.connector.books import ADJUST, Account, Books
+from isthmus.connector.books import ADJUST, BOOK_LOSS, Account, Books
 from isthmus.connector.events import AccountId, AccountMovement, Summary
 from isthmus.connector.legs import REJECTED, IncomingLeg, OutgoingLeg
 from isthmus.connector.state import digest, encode_state
@@ -165,6 +165,19 @@ def test_show_tells_position_and_earnings_apart(a_day: Writer) -> None:
     assert "owed by us 900.0003 USD" in usd
     assert "3.000000999 USD" in usd  # spread
     assert "0.000000001 USD" in usd  # rounding
+
+
+def test_show_has_columns_for_troubles_only_where_there_are_some(a_day: Writer) -> None:
+    before = run("show", a_day.folder).stdout
+    a_day.books.transfer(a_day.alice.loss, a_day.alice, 500, BOOK_LOSS, b"", "refused")
+    a_day.books.put_at_risk(a_day.alice, 1, 70, 2)
+    a_day.commit([])
+    after = run("show", a_day.folder).stdout
+    for word in ("loss", "at risk"):
+        assert word not in before
+        assert word in after
+    assert "0.000005 BTC" in next(line for line in after.splitlines() if "alice" in line)
+    assert "lost 0.000005 BTC" in after
 
 
 def test_show_is_the_same_on_a_stopped_node(a_day: Writer) -> None:

@@ -73,12 +73,13 @@ def accounts_table(rows: list[AccountRow]) -> Table:
 
 
 def currencies_table(rows: list[CurrencyRow]) -> Table:
-    kinds = sorted({kind for row in rows for kind in row.earnings})
+    kinds = ["spread", "rounding"]
+    kinds += sorted({kind for row in rows for kind, amount in row.earnings.items() if amount and kind not in kinds})
     table = _table("Position and earnings", "asset", "position")
     for kind in kinds:
         table.add_column(kind, justify="right", no_wrap=True)
     for row in rows:
-        earned = [format_amount(row.earnings.get(kind, 0), row.asset) for kind in kinds]
+        earned = [_earned(row.earnings.get(kind, 0), row.asset) for kind in kinds]
         table.add_row(*map(_cell, (_name(row.asset), in_words(row.position, row.asset), *earned)))
     return table
 
@@ -174,6 +175,10 @@ def single_json(single: Single) -> dict[str, Json]:
 def balance_json(row: AccountRow) -> dict[str, Json]:
     """One line of an export: base units, and the decimal number that a spreadsheet wants beside them."""
     return {**account_json(row), "balance_decimal": format_decimal(row.balance, row.asset.scale)}
+
+
+def _earned(amount: int, asset: Asset) -> str:
+    return format_amount(amount, asset) if amount >= 0 else f"lost {format_amount(-amount, asset)}"
 
 
 def _name(asset: Asset) -> str:
