@@ -22,7 +22,7 @@ CHILD: Final = "child"
 LOCAL: Final = "local"  # an application in this process: STREAM endpoints
 RELATIONS: Final = (PARENT, PEER, CHILD, LOCAL)
 
-ACCOUNTS_MAX: Final = 65_535  # an account's index is a uint16 in the journal
+ACCOUNTS_MAX: Final = 65_535
 ROUTES_MAX: Final = 1_000_000
 EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
 HOLD_MS_MAX: Final = 30_000  # CONN-9
@@ -139,8 +139,9 @@ class RateTable:
                     f"rates.{base}/{quote}", "a rate must be above 0", "Give units of the second per one of the first"
                 )
         for name, one in [("default", spread), *self.pair_spreads.items(), *self.account_spreads.items()]:
-            if not 0 <= one < 1:
-                raise ConfigError(f"rates.spread ({name})", f"{one} is not between 0 and 1", "Write 0.2 % as '0.2 %'")
+            # At most a half: then a packet's spread is never more than what goes out, and fits its journal field.
+            if not 0 <= one <= Fraction(1, 2):
+                raise ConfigError(f"rates.spread ({name})", f"{one} is not between 0 and 1/2", "Write 0.2 % as '0.2 %'")
 
     def rate(self, base: str, quote: str) -> Fraction | None:
         """Whole units of `quote` for one of `base`; None if we don't trade the pair."""
@@ -193,22 +194,32 @@ class RouteTable:
                 raise ConfigError(
                     f"routes.{prefix}", "it is no address prefix", "Use for example 'test.bob', 'g', or ''"
                 )
+            if scheme_of(prefix) == "peer":
+                raise ConfigError(f"routes.{prefix}", "peer.* is never forwarded (ADDR-5)", "Remove it")
         self._accounts: Final[dict[bytes, AccountId]] = {
             prefix.encode("ascii"): account for prefix, account in routes.items()
         }
+        # No prefix has more dots than this, so a long destination costs no more look-ups than a short one.
+        self._dots_max: Final = max((prefix.count(".") for prefix in routes), default=0)
 
-    def lookup(self, destination: bytes, shortest: int = 0) -> AccountId | None:
-        """The account of the longest prefix of at least `shortest` bytes; None without one. A look-up a segment."""
+    def lookup(self, destination: bytes) -> AccountId | None:
+        """The account of the longest prefix; None without a route."""
+        found = self.find(destination)
+        return None if found is None else found[1]
+
+    def find(self, destination: bytes) -> tuple[bytes, AccountId] | None:
+        """The longest prefix and its account; None without a route. At most one look-up a segment."""
         accounts = self._accounts
         prefix = destination
+        if prefix.count(b".") > self._dots_max:
+            prefix = b".".join(prefix.split(b".", self._dots_max + 1)[:-1])
         while prefix:
-            if len(prefix) < shortest:
-                return None
             found = accounts.get(prefix)
             if found is not None:
-                return found
+                return prefix, found
             prefix = prefix[: max(0, prefix.rfind(b"."))]
-        return accounts.get(b"") if shortest == 0 else None
+        default = accounts.get(b"")
+        return None if default is None else (b"", default)
 
     def items(self) -> list[tuple[str, AccountId]]:
         """All routes, sorted by prefix."""

@@ -1,0 +1,131 @@
+"""The kernel alone, in process: Prepare and Fulfill pairs a second, every packet different, no journal and no sockets.
+
+    python bench/kernel_pairs.py [--pairs 200000] [--window 1000] [--profile] [--rate] [--limits]
+
+A peer account sends Prepares with 32 bytes of data to another, which fulfils them; appends are durable at once. The
+figure is the time inside `Kernel.handle` alone: Inbounds are built before, frames are only counted.
+"""
+
+import argparse
+import cProfile
+import pstats
+import time
+from fractions import Fraction
+from hashlib import sha256
+
+from isthmus.connector.events import AccountId, Append, Durable, Event, Inbound, LinkUp, Now, Release
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.ilp.asset import Asset
+from isthmus.ilp.packet import Fulfill, Prepare, encode_fulfill, encode_prepare
+
+WALL = 1_800_000_000_000
+ALICE = AccountId("alice")
+BOB = AccountId("bob")
+
+
+def make_kernel(*, rate: bool, limits: bool) -> Kernel:
+    limit = {"packets_per_minute": 10**9, "amount_per_second": 10**15, "in_flight_max": 10**15} if limits else {}
+    usd = Asset("USD", 9)
+    terms = [
+        AccountTerms(id=ALICE, asset=usd, relation="peer", receivable_max=10**18, payable_max=10**18, **limit),
+        AccountTerms(
+            id=BOB,
+            asset=Asset("EUR", 6) if rate else usd,
+            relation="peer",
+            receivable_max=10**18,
+            payable_max=10**18,
+            **limit,
+        ),
+    ]
+    rates = RateTable({("USD", "EUR"): Fraction("0.9237")}, spread=Fraction("0.002")) if rate else RateTable({})
+    tables = Tables(
+        "test.node", {one.id: one for one in terms}, RouteTable({"test.alice": ALICE, "test.bob": BOB}), rates
+    )
+    kernel = Kernel(bytes(32))
+    kernel.opened(Now(WALL, 0))
+    commit(kernel, kernel.handle([TablesChanged(tables), LinkUp(ALICE), LinkUp(BOB)], Now(WALL, 0)), 0)
+    return kernel
+
+
+def commit(kernel: Kernel, effects: list[object], mono: int) -> tuple[list[Release], int, float]:
+    """Play the journal: durable at once. Returns what was released, the bytes appended, and the time it took."""
+    releases: list[Release] = []
+    journaled = 0
+    spent = 0.0
+    while effects:
+        durable: list[Event] = []
+        for effect in effects:
+            if isinstance(effect, Append):
+                journaled += len(effect.record)
+                durable = [Durable(effect.sequence)]
+            elif isinstance(effect, Release):
+                releases.append(effect)
+        if not durable:
+            break
+        start = time.perf_counter()
+        effects = list(kernel.handle(durable, Now(WALL + mono, mono)))
+        spent += time.perf_counter() - start
+    return releases, journaled, spent
+
+
+def run(pairs: int, window: int, *, rate: bool, limits: bool) -> tuple[float, float]:
+    kernel = make_kernel(rate=rate, limits=limits)
+    session = bytes(16)
+    spent = 0.0
+    journaled = fulfilled = 0
+    mono = 0
+    for first in range(0, pairs, window):
+        mono += 5
+        ids = range(first + 1, first + window + 1)
+        secrets = {number: sha256(b"%d" % number).digest() for number in ids}
+        prepares: list[Event] = [
+            Inbound(ALICE, session, number, _prepare(number, secrets[number], mono), mono) for number in ids
+        ]
+        start = time.perf_counter()
+        effects = kernel.handle(prepares, Now(WALL + mono, mono))
+        spent += time.perf_counter() - start
+        releases, size, more = commit(kernel, list(effects), mono)
+        journaled += size
+        spent += more
+        sent = [frame for release in releases if release.account == BOB for frame in release.frames]
+        replies: list[Event] = [
+            Inbound(BOB, b"", frame.request_id, encode_fulfill(Fulfill(secrets[first + at + 1])), mono + 1)
+            for at, frame in enumerate(sent)
+        ]
+        start = time.perf_counter()
+        effects = kernel.handle(replies, Now(WALL + mono + 1, mono + 1))
+        spent += time.perf_counter() - start
+        releases, size, more = commit(kernel, list(effects), mono + 1)
+        journaled += size
+        spent += more
+        fulfilled += sum(len(release.frames) for release in releases if release.account == ALICE)
+    assert fulfilled == pairs // window * window, fulfilled
+    return spent / fulfilled * 1e6, journaled / fulfilled
+
+
+def _prepare(number: int, secret: bytes, mono: int) -> bytes:
+    condition = sha256(secret).digest()
+    data = number.to_bytes(32, "big")
+    return encode_prepare(Prepare(1_000_000 + number % 1000, WALL + mono + 30_000, condition, "test.bob.x7Rk", data))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pairs", type=int, default=100_000)
+    parser.add_argument("--window", type=int, default=1_000)
+    parser.add_argument("--rate", action="store_true", help="two assets and a spread")
+    parser.add_argument("--limits", action="store_true", help="packet rate, value in flight and value per second")
+    parser.add_argument("--profile", action="store_true")
+    arguments = parser.parse_args()
+    if arguments.profile:
+        profile = cProfile.Profile()
+        profile.runcall(run, arguments.pairs, arguments.window, rate=arguments.rate, limits=arguments.limits)
+        pstats.Stats(profile).sort_stats("tottime").print_stats(25)
+        return
+    microseconds, size = run(arguments.pairs, arguments.window, rate=arguments.rate, limits=arguments.limits)
+    print(f"{microseconds:.2f} µs a pair in the kernel, {size:.0f} bytes of journal a pair")
+
+
+if __name__ == "__main__":
+    main()

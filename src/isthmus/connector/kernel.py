@@ -1,0 +1,543 @@
+"""The kernel: the order of things. Inboxes, batches, append, release, timers (design, "The kernel").
+
+It is pure: asyncio and the simulator drive it with `handle(events, now)` and carry out the effects, in their order.
+What the packets mean is left to the rules of the switch.
+
+How a batch goes: replies are decided as they arrive; then timers; then Prepares, account after account, each up to
+its bound. All of it writes entries to the open batch, and its frames wait there. The batch is appended as soon as at
+most one other append is under way, so commits overlap with work, and the busier the node is the larger its batches
+are. `Durable` releases a batch's frames, one `Release` for each account. Frames that rest on no event (refusals,
+answers to `peer.*`) leave with the call that made them; they may pass frames that wait for their batch.
+
+Life: `load_state` and `replay` bring the journal's state, `opened` sets the clocks, then the first `handle` gets
+`TablesChanged`, then links come up.
+"""
+
+from collections import deque
+from typing import Final, final
+
+from isthmus.connector import state as books_state
+from isthmus.connector.books import Books
+from isthmus.connector.events import (
+    AccountId,
+    Append,
+    AppendFailed,
+    CloseLink,
+    Drain,
+    Drained,
+    Durable,
+    Effect,
+    Event,
+    Halt,
+    Inbound,
+    LinkBlocked,
+    LinkDown,
+    LinkUp,
+    LinkWritable,
+    Note,
+    Noted,
+    Now,
+    Outbound,
+    Release,
+    Undelivered,
+)
+from isthmus.connector.lane import Lane, derive_session
+from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.prepare import take_prepare
+from isthmus.connector.protocols import ParentQuestion
+from isthmus.connector.record import Reader
+from isthmus.connector.replay import Application, NoApplication, Replay
+from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
+from isthmus.connector.summary import summarise
+from isthmus.connector.switch import FAR_FUTURE, Switch
+from isthmus.connector.tables import HOLD_MS_LIMIT, Tables, TablesChanged
+from isthmus.errors import CodecError, ConfigError
+from isthmus.ilp.packet import PREPARE
+
+# One batch is being committed and the next waits behind it; more would only make batches small.
+APPENDS_MAX: Final = 2
+# An append that takes longer stops new Prepares (T03): well under the expiry margin, which pays for the commit.
+APPEND_SLOW_MS: Final = 400
+# Prepares decided in one call, so that no flood keeps the loop from its other work.
+PREPARES_PER_CALL_MAX: Final = 8_192
+
+_BUSY: Final = "too busy; try again later"
+
+
+@final
+class Batch:
+    """An appended batch whose frames wait for it."""
+
+    __slots__ = (
+        "first_deadline",
+        "first_posted_deadline",
+        "frames",
+        "last_leg",
+        "posted",
+        "sequence",
+        "submitted_at",
+        "tokens",
+    )
+
+    def __init__(self, sequence: int, switch: Switch, tokens: list[int]) -> None:
+        self.sequence: Final = sequence
+        self.submitted_at: Final = switch.mono
+        self.last_leg: Final = switch.books.last_leg
+        self.posted: Final[list[IncomingLeg]] = switch.posted
+        self.first_deadline: Final = switch.first_deadline
+        self.first_posted_deadline: Final = switch.first_posted_deadline
+        self.tokens: Final = tokens
+        self.frames: Final[list[tuple[Lane, list[Outbound]]]] = [(lane, lane.frames) for lane in switch.frame_lanes]
+
+
+@final
+class Kernel:
+    """One node. `entropy` (32 random bytes, new in each process) is all the randomness it has."""
+
+    __slots__ = (
+        "_appends",
+        "_drained",
+        "_draining",
+        "_more",
+        "_parent",
+        "_releases",
+        "_replay",
+        "_takers",
+        "_tokens",
+        "_waiting",
+        "application",
+        "halted",
+        "sequence",
+        "slow",
+        "switch",
+    )
+
+    def __init__(self, entropy: bytes, application: Application | None = None) -> None:
+        assert len(entropy) == 32
+        self.application: Application = NoApplication() if application is None else application
+        self.switch = Switch(Books(), self.application, entropy)
+        self.sequence = 0  # of the last batch appended, or replayed
+        self.halted = False
+        self.slow = False  # an append takes too long
+        self._appends: Final[deque[Batch]] = deque()
+        self._waiting: Final[deque[Lane]] = deque()  # lanes with Prepares in their inbox
+        self._releases: Final[dict[AccountId, list[Outbound]]] = {}
+        self._tokens: list[int] = []
+        self._parent: ParentQuestion | None = None
+        self._replay: Replay | None = None
+        self._draining = False
+        self._drained = False
+        self._takers: list[Lane] = []  # lanes with Prepares in the open batch
+        self._more = False
+
+    @property
+    def books(self) -> Books:
+        return self.switch.books
+
+    @property
+    def tables(self) -> Tables:
+        return self.switch.tables
+
+    # --- before the node runs -----------------------------------------------------------------------------------
+
+    def load_state(self, state: bytes) -> None:
+        """Start from a checkpoint; CodecError if it is not one."""
+        reader = Reader(state)
+        self.sequence = reader.uint(8, "sequence")
+        self.switch.books = books_state.decode_state(reader.octets(8, "books"))
+        self.application.load_state(reader.octets(8, "application"))
+        if reader.at != len(state):
+            raise CodecError("state", reader.at, "bytes after its end")
+        self._replay = None
+
+    def replay(self, sequence: int, record: bytes) -> None:
+        """Apply a stored batch. One that was applied already is skipped; a gap is a CodecError."""
+        if sequence <= self.sequence:
+            return
+        if sequence != self.sequence + 1:
+            raise CodecError("sequence", 0, f"batch {sequence} after batch {self.sequence}")
+        if self._replay is None:
+            self._replay = Replay(self.switch.books, self.application)
+        self._replay.apply(record)
+        self.sequence = sequence
+
+    def opened(self, now: Now) -> None:
+        """The whole journal was replayed: set the deadlines of open legs on this process's clock.
+
+        Their Prepares may have been sent, and are never sent again: they wait for an answer or their expiry.
+        """
+        self._replay = None
+        switch = self.switch
+        switch.wall = now.wall_ms
+        switch.mono = now.mono_ms
+        switch.released_leg = switch.books.last_leg
+        for account in switch.books.peers.values():
+            for incoming in account.received.values():
+                incoming.deadline = now.mono_ms + min(incoming.expires_at - now.wall_ms, HOLD_MS_LIMIT)
+            for outgoing in account.sent.values():
+                # Capped, in case the wall clock was wrong when it was written, or is now.
+                outgoing.deadline = now.mono_ms + min(max(0, outgoing.expires_at - now.wall_ms), HOLD_MS_LIMIT)
+                outgoing.started_at = now.mono_ms
+                switch.wheel.add(outgoing)
+
+    def check_tables(self, tables: Tables) -> None:
+        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
+        tables.check()
+        for name, account in self.switch.books.peers.items():
+            terms = tables.accounts.get(name)
+            if terms is None:
+                if account.balance or account.loss.balance or account.received or account.sent:
+                    raise ConfigError(
+                        f"accounts.{name}", "it is missing, but has a balance or packets in flight", "Put it back"
+                    )
+            elif (terms.asset.code, terms.asset.scale) != (account.asset_code, account.asset_scale):
+                raise ConfigError(
+                    f"accounts.{name}.asset",
+                    f"the books have it in {account.asset_code} with scale {account.asset_scale}, for ever",
+                    "Open an account with another name",
+                )
+
+    # --- what others ask ----------------------------------------------------------------------------------------
+
+    def session(self, account: AccountId) -> bytes:
+        """The session id (16 bytes) that our Prepares on this account have now; also before the account is known."""
+        lane = self.switch.lanes.get(account)
+        return derive_session(self.switch.entropy, account, 0) if lane is None else lane.session
+
+    def open_requests(self, account: AccountId) -> list[tuple[bytes, int, int]]:
+        """Our Prepares in flight: session, request id, deadline (mono). For links that must know them after a start."""
+        found = self.switch.books.peers.get(account)
+        return [] if found is None else [(leg.session, leg.request_id, leg.deadline) for leg in found.sent.values()]
+
+    def digest(self) -> bytes:
+        """SHA-256 over the books after the last decision."""
+        return books_state.digest(self.switch.books)
+
+    def at_boundary(self) -> bool:
+        """Whether the books are exactly those after batch `sequence`: only then may `state` be called."""
+        return not self.switch.books.has_entries()
+
+    def state(self) -> bytes:
+        """The whole state after batch `sequence`, for a checkpoint."""
+        assert self.at_boundary()
+        books = books_state.encode_state(self.switch.books)
+        application = self.application.encode_state()
+        return b"".join(
+            (
+                self.sequence.to_bytes(8, "big"),
+                len(books).to_bytes(8, "big"),
+                books,
+                len(application).to_bytes(8, "big"),
+                application,
+            )
+        )
+
+    def wakes_at(self) -> int | None:
+        """When `handle` is due without any event (mono ms); None if nothing waits for the time."""
+        if self.halted:
+            return None
+        if self._more:
+            return self.switch.mono
+        at = self.switch.wheel.wakes_at()
+        if self._appends and not self.slow:
+            slow_at = self._appends[0].submitted_at + APPEND_SLOW_MS + 1
+            at = slow_at if at is None or slow_at < at else at
+        if self._parent is not None:
+            asks_at = self._parent.wakes_at()
+            if asks_at is not None and (at is None or asks_at < at):
+                at = asks_at
+        return at
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def handle(self, events: list[Event | TablesChanged], now: Now) -> list[Effect]:
+        """Take what happened, in order, and say what to do, in order."""
+        if self.halted:
+            return []
+        switch = self.switch
+        switch.wall = now.wall_ms
+        switch.mono = now.mono_ms
+        effects: list[Effect] = []
+        switch.effects = effects
+        lanes = switch.lanes
+        for event in events:
+            if isinstance(event, Inbound):
+                lane = lanes.get(event.account)
+                if lane is None or not event.packet:
+                    switch.foreign += 1
+                elif event.packet[0] == PREPARE:
+                    self._enqueue(lane, event)
+                else:
+                    self._take_reply(lane, event)
+            elif isinstance(event, AppendFailed):
+                # Frames that were about to leave stay: nothing leaves any more.
+                self.halted = True
+                return [Halt(event.problem)]
+            else:
+                self._take_other(event)
+        self._notice_slowness()
+        if lanes:
+            for leg in switch.wheel.due(now.mono_ms):
+                expire(switch, leg)
+        if self._parent is not None:
+            self._parent.tick(switch)
+        self._work()
+        self._flush()
+        if self._draining and not self._drained:
+            self._tell_drained()
+        switch.effects = []
+        return effects
+
+    def _take_reply(self, lane: Lane, event: Inbound) -> None:
+        parent = self._parent
+        if parent is not None and parent.is_answered_by(lane, event):
+            parent.take_answer(self.switch, event.packet)
+        else:
+            take_reply(self.switch, lane, event)
+
+    def _enqueue(self, lane: Lane, event: Inbound) -> None:
+        """Put a Prepare into its account's inbox; T03 without books or journal where it is full."""
+        inbox = lane.inbox
+        if self.slow or self._draining or lane.closed or len(inbox) >= lane.terms.inbox_max:
+            self.switch.refuse(lane, event, "T03", _BUSY)
+            return
+        if not inbox:
+            self._waiting.append(lane)
+        inbox.append(event)
+
+    def _take_other(self, event: Event | TablesChanged) -> None:
+        switch = self.switch
+        if isinstance(event, Durable):
+            self._take_durable(event.sequence)
+        elif isinstance(event, Note):
+            switch.note(event.data)
+            self._tokens.append(event.token)
+        elif isinstance(event, Drain):
+            self._draining = True
+            self._refuse_waiting()
+        elif isinstance(event, TablesChanged):
+            self._take_tables(event.tables)
+        elif isinstance(event, Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable):
+            self._take_link_event(event)
+
+    def _take_link_event(self, event: Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable) -> None:
+        switch = self.switch
+        lane = switch.lanes.get(event.account)
+        if lane is None:
+            return
+        parent = self._parent if self._parent is not None and self._parent.lane is lane else None
+        if isinstance(event, Undelivered):
+            if parent is not None and parent.request_id and event.request_id == parent.request_id:
+                parent.refused(switch, event.message)
+            else:
+                take_undelivered(switch, lane, event)
+        elif isinstance(event, LinkUp):
+            if lane.renewing:
+                lane.renew_session(switch.entropy)
+            lane.up = True
+            if parent is not None:
+                parent.link_up(switch.mono)
+        elif isinstance(event, LinkDown):
+            lane.up = False
+            lane.blocked = False
+            if lane.renewing:
+                lane.renew_session(switch.entropy)
+            if parent is not None:
+                parent.link_down()
+        else:
+            lane.blocked = isinstance(event, LinkBlocked)
+
+    # --- tables -------------------------------------------------------------------------------------------------
+
+    def _take_tables(self, tables: Tables) -> None:
+        switch = self.switch
+        try:
+            self.check_tables(tables)
+        except ConfigError as error:
+            switch.log("error", "tables_refused", {"problem": str(error)})
+            return
+        books = switch.books
+        for terms in tables.accounts.values():
+            account = books.peers.get(terms.id)
+            if account is None:
+                account = books.open_peer(terms.id, terms.asset.code, terms.asset.scale)
+            lane = switch.lanes.get(terms.id)
+            if lane is None:
+                lane = Lane(account, terms, switch.entropy, switch.mono)
+                switch.lanes[terms.id] = lane
+                switch.by_index[account.index] = lane
+            lane.closed = False
+            lane.take_terms(terms, switch.mono)
+        for lane in switch.lanes.values():
+            if lane.id not in tables.accounts and not lane.closed:
+                lane.closed = True
+                switch.effects.append(CloseLink(lane.id, "the account was removed"))
+        encoded = tables.encode()
+        if encoded != books.terms:
+            books.change_terms(encoded)
+        switch.take_tables(tables)
+        self._choose_parent(tables)
+
+    def _choose_parent(self, tables: Tables) -> None:
+        """At most one parent is asked for our address (CONN-14)."""
+        chosen = next((terms.id for terms in tables.accounts.values() if terms.ildcp_client), None)
+        if chosen is None:
+            self._parent = None
+        elif self._parent is None or self._parent.lane.id != chosen:
+            self._parent = ParentQuestion(self.switch.lanes[chosen])
+            if self._parent.lane.up:
+                self._parent.link_up(self.switch.mono)
+
+    # --- batches ------------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Take Prepares and append batches, until nothing waits or the appends under way are enough."""
+        budget = PREPARES_PER_CALL_MAX
+        while True:
+            budget = self._take_prepares(budget)
+            if self.switch.books.has_entries():
+                if len(self._appends) >= APPENDS_MAX:
+                    break  # what waits goes on with the next Durable
+                self._append()
+            self._open_batch()
+            if not self._waiting or budget <= 0:
+                break
+        self._more = budget <= 0 and bool(self._waiting) and len(self._appends) < APPENDS_MAX
+
+    def _take_prepares(self, budget: int) -> int:
+        """Let each lane with a full inbox have its part of the open batch; returns what is left of the budget."""
+        switch = self.switch
+        waiting = self._waiting
+        for _ in range(len(waiting)):
+            lane = waiting.popleft()
+            inbox = lane.inbox
+            count = min(len(inbox), lane.terms.prepares_per_batch_max - lane.taken, budget)
+            for _ in range(count):
+                take_prepare(switch, lane, inbox.popleft())
+            if count > 0:
+                if lane.taken == 0:
+                    self._takers.append(lane)
+                lane.taken += count
+                budget -= count
+            if inbox:
+                waiting.append(lane)
+        return budget
+
+    def _append(self) -> None:
+        switch = self.switch
+        self.sequence += 1
+        summary = summarise(switch)
+        batch = Batch(self.sequence, switch, self._tokens)
+        self._appends.append(batch)
+        switch.effects.append(Append(self.sequence, switch.books.take_record(), summary))
+        self._tokens = []
+        for lane in switch.frame_lanes:
+            lane.frames = []
+        switch.frame_lanes = []
+        switch.posted = []
+        switch.first_deadline = FAR_FUTURE
+        switch.first_posted_deadline = FAR_FUTURE
+
+    def _open_batch(self) -> None:
+        """Each lane may put Prepares into the new batch again."""
+        for lane in self._takers:
+            lane.taken = 0
+        self._takers.clear()
+
+    def _notice_slowness(self) -> None:
+        """Stop new Prepares while an append takes too long, and let them in again once it has ended."""
+        appends = self._appends
+        slow = bool(appends) and self.switch.mono - appends[0].submitted_at > APPEND_SLOW_MS
+        if slow == self.slow:
+            return
+        self.slow = slow
+        self.switch.log("warning", "journal_slow" if slow else "journal_recovered", {"sequence": self.sequence})
+        if slow:
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        for lane in self._waiting:
+            while lane.inbox:
+                self.switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
+        self._waiting.clear()
+
+    # --- release ------------------------------------------------------------------------------------------------
+
+    def _take_durable(self, sequence: int) -> None:
+        assert sequence <= self.sequence, "the journal knows a batch that we didn't append"
+        appends = self._appends
+        while appends and appends[0].sequence <= sequence:
+            self._release(appends.popleft())
+        self._notice_slowness()
+
+    def _release(self, batch: Batch) -> None:
+        switch = self.switch
+        mono = switch.mono
+        if mono >= batch.first_posted_deadline:
+            self._list_at_risk(batch)
+        for lane, frames in batch.frames:
+            if not lane.up or mono >= batch.first_deadline:
+                frames = self._still_wanted(lane, frames)
+            if frames:
+                queued = self._releases.get(lane.id)
+                if queued is None:
+                    self._releases[lane.id] = frames
+                else:
+                    queued += frames
+        switch.released_leg = batch.last_leg
+        switch.effects += [Noted(token) for token in batch.tokens]
+
+    def _still_wanted(self, lane: Lane, frames: list[Outbound]) -> list[Outbound]:
+        """Replies always leave; Prepares only if the link is up and their time has not run out meanwhile."""
+        switch = self.switch
+        kept: list[Outbound] = []
+        for frame in frames:
+            if frame.packet[0] != PREPARE:
+                kept.append(frame)
+                continue
+            leg = lane.account.sent.get(frame.request_id)
+            if leg is None:
+                continue  # decided while it waited
+            if switch.mono >= leg.deadline:
+                expire(switch, leg)
+            elif not lane.up:
+                never_sent(switch, leg)
+            else:
+                kept.append(frame)
+        return kept
+
+    def _list_at_risk(self, batch: Batch) -> None:
+        """The commit ended after an incoming expiry: the peer may refuse the Fulfill, which is sent all the same."""
+        switch = self.switch
+        for leg in batch.posted:
+            if switch.mono >= leg.deadline and leg.amount:
+                lane = switch.by_index[leg.account.index]
+                ms_late = switch.mono - leg.deadline
+                switch.books.put_at_risk(leg.account, leg.id, leg.amount, ms_late)
+                text = f"fulfilled {ms_late} ms after the incoming expiry; leg {leg.id}"
+                switch.singles.append(("at risk", lane.id, leg.amount, text))
+                switch.warn(lane, "at_risk", {"amount": str(leg.amount), "ms_late": ms_late})
+
+    def _flush(self) -> None:
+        """Give the frames to the links: first those that were waiting, then those that rest on no event."""
+        switch = self.switch
+        releases = self._releases
+        for lane in switch.free_lanes:
+            queued = releases.get(lane.id)
+            if queued is None:
+                releases[lane.id] = lane.free
+            else:
+                queued += lane.free
+            lane.free = []
+        switch.free_lanes = []
+        for account, frames in releases.items():
+            switch.effects.append(Release(account, frames))
+        releases.clear()
+
+    def _tell_drained(self) -> None:
+        if self._appends or self._waiting or self.switch.books.has_entries():
+            return
+        if any(account.sent or account.received for account in self.switch.books.peers.values()):
+            return
+        self._drained = True
+        self.switch.effects.append(Drained())

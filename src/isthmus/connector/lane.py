@@ -1,0 +1,190 @@
+"""One account at run time: its terms as plain integers, its link, its inbox, its counters. Nothing is journaled."""
+
+from collections import deque
+from hashlib import sha256
+from typing import Final, final
+
+from isthmus.connector.books import Account
+from isthmus.connector.events import REQUEST_ID_MAX, SESSION_BYTES, AccountId, Inbound, Outbound
+from isthmus.connector.legs import OutgoingLeg
+from isthmus.connector.limits import TokenBucket
+from isthmus.connector.tables import AccountTerms, Conversion
+from isthmus.ilp.packet import AMOUNT_MAX
+
+# Above every sum of amounts that can be reserved: comparing with it is cheaper than asking for None.
+UNLIMITED: Final = 2**256
+
+# Voided outgoing legs of an account whose late Fulfill is still recognised (P-12); beyond it the oldest is forgotten.
+EXPIRED_MAX: Final = 1_024
+# Resolved destinations of one account. Beyond it the cache starts anew: a lookup is cheap, a big cache isn't.
+HOPS_MAX: Final = 1_024
+# A session is renewed when its ids come near their end, with room for what is sent until the link was closed.
+RENEW_SESSION_AT: Final = REQUEST_ID_MAX - 2**20
+# Ids that a process doesn't use after a restart: its predecessor may have asked `peer.*` questions with them, which
+# aren't journaled, and a late answer to one must not meet another Prepare.
+RESTART_GAP: Final = 1_024
+
+
+@final
+class Hop:
+    """The way from one account to another: whom to send to, and the exchange as integers."""
+
+    __slots__ = ("amount_max", "denominator", "identity", "lane", "mid", "net")
+
+    def __init__(self, lane: "Lane", conversion: Conversion) -> None:
+        self.lane: Final = lane
+        self.net: Final = conversion.net
+        self.mid: Final = conversion.mid
+        self.denominator: Final = conversion.denominator
+        self.identity: Final = conversion.net == conversion.mid == conversion.denominator
+        maximum = lane.terms.packet_amount_max
+        # The largest incoming amount that the outgoing account takes, and that UInt64 holds after the exchange.
+        self.amount_max: Final = conversion.incoming_max(AMOUNT_MAX if maximum is None else min(maximum, AMOUNT_MAX))
+
+
+@final
+class Lane:
+    """What the switch and the kernel keep for one account while the process runs."""
+
+    __slots__ = (
+        "account",
+        "amounts",
+        "blocked",
+        "closed",
+        "expired",
+        "frames",
+        "free",
+        "fulfilled",
+        "hold_ms_max",
+        "hops",
+        "id",
+        "in_flight_max",
+        "inbox",
+        "legs_max",
+        "margin_ms",
+        "next_request_id",
+        "packet_amount_max",
+        "packets",
+        "pairs",
+        "payable_max",
+        "receivable_max",
+        "rejected",
+        "rejected_unreported",
+        "relayed",
+        "renewing",
+        "reported_incoming",
+        "reported_incoming_count",
+        "reported_outgoing",
+        "reported_outgoing_count",
+        "session",
+        "sessions",
+        "taken",
+        "terms",
+        "up",
+        "warned_at",
+    )
+
+    def __init__(self, account: Account, terms: AccountTerms, entropy: bytes, now: int) -> None:
+        self.id: Final = AccountId(account.name)
+        self.account: Final = account
+        self.up = False
+        self.blocked = False
+        self.closed = False  # no longer in the tables: what is in flight ends, nothing new begins
+        self.sessions = 0  # how many sessions this process had
+        self.session = derive_session(entropy, self.id, 0)
+        self.renewing = False
+        self.next_request_id = first_request_id(account)
+        self.inbox: Final[deque[Inbound]] = deque()
+        self.taken = 0  # Prepares in the open batch
+        self.frames: list[Outbound] = []  # wait for the open batch to be durable
+        self.free: list[Outbound] = []  # rest on no event
+        self.hops: Final[dict[bytes, Hop]] = {}
+        self.pairs: Final[dict[int, Hop]] = {}  # by the outgoing account's index
+        self.expired: Final[dict[int, OutgoingLeg]] = {}  # by request id
+        # Counters. A Prepare of this account ends as `fulfilled` or in `rejected` by code.
+        self.fulfilled = 0
+        self.rejected: Final[dict[str, int]] = {}
+        self.relayed: Final[dict[str, int]] = {}  # Rejects that this account's peer answered our Prepares with
+        self.rejected_unreported = 0
+        # Of the account's totals, what the last summary told.
+        self.reported_incoming = account.posted_incoming
+        self.reported_outgoing = account.posted_outgoing
+        self.reported_incoming_count = account.posted_incoming_count
+        self.reported_outgoing_count = account.posted_outgoing_count
+        self.warned_at = now - 2**32  # so that a peer can't fill the log
+        self.packets: TokenBucket | None = None
+        self.amounts: TokenBucket | None = None
+        self.terms = terms
+        self.take_terms(terms, now)
+
+    def take_terms(self, terms: AccountTerms, now: int) -> None:
+        """New terms hold from here on; what buckets had left is carried over."""
+        self.terms = terms
+        self.packet_amount_max: int = _limit(terms.packet_amount_max)
+        self.receivable_max: int = _limit(terms.receivable_max)
+        self.payable_max: int = _limit(terms.payable_max)
+        self.in_flight_max: int = _limit(terms.in_flight_max)
+        self.margin_ms: int = terms.expiry_margin_ms
+        self.hold_ms_max: int = terms.hold_ms_max
+        self.legs_max: int = terms.open_legs_max
+        per_minute = terms.packets_per_minute
+        if per_minute is None:
+            self.packets = None
+        else:
+            burst = terms.packets_burst or max(1, per_minute // 10)
+            self.packets = _bucket(per_minute, 60_000, burst, self.packets, now)
+        per_second = terms.amount_per_second
+        if per_second is None:
+            self.amounts = None
+        else:
+            burst = terms.amount_burst or max(1, per_second)
+            self.amounts = _bucket(max(1, per_second), 1_000, burst, self.amounts, now)
+        self.hops.clear()
+        self.pairs.clear()
+
+    def take_request_id(self) -> int | None:
+        """The next id for a Prepare of ours; None while the session is being renewed and has none left."""
+        request_id = self.next_request_id
+        if request_id > REQUEST_ID_MAX:
+            return None
+        self.next_request_id = request_id + 1
+        return request_id
+
+    def renew_session(self, entropy: bytes) -> None:
+        self.sessions += 1
+        self.session = derive_session(entropy, self.id, self.sessions)
+        self.next_request_id = 1
+        self.renewing = False
+
+    def remember_expired(self, leg: OutgoingLeg) -> None:
+        """Keep a voided outgoing leg for a while, to recognise a late Fulfill."""
+        expired = self.expired
+        if len(expired) >= EXPIRED_MAX:
+            del expired[next(iter(expired))]
+        expired[leg.request_id] = leg
+
+
+def derive_session(entropy: bytes, account: AccountId, counter: int) -> bytes:
+    """The id of our `counter`-th session with this account in this process."""
+    return sha256(entropy + counter.to_bytes(8, "big") + account.encode()).digest()[:SESSION_BYTES]
+
+
+def first_request_id(account: Account) -> int:
+    """Above all that earlier processes used: peers that know no sessions match answers by the id alone (BTP-18)."""
+    if account.last_request_id == 0:
+        return 1
+    following = account.last_request_id + RESTART_GAP
+    return 1 if following > RENEW_SESSION_AT else following
+
+
+def _limit(limit: int | None) -> int:
+    return UNLIMITED if limit is None else limit
+
+
+def _bucket(amount: int, period_ms: int, burst: int, before: TokenBucket | None, now: int) -> TokenBucket:
+    if before is not None and (before.amount, before.period_ms, before.burst) == (amount, period_ms, burst):
+        return before
+    bucket = TokenBucket(amount=amount, period_ms=period_ms, burst=burst, now=now)
+    if before is not None:
+        bucket.carry_over(before, now)
+    return bucket

@@ -1,0 +1,167 @@
+"""What the rules of the switch share: books, lanes, tables, timers, the clock of the batch, and the frames it makes.
+
+The rules themselves are in `prepare.py` (a Prepare of a peer), `reply.py` (answers to ours, and silence) and
+`protocols.py` (`peer.*`). The kernel calls them and owns batches and order.
+"""
+
+from typing import Final, final
+
+from isthmus.connector.books import Books
+from isthmus.connector.events import AccountId, Effect, Inbound, Log, Outbound
+from isthmus.connector.lane import Lane
+from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.replay import Application
+from isthmus.connector.tables import RateTable, RouteTable, Tables
+from isthmus.connector.wheel import TimingWheel
+from isthmus.ilp.packet import Reject, encode_reject
+from isthmus.ilp.timestamp import TimestampCache
+
+# Encoded Rejects without data, by code and message. Messages are ours and few; beyond the bound the cache starts anew.
+REJECTS_MAX: Final = 256
+# A peer's misbehaviour is logged at most once in this time, for each account.
+WARN_EVERY_MS: Final = 1_000
+# Upper bounds of the latency histogram's buckets, ms from reading a Prepare to reading its Fulfill; one more is open.
+LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
+FAR_FUTURE: Final = 2**62
+
+
+@final
+class Switch:
+    """State of one node between two events. All amounts, ids and times in it are integers."""
+
+    __slots__ = (
+        "_rejects",
+        "application",
+        "books",
+        "by_index",
+        "duplicates",
+        "effects",
+        "entropy",
+        "first_deadline",
+        "first_posted_deadline",
+        "foreign",
+        "frame_lanes",
+        "free_lanes",
+        "lanes",
+        "late",
+        "latency",
+        "latency_index",
+        "latency_sum_ms",
+        "malformed",
+        "mono",
+        "posted",
+        "rejected_lanes",
+        "released_leg",
+        "singles",
+        "tables",
+        "timestamps",
+        "wall",
+        "wheel",
+    )
+
+    def __init__(self, books: Books, application: Application, entropy: bytes) -> None:
+        self.books = books
+        self.application: Final = application
+        self.entropy: Final = entropy
+        self.lanes: Final[dict[AccountId, Lane]] = {}
+        self.by_index: Final[dict[int, Lane]] = {}  # by the account's index in the books
+        self.tables = Tables("", {}, RouteTable({}), RateTable({}))
+        self.wheel: Final = TimingWheel()
+        self.timestamps: Final = TimestampCache()
+        self.wall = 0
+        self.mono = 0
+        self.effects: list[Effect] = []
+        # Of the open batch: lanes with frames, what was posted, and what the summary tells one by one.
+        self.frame_lanes: list[Lane] = []
+        self.free_lanes: list[Lane] = []
+        self.rejected_lanes: list[Lane] = []
+        self.posted: list[IncomingLeg] = []
+        self.singles: list[tuple[str, AccountId, int, str]] = []
+        self.first_deadline = FAR_FUTURE
+        self.first_posted_deadline = FAR_FUTURE
+        # Outgoing legs above it wait for their batch: their Prepares were not handed to a link.
+        self.released_leg = 0
+        self._rejects: Final[dict[tuple[str, str], bytes]] = {}
+        # Counters: packets that changed nothing.
+        self.duplicates = 0  # Prepares with a wire identity that is in flight
+        self.foreign = 0  # replies to what we don't know
+        self.malformed = 0  # replies that don't parse
+        self.late = 0  # valid Fulfills after the deadline
+        self.latency: Final = [0] * (len(LATENCY_BOUNDS_MS) + 1)
+        self.latency_sum_ms = 0
+        self.latency_index: Final = _latency_index()
+
+    def take_tables(self, tables: Tables) -> None:
+        """Swap the tables; every cache that came from the old ones is dropped."""
+        self.tables = tables
+        self._rejects.clear()
+
+    # --- frames -------------------------------------------------------------------------------------------------
+
+    def send(self, lane: Lane, frame: Outbound) -> None:
+        """Queue a frame that rests on an event of the open batch."""
+        frames = lane.frames
+        if not frames:
+            self.frame_lanes.append(lane)
+        frames.append(frame)
+
+    def send_free(self, lane: Lane, frame: Outbound) -> None:
+        """Queue a frame with no event behind it: it leaves at the end of this call, and may pass frames that wait."""
+        if not lane.free:
+            self.free_lanes.append(lane)
+        lane.free.append(frame)
+
+    def refuse(self, lane: Lane, inbound: Inbound, code: str, message: str, data: bytes = b"") -> None:
+        """Reject a Prepare that touched no books."""
+        self.count_reject(lane, code)
+        frame = Outbound(inbound.session, inbound.request_id, self.own_reject(code, message, data))
+        self.send_free(lane, frame)
+
+    def reject_leg(self, leg: IncomingLeg, code: str, message: str) -> None:
+        """Tell the peer that its leg, just voided, has failed."""
+        lane = self.by_index[leg.account.index]
+        self.count_reject(lane, code)
+        self.send(lane, Outbound(leg.session, leg.request_id, self.own_reject(code, message)))
+
+    def own_reject(self, code: str, message: str, data: bytes = b"") -> bytes:
+        """A Reject by us: our address in `triggeredBy`, data only with F08 (ILP-14, ILP-21)."""
+        if data:
+            return encode_reject(Reject(code, self.tables.address, message, data))
+        key = (code, message)
+        packet = self._rejects.get(key)
+        if packet is None:
+            packet = encode_reject(Reject(code, self.tables.address, message))
+            if len(self._rejects) >= REJECTS_MAX:
+                self._rejects.clear()
+            self._rejects[key] = packet
+        return packet
+
+    # --- counting and telling -----------------------------------------------------------------------------------
+
+    def count_reject(self, lane: Lane, code: str) -> None:
+        lane.rejected[code] = lane.rejected.get(code, 0) + 1
+        if lane.rejected_unreported == 0:
+            self.rejected_lanes.append(lane)
+        lane.rejected_unreported += 1
+
+    def note(self, data: bytes) -> None:
+        """Journal an application's entry, and apply it as replay will."""
+        self.books.note(data)
+        self.application.apply(data)
+
+    def log(self, level: str, event: str, fields: dict[str, str | int]) -> None:
+        self.effects.append(Log(level, event, fields))
+
+    def warn(self, lane: Lane, event: str, fields: dict[str, str | int]) -> None:
+        """Log what a peer did wrong, not oftener than `WARN_EVERY_MS` for an account."""
+        if self.mono - lane.warned_at >= WARN_EVERY_MS:
+            lane.warned_at = self.mono
+            self.log("warning", event, {"account": lane.id, **fields})
+
+
+def _latency_index() -> list[int]:
+    """For each millisecond up to the largest bound the number of its bucket."""
+    index: list[int] = []
+    for number, bound in enumerate(LATENCY_BOUNDS_MS):
+        index += [number] * (bound + 1 - len(index))
+    return index
