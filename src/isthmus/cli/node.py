@@ -199,7 +199,7 @@ Examples:
 
 @node.command(epilog=_RUN_EXAMPLES)
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path), default=Path(FILE_NAME))
-def run(file: Path) -> int | None:
+def run(file: Path) -> int:
     """Run the node that FILE configures, until it is told to stop."""
     from isthmus.node.config import check_config
 
@@ -213,5 +213,4 @@ def run(file: Path) -> int | None:
         )
     from isthmus.node import runtime
 
-    status = runtime.run(file)
-    return status if isinstance(status, int) else None
+    return runtime.run(file)
