@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
+from hashlib import sha256
 from typing import TypeVar
 
 import pytest
@@ -153,7 +154,9 @@ class World:
             done.append(True)
             if self.garble is not None:
                 answer = self.garble(answer)
-            if isinstance(answer, Fulfill) and source is self.alice:
+            # With a wrong fulfillment no connector pays.
+            pays = isinstance(answer, Fulfill) and sha256(answer.fulfillment).digest() == order.condition
+            if pays and source is self.alice:
                 self.posted += order.amount
             source.connection.reply_received(order.number, answer, self.now)
 

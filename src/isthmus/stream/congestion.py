@@ -22,6 +22,7 @@ class Window:
     """The congestion window of one connection."""
 
     __slots__ = (
+        "_before",
         "_fulfilled",
         "_maximum",
         "_pause_ms",
@@ -39,6 +40,7 @@ class Window:
         self._threshold = maximum
         self._fulfilled = 0  # since the window last grew
         self._since = 0  # packets from this number on were sent after the last reduction
+        self._before = 0  # and from this one on, after the one before it
         self._pause_ms = 0
         self.paused_until = 0
         self.rtt_ms = 0  # smoothed
@@ -52,8 +54,8 @@ class Window:
         if self.rtt_ms_min == 0 or rtt_ms < self.rtt_ms_min:
             self.rtt_ms_min = rtt_ms if rtt_ms > 0 else 1
         self.rtt_ms += (rtt_ms - self.rtt_ms) // 8 if self.rtt_ms else rtt_ms
-        if number >= self._since:
-            self._pause_ms = 0
+        if number >= self._before:
+            self._pause_ms = 0  # the path carries something since the last but one pause
         if self.size >= self._maximum or rtt_ms > self.rtt_ms_min * QUEUEING_FACTOR + QUEUEING_MS:
             return
         if self.size < self._threshold:
@@ -68,6 +70,7 @@ class Window:
         """A packet met congestion. True if the window reacted: once for all packets that were in flight then."""
         if number < self._since:
             return False
+        self._before = self._since
         self._since = next_number
         if self._pause_ms == 0:
             self.size = max(1, self.size // 2)

@@ -116,12 +116,13 @@ class IncomingBytes:
 class OutgoingBytes:
     """Cuts written bytes into frames, and keeps those that must be sent again: the same offset, the same bytes."""
 
-    __slots__ = ("_again", "_pending", "_pending_bytes", "in_flight", "offset", "peer_max")
+    __slots__ = ("_again", "_dropped", "_pending", "_pending_bytes", "in_flight", "offset", "peer_max")
 
     def __init__(self, peer_max: int) -> None:
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._again: deque[tuple[int, bytes]] = deque()
+        self._dropped = False
         self.offset = 0  # of the next new byte
         self.in_flight = 0  # frames whose fate is open
         self.peer_max = peer_max
@@ -147,7 +148,7 @@ class OutgoingBytes:
         return self._pending_bytes > 0 and self.offset >= self.peer_max and not self._again
 
     def write(self, data: bytes) -> None:
-        if data:
+        if data and not self._dropped:
             self._pending.append(data)
             self._pending_bytes += len(data)
 
@@ -156,6 +157,7 @@ class OutgoingBytes:
         self._pending.clear()
         self._again.clear()
         self._pending_bytes = 0
+        self._dropped = True
 
     def can_send(self, connection_left: int) -> bool:
         if self._again:
@@ -189,4 +191,5 @@ class OutgoingBytes:
 
     def lost(self, offset: int, data: bytes) -> None:
         self.in_flight -= 1
-        self._again.append((offset, data))
+        if not self._dropped:
+            self._again.append((offset, data))

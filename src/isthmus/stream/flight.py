@@ -4,6 +4,7 @@ from enum import IntEnum
 from typing import Final, final
 
 from isthmus.stream.packet import Frame
+from isthmus.stream.probing import Prober
 from isthmus.stream.substream import Stream
 
 
@@ -32,6 +33,7 @@ class Flight:
         "minimum",
         "number",
         "offset",
+        "prober",
         "sent_at",
         "stream",
     )
@@ -49,6 +51,7 @@ class Flight:
         self.floor = 0  # the exact minimum by rate
         self.expected = 0  # at most, in destination units
         self.exact = False  # the last packet of a fixed destination amount: it delivers the rest, or nothing
+        self.prober: Prober | None = None  # that asked for this probe
         # Data and control frames, to be sent again if they are lost.
         self.offset = 0
         self.data = b""

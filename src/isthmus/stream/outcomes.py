@@ -31,6 +31,7 @@ from isthmus.stream.wire import FULFILL_HEAD, NO_FRAMES, REJECT_HEAD, read_head
 UNKNOWN_MAX: Final = 10_000  # packets without an answer that may still get one
 CONTROL_LOSSES_MAX: Final = 5  # in a row; then what we wanted to say is dropped
 LOW_RATE_MAX: Final = 3  # rounds of packets below the minimum, with growing pauses between
+TOO_LARGE_ROUNDS_MAX: Final = 16  # F08 in a row, before we slow down: an honest path has a few maxima
 REFUSALS_MAX: Final = 5  # rounds of packets that the receiver refuses without a reason that we can act on
 TIMEOUT_REJECTS_MAX: Final = 3  # R02
 
@@ -54,6 +55,7 @@ class Outcomes:
         self._flights: Final = traffic.flights
         self._low_rounds = 0
         self._refusals = 0
+        self._too_large_rounds = 0
         self._round_from = 0
         self._timeout_rejects = 0
         self._control_losses = 0
@@ -86,7 +88,7 @@ class Outcomes:
         if flight.kind == Kind.MONEY and stream is not None:
             self._paid(flight, stream, received)
             self._outgoing.capacity.passed(flight.amount, now)
-            self._low_rounds = self._refusals = self._timeout_rejects = 0
+            self._low_rounds = self._refusals = self._timeout_rejects = self._too_large_rounds = 0
         elif flight.kind == Kind.DATA and stream is not None:
             stream.bytes_out.acknowledged()
         elif flight.kind == Kind.CONTROL:
@@ -204,9 +206,11 @@ class Outcomes:
         self._traffic.trouble_by = reject.triggered_by
         if code == "F08" and flight.amount > 0:
             self._amount_too_large(flight, reject, now)
-        elif code == "R01" and flight.amount > 0:
-            if flight.kind == Kind.PROBE and self._traffic.prober is not None:
-                self._traffic.prober.too_small(flight.amount)
+            return
+        self._outgoing.capacity.lost(flight.amount)
+        if code == "R01" and flight.amount > 0:
+            if flight.prober is not None:
+                flight.prober.too_small(flight.amount)
             elif flight.exact and flight.stream is not None and flight.stream.final_tries < FINAL_TRIES:
                 flight.stream.final_tries += 1
             else:
@@ -214,14 +218,14 @@ class Outcomes:
         elif code[:1] == "T" or code[:1] == "R":
             self._temporary(flight, code, now)
         elif code == "F99":
-            if flight.kind == Kind.PROBE and self._traffic.prober is not None:
-                self._traffic.prober.scarce(flight.amount)
+            if flight.prober is not None:
+                flight.prober.scarce(flight.amount)
             self._refused(flight, now)
         elif code == "F04":
             self._below_minimum(flight, now)
         else:
-            if flight.kind == Kind.PROBE and self._traffic.prober is not None:
-                self._traffic.prober.scarce(flight.amount)
+            if flight.prober is not None:
+                flight.prober.scarce(flight.amount)
             self._traffic.fail(_FINAL.get(code, Failure.PATH_ERROR))
 
     def _undo(self, flight: Flight, *, heard: bool) -> None:
@@ -232,7 +236,6 @@ class Outcomes:
             stream.expected -= flight.expected
             stream.packets_in_flight -= 1
             self._totals.in_flight -= flight.amount
-            self._outgoing.capacity.lost(flight.amount)
             if flight.minimum < flight.floor:
                 self._outgoing.allowance_used(False)
         elif flight.kind == Kind.DATA and stream is not None:
@@ -268,8 +271,8 @@ class Outcomes:
         if flight.kind == Kind.PROBE:
             self._traffic.progress_at = now
             self._window.fulfilled(flight.number, now - flight.sent_at)
-            if self._traffic.prober is not None:
-                self._traffic.prober.arrived(flight.amount, received)
+            if flight.prober is not None:
+                flight.prober.arrived(flight.amount, received)
             return
         stream = flight.stream
         if flight.kind == Kind.CONTROL or stream is None or self._session.close_frame is not None:
@@ -283,7 +286,7 @@ class Outcomes:
                 self._below_minimum(flight, now)
             return
         left = stream.deliverable
-        if stream.peer_ended or (flight.kind == Kind.MONEY and left is not None and left <= 0):
+        if stream.stopped or (flight.kind == Kind.MONEY and left is not None and left <= 0):
             return  # it told us why
         self._traffic.trouble = reject.code
         self._traffic.trouble_message = reject.message
@@ -292,15 +295,20 @@ class Outcomes:
 
     def _amount_too_large(self, flight: Flight, reject: Reject, now: int) -> None:
         self._traffic.trouble = ""
-        if flight.kind == Kind.PROBE and self._traffic.prober is not None:
-            self._traffic.prober.too_large()
+        if flight.prober is not None:
+            flight.prober.too_large()
+        if flight.number >= self._round_from:
+            self._round_from = self._traffic.next_number
+            self._too_large_rounds += 1
+            if self._too_large_rounds > TOO_LARGE_ROUNDS_MAX:
+                self._window.trouble(flight.number, self._traffic.next_number, now)
         if not self._outgoing.capacity.too_large(flight.amount, reject.data, now):
             self._traffic.trouble = "F08"
             self._traffic.fail(Failure.NO_CAPACITY)
 
     def _temporary(self, flight: Flight, code: str, now: int) -> None:
-        if flight.kind == Kind.PROBE and self._traffic.prober is not None:
-            self._traffic.prober.scarce(flight.amount)
+        if flight.prober is not None:
+            flight.prober.scarce(flight.amount)
         if code == "R02":
             self._timeout_rejects += 1
             if self._timeout_rejects > TIMEOUT_REJECTS_MAX:
@@ -364,11 +372,12 @@ class Outcomes:
         else:
             if flight.kind == Kind.PROBE:
                 totals.in_flight -= flight.amount
-                if self._traffic.prober is not None:
-                    self._traffic.prober.scarce(flight.amount)
+                if flight.prober is not None:
+                    flight.prober.scarce(flight.amount)
             elif flight.kind == Kind.CLOSE:
                 self._session.tell_closed()
             self._undo(flight, heard=False)
+        self._outgoing.capacity.lost(flight.amount)
         self._traffic.trouble = "R00"
         self._traffic.trouble_message = "no answer"
         self._traffic.trouble_by = ""

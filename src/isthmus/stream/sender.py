@@ -281,7 +281,7 @@ class Sender:
         return self._launch(kind, amount, plaintext, now)
 
     def _send_probe(self, amount: int, now: int) -> None:
-        self._send_frames(Kind.PROBE, amount, [], now)
+        self._send_frames(Kind.PROBE, amount, [], now).prober = self.traffic.prober
         self._totals.in_flight += amount
 
     def _send_control(self, now: int) -> None:
