@@ -1,0 +1,180 @@
+"""The demo's processes: started with a log each, awaited, stopped; none outlives the demo.
+
+Children run in sessions of their own, so a Ctrl-C at the terminal reaches the demo only, which stops them in order;
+and each watches a pipe to the demo (`guarded.py`), so that they end even when it is killed.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from pathlib import Path
+from typing import Any, Final
+
+from isthmus.cli.demo.network import HOST
+from isthmus.errors import IsthmusError
+
+START_S_MAX: Final = 30  # of one process, on a slow and busy machine
+STOP_S_MAX: Final = 10
+HURRIED_STOP_S_MAX: Final = 1
+POLL_S: Final = 0.02
+LOG_TAIL_BYTES: Final = 4_096
+
+
+class DemoError(IsthmusError):
+    """The demo can't go on; the text says why."""
+
+
+class PortTakenError(DemoError):
+    """Another program took a port between our choosing and its use."""
+
+
+class Child:
+    """One process of the demo."""
+
+    def __init__(self, name: str, process: Process, log: Path) -> None:
+        self.name: Final = name
+        self.log: Final = log
+        self._process: Final = process
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def status(self) -> int | None:
+        return self._process.returncode
+
+    def check(self) -> None:
+        """Raise if the process has ended."""
+        if self.status is None:
+            return
+        said = last_line(self.log)
+        text = f"{self.name} ended with status {self.status}{f': {said}' if said else ''}"
+        raise PortTakenError(text) if "can't listen" in said or "in use" in said else DemoError(text)
+
+    def tell(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+
+    async def ended(self) -> int:
+        return await self._process.wait()
+
+
+class Processes:
+    """All children. Leaving the `async with` stops those that still run, in a hurry."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs: Final = logs
+        logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.children: Final[dict[str, Child]] = {}
+
+    async def __aenter__(self) -> "Processes":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop(within_s=HURRIED_STOP_S_MAX)
+
+    async def start(self, name: str, *arguments: str) -> Child:
+        """Start `isthmus ARGUMENTS`; what it says goes to LOGS/NAME.log."""
+        path = self._logs / f"{name}.log"
+        with path.open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "isthmus.cli.demo.guarded",
+                *arguments,
+                stdin=PIPE,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        child = Child(name, process, path)
+        self.children[name] = child
+        return child
+
+    async def stop(self, *, within_s: float = STOP_S_MAX) -> list[str]:
+        """End all; those that had to be killed, or failed, are named with the reason."""
+        children = list(self.children.values())
+        self.children.clear()
+        for child in children:
+            child.tell(signal.SIGTERM)
+        return [problem for problem in await asyncio.gather(*(_stopped(one, within_s) for one in children)) if problem]
+
+
+async def _stopped(child: Child, within_s: float) -> str:
+    try:
+        async with asyncio.timeout(within_s):
+            status = await child.ended()
+    except TimeoutError:
+        child.tell(signal.SIGKILL)
+        await child.ended()
+        return f"{child.name} did not stop within {within_s:g} s"
+    except asyncio.CancelledError:
+        child.tell(signal.SIGKILL)
+        raise
+    return "" if status == 0 else f"{child.name} ended with status {status}: {last_line(child.log)}"
+
+
+async def run_once(logs: Path, name: str, *arguments: str) -> str:
+    """Run `isthmus ARGUMENTS` to its end and return what it printed; DemoError with its last line if it failed."""
+    path = logs / f"{name}.log"
+    with path.open("ab") as log:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "isthmus", *arguments, stdin=DEVNULL, stdout=PIPE, stderr=log
+        )
+    try:
+        printed, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.kill()
+        raise
+    if process.returncode:
+        raise DemoError(f"isthmus {arguments[0]} ended with status {process.returncode}: {last_line(path)}")
+    return printed.decode()
+
+
+async def running(child: Child, path: Path) -> dict[str, Any]:
+    """Wait until the child has written this JSON file, and return what it holds."""
+    deadline = asyncio.get_running_loop().time() + START_S_MAX
+    while True:
+        child.check()
+        found = _json_object(path)
+        if found is not None:
+            return found
+        if asyncio.get_running_loop().time() > deadline:
+            raise DemoError(f"{child.name} was not ready within {START_S_MAX} s")
+        await asyncio.sleep(POLL_S)
+
+
+def _json_object(path: Path) -> dict[str, Any] | None:
+    try:
+        loaded = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return loaded if isinstance(loaded, dict) else None
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ports that nobody listens on right now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind((HOST, 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
+
+
+def last_line(path: Path) -> str:
+    """The last thing that a process said."""
+    try:
+        with path.open("rb") as log:
+            log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
+            lines = log.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
