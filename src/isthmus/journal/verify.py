@@ -27,7 +27,7 @@ from isthmus.journal.sqlite import SqliteJournal
 Replayer: TypeAlias = Callable[[bytes | None, Iterator[StoredBatch]], bytes]
 
 # Named, not imported: the journal doesn't know what its entries mean.
-REPLAYER: Final = "isthmus.connector.kernel:replay_state"
+REPLAYER: Final = "isthmus.runtime.opening:replay_node"
 # A replay is far faster than what it replays was; a process that hangs must not keep the file growing unseen.
 VERIFY_TIMEOUT_S: Final = 3_600.0
 # The node's packets come first.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from isthmus.connector.events import Log
+from isthmus.connector.kernel import Kernel
 from isthmus.errors import JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.journal.verify import REPLAYER, verify_and_prune
@@ -22,6 +23,11 @@ BATCHES_PER_CHECKPOINT: Final = 20_000
 # Encoding costs about 3 µs a leg: at the bound a few milliseconds, well under an expiry margin.
 LEGS_IN_LOOP_MAX: Final = 1_000
 REPLAY_S_MAX: Final = 3_600
+
+
+def open_legs(kernel: Kernel) -> int:
+    """How many legs are undecided: two for each packet in flight."""
+    return sum(len(account.received) + len(account.sent) for account in kernel.books.peers.values())
 
 
 class CheckpointKeeper:
@@ -61,14 +67,15 @@ class CheckpointKeeper:
 
     async def last(self) -> None:
         """Save the state of a drained node, so that its next start replays nothing."""
-        sequence, state = self._driver.kernel.state()
-        if sequence > 0:
-            await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
+        kernel = self._driver.kernel
+        if kernel.sequence > 0 and kernel.at_boundary():
+            await asyncio.to_thread(self._journal.save_checkpoint, kernel.sequence, kernel.state())
 
     async def _keep(self, sequence: int) -> None:
         try:
-            if self._driver.kernel.open_legs() <= LEGS_IN_LOOP_MAX:
-                sequence, state = self._driver.kernel.state()
+            kernel = self._driver.kernel
+            if kernel.at_boundary() and open_legs(kernel) <= LEGS_IN_LOOP_MAX:
+                sequence, state = kernel.sequence, kernel.state()
             else:
                 state = await self._replayed(sequence)
             await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)

@@ -5,8 +5,9 @@ ready in one turn of the loop is one batch, and timers come after it (design, "T
 """
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, final
 
 from isthmus.connector.events import (
     AccountId,
@@ -36,11 +37,43 @@ from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import TablesChanged
 from isthmus.errors import JournalError
 from isthmus.journal.interface import Journal
+from isthmus.links.btp.link import BtpLink
 from isthmus.links.port import Link
 from isthmus.runtime import clock
 
 # A timer that is due a moment later costs nothing; one loop turn per millisecond would.
 TIMER_GRAIN_MS: Final = 2
+
+
+@final
+class CommitTimes:
+    """How long commits took, in buckets for a histogram."""
+
+    BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 400, 1_000, 5_000)
+
+    def __init__(self) -> None:
+        self.counts: Final = [0] * (len(self.BOUNDS_MS) + 1)
+        self.sum_ms = 0
+        self._submitted: Final[dict[int, int]] = {}
+
+    def submitted(self, sequence: int, now: int) -> None:
+        self._submitted[sequence] = now
+
+    def durable(self, sequence: int, now: int) -> None:
+        """All batches up to this one are durable; the kernel has at most a few under way."""
+        for one in [one for one in self._submitted if one <= sequence]:
+            took = now - self._submitted.pop(one)
+            self.sum_ms += took
+            self.counts[bisect_left(self.BOUNDS_MS, took)] += 1
+
+    def buckets(self) -> list[tuple[str, float]]:
+        """Cumulative, by upper bound in seconds, as Prometheus has them."""
+        total = 0
+        found: list[tuple[str, float]] = []
+        for bound, count in zip([*self.BOUNDS_MS, None], self.counts, strict=True):
+            total += count
+            found.append(("+Inf" if bound is None else str(bound / 1000), total))
+        return found
 
 
 class Driver:
@@ -57,6 +90,7 @@ class Driver:
         self.kernel = kernel
         self.journal = journal
         self.links: dict[AccountId, Link] = {}
+        self.commits: Final = CommitTimes()
         self.on_address: Callable[[AddressLearned], None] | None = None
         # Called after each durable batch with its sequence; the checkpoint keeper listens here.
         self.on_commit: Callable[[int], None] | None = None
@@ -93,10 +127,9 @@ class Driver:
         if self._drained is None:
             self._drained = self._loop.create_future()
             self.post(Drain())
-        done, _ = await asyncio.wait(
-            {self._drained, self.halted}, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED
-        )
-        return self._drained in done
+        either: set[asyncio.Future[Any]] = {self._drained, self.halted}
+        await asyncio.wait(either, timeout=timeout_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+        return self._drained.done()
 
     async def stop(self) -> None:
         """Close links, then the journal. What was submitted becomes durable before this returns."""
@@ -151,6 +184,8 @@ class Driver:
 
     def _appended(self, event: Durable | AppendFailed) -> None:
         # Not put off to a turn of its own: frames wait for exactly this.
+        if isinstance(event, Durable):
+            self.commits.durable(event.sequence, self.mono_ms())
         self._events.append(event)
         self._turn()
         if self.on_commit is not None and isinstance(event, Durable):
@@ -181,6 +216,7 @@ class Driver:
             if link is not None:
                 link.write(effect.frames)
         elif isinstance(effect, Append):
+            self.commits.submitted(effect.sequence, self.mono_ms())
             self.journal.submit(effect.sequence, effect.record, effect.summary)
         elif isinstance(effect, Noted):
             done = self._noted.pop(effect.token, None)
@@ -193,9 +229,7 @@ class Driver:
         if isinstance(effect, Log):
             self._on_log(effect)
         elif isinstance(effect, CloseLink):
-            link = self.links.get(effect.account)
-            if link is not None:
-                link.reset(effect.why)
+            self._reset(effect)
         elif isinstance(effect, AddressLearned):
             if self.on_address is not None:
                 self.on_address(effect)
@@ -204,6 +238,18 @@ class Driver:
                 self._drained.set_result(None)
         elif isinstance(effect, Halt):
             self._halt(effect.problem)
+
+    def _reset(self, effect: CloseLink) -> None:
+        """Drop the connection; the next one announces the session that the kernel has by then."""
+        link = self.links.get(effect.account)
+        if link is not None:
+            link.reset(effect.why)
+            self._loop.call_soon(self._renew_session, link)
+
+    def _renew_session(self, link: Link) -> None:
+        self._turn()
+        if isinstance(link, BtpLink):
+            link.session = self.kernel.session(link.account)
 
     def _halt(self, problem: str) -> None:
         """Nothing leaves any more: what the kernel decided since may not be on disk."""

@@ -1,0 +1,216 @@
+"""A node from start to stop: journal, kernel, links, admin API, signals.
+
+`run` is what `isthmus node run FILE` calls. Everything that can be wrong with the configuration or the journal is said
+before the first socket is opened.
+"""
+
+import asyncio
+import contextlib
+import gc
+import json
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from isthmus.connector.events import AddressLearned, Log
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.tables import Tables, TablesChanged
+from isthmus.errors import ConfigError, IsthmusError, JournalError
+from isthmus.journal.sqlite import SqliteJournal
+from isthmus.node import logs
+from isthmus.node.admin import AdminServer
+from isthmus.node.config import load_config
+from isthmus.node.config_model import NodeConfig
+from isthmus.node.links import Links
+from isthmus.node.tables import build_tables
+from isthmus.node.tls import server_context
+from isthmus.node.view import NodeView
+from isthmus.runtime import clock
+from isthmus.runtime.checkpoints import CheckpointKeeper, open_legs
+from isthmus.runtime.driver import Driver
+from isthmus.runtime.opening import open_kernel
+
+JOURNAL_FILE: Final = "journal.db"
+# Where a running node says how it is reached: for tools on this machine, and for ports that were chosen by the system.
+RUNNING_FILE: Final = "running.json"
+# Longer than any hold: what is in flight ends by itself before it.
+DRAIN_MS_MAX: Final = 35_000
+ENTROPY_BYTES: Final = 32
+# A second signal after this long means it; before, it is the same one sent to the process and to its group.
+IMPATIENT_S: Final = 1.0
+# The core makes few cycles: collecting its young objects often costs more than it frees.
+GC_THRESHOLDS: Final = (50_000, 20, 100)
+
+Logger = structlog.typing.FilteringBoundLogger
+
+
+def run(config_path: Path) -> int:
+    """Run the node until it is told to stop; the exit status. Raises ConfigError before anything runs."""
+    config = load_config(config_path)
+    logger = logs.set_up(level=config.log.level, form=config.log.form)
+    return asyncio.run(Node(config, logger).run())
+
+
+class Node:
+    """One node in this process."""
+
+    def __init__(self, config: NodeConfig, logger: Logger) -> None:
+        self._config = config
+        self._logger = logger
+        self._learned: AddressLearned | None = None  # from the parent
+        self._stop = asyncio.Event()
+        self._stopping_since: float | None = None
+
+    async def run(self) -> int:
+        """Open, serve, stop. 0 after a clean stop, 1 if the journal failed."""
+        self._config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        journal = SqliteJournal(self._config.data / JOURNAL_FILE, archive=self._config.journal.archive)
+        try:
+            tables = build_tables(self._config)
+            kernel = open_kernel(journal, tables, entropy=os.urandom(ENTROPY_BYTES), now=clock.system_now())
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(*GC_THRESHOLDS)
+            return await self._serve(kernel, journal, tables)
+        finally:
+            journal.close()
+
+    async def _serve(self, kernel: Kernel, journal: SqliteJournal, tables: Tables) -> int:
+        driver = Driver(kernel, journal, on_log=self._log)
+        driver.on_address = self._address_learned(driver)
+        keeper = CheckpointKeeper(
+            driver, journal, on_log=self._log, every_batches=self._config.journal.checkpoint_every
+        )
+        driver.on_commit = keeper.committed
+        links = Links(self._config, driver, session=kernel.session, on_log=self._log)
+        view = NodeView(driver)
+        admin = self._admin(view)
+        self._install_signals(driver)
+        driver.start()
+        driver.post(TablesChanged(tables))
+        try:
+            await links.start()
+            if admin is not None:
+                await admin.start()
+            self._announce(links, admin)
+            return await self._until_stopped(driver, keeper, links)
+        finally:
+            (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
+            await keeper.close()
+            await driver.stop()
+            await links.close()
+            if admin is not None:
+                await admin.close()
+
+    async def _until_stopped(self, driver: Driver, keeper: CheckpointKeeper, links: Links) -> int:
+        stop = asyncio.ensure_future(self._stop.wait())
+        either: set[asyncio.Future[Any]] = {stop, driver.halted}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if driver.halted.done():
+            self._logger.error("halted", problem=driver.halted.result())
+            return 1
+        self._logger.info("stopping", in_flight=open_legs(driver.kernel))
+        if not await driver.drain(DRAIN_MS_MAX):
+            self._logger.warning("packets were still in flight", open_legs=open_legs(driver.kernel))
+        with contextlib.suppress(JournalError):
+            await keeper.close()
+            await keeper.last()
+        self._logger.info("stopped")
+        return 0
+
+    # --- configuration while running ------------------------------------------------------------------------------
+
+    def _address_learned(self, driver: Driver) -> Callable[[AddressLearned], None]:
+        def learned(answer: AddressLearned) -> None:
+            account = self._config.account(answer.account)
+            if (answer.asset_code, answer.asset_scale) != (account.asset.code, account.asset.scale):
+                self._logger.error(
+                    "the parent counts in another asset",
+                    account=answer.account,
+                    ours=f"{account.asset.code} scale {account.asset.scale}",
+                    theirs=f"{answer.asset_code} scale {answer.asset_scale}",
+                    remedy="make asset and scale of the account the same on both sides",
+                )
+                return
+            if self._learned is not None and self._learned.address == answer.address:
+                return
+            self._learned = answer
+            self._logger.info("address learned", address=answer.address, parent=answer.account)
+            if self._config.address is None:
+                self._swap(driver, self._config)
+
+        return learned
+
+    def _reload(self, driver: Driver) -> None:
+        """SIGHUP: new rates, routes and limits from the file; links and listeners stay as they are."""
+        try:
+            config = load_config(self._config.path)
+            self._check_reload(config)
+            self._swap(driver, config)
+        except IsthmusError as error:
+            self._logger.error("configuration not reloaded", problem=str(error))
+            return
+        self._config = config
+        self._logger.info("configuration reloaded")
+
+    def _check_reload(self, config: NodeConfig) -> None:
+        same = {account.id: (account.asset, account.relation, account.link) for account in self._config.accounts}
+        new = {account.id: (account.asset, account.relation, account.link) for account in config.accounts}
+        for key, old_value, new_value in (
+            ("accounts", same, new),
+            ("address", self._config.address, config.address),
+            ("listeners", (self._config.btp, self._config.http), (config.btp, config.http)),
+            ("admin", self._config.admin, config.admin),
+        ):
+            if old_value != new_value:
+                raise ConfigError(
+                    key, "a reload changes rates, routes and limits only", "Restart the node for the rest"
+                )
+
+    def _swap(self, driver: Driver, config: NodeConfig) -> None:
+        address = None if self._learned is None else self._learned.address
+        tables = build_tables(config, address)
+        driver.kernel.check_tables(tables)
+        driver.post(TablesChanged(tables))
+
+    # --- the world ------------------------------------------------------------------------------------------------
+
+    def _install_signals(self, driver: Driver) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._told_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload, driver)
+
+    def _told_to_stop(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._stopping_since is None:
+            self._stopping_since = now
+            self._stop.set()
+        elif now - self._stopping_since > IMPATIENT_S:
+            # What is open is in the journal, and its outcome is taken up at the next start.
+            self._logger.warning("stopping without waiting for packets in flight")
+            os._exit(1)
+
+    def _admin(self, view: NodeView) -> AdminServer | None:
+        settings = self._config.admin
+        if settings is None:
+            return None
+        return AdminServer(settings, view, ssl_context=None if settings.tls is None else server_context(settings.tls))
+
+    def _announce(self, links: Links, admin: AdminServer | None) -> None:
+        listening = links.listening()
+        if admin is not None:
+            listening["admin"] = admin.url
+        path = self._config.data / RUNNING_FILE
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps({"pid": os.getpid(), "listening": listening}) + "\n")
+        fresh.replace(path)
+        self._logger.info("running", address=self._config.address or "from the parent", **listening)
+
+    def _log(self, log: Log) -> None:
+        logs.write(self._logger, log)

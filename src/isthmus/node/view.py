@@ -1,0 +1,171 @@
+"""What a running node shows of itself: health, accounts, balances, routes, metrics. Reads only."""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from isthmus.connector.lane import Lane
+from isthmus.connector.switch import LATENCY_BOUNDS_MS
+from isthmus.node.build import build_kind
+from isthmus.runtime.driver import Driver
+
+Json = dict[str, Any]
+
+
+class NodeView:
+    """Implements `admin.View` for one running node."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver: Final = driver
+        self._registry: Final = CollectorRegistry()
+        self._registry.register(NodeCollector(driver))
+
+    def health(self) -> Json:
+        """`ok` unless the journal is behind or gone, or a link that should be up is down."""
+        kernel = self._driver.kernel
+        down = [lane.id for lane in self._lanes() if not lane.up]
+        status = "halted" if kernel.halted else "journal slow" if kernel.slow else "ok"
+        return {
+            "status": status,
+            "address": kernel.tables.address,
+            "links_down": down,
+            "sequence": kernel.sequence,
+            "build": build_kind(),
+        }
+
+    def accounts(self) -> list[Json]:
+        return [_account(lane) for lane in self._lanes()]
+
+    def balances(self) -> list[Json]:
+        """Peers first, then our own accounts: what each holds, in base units."""
+        return [
+            {
+                "account": account.name,
+                "kind": "peer" if account.name in self._driver.kernel.books.peers else "own",
+                "asset_code": account.asset_code,
+                "asset_scale": account.asset_scale,
+                "balance": str(account.balance),
+            }
+            for account in self._driver.kernel.books.accounts
+        ]
+
+    def routes(self) -> list[Json]:
+        return [{"prefix": prefix, "account": account} for prefix, account in self._driver.kernel.tables.routes.items()]
+
+    def metrics(self) -> bytes:
+        return generate_latest(self._registry)
+
+    def _lanes(self) -> list[Lane]:
+        return list(self._driver.kernel.switch.lanes.values())
+
+
+def _account(lane: Lane) -> Json:
+    account = lane.account
+    terms = lane.terms
+    return {
+        "id": lane.id,
+        "asset_code": terms.asset.code,
+        "asset_scale": terms.asset.scale,
+        "relation": terms.relation,
+        "link": "closed" if lane.closed else "blocked" if lane.blocked else "up" if lane.up else "down",
+        "balance": str(account.balance),
+        "reserved_incoming": str(account.reserved_incoming),
+        "reserved_outgoing": str(account.reserved_outgoing),
+        "receivable_max": None if terms.receivable_max is None else str(terms.receivable_max),
+        "payable_max": None if terms.payable_max is None else str(terms.payable_max),
+        "packets_in_flight": len(account.received) + len(account.sent),
+        "fulfilled": lane.fulfilled,
+        "rejected": dict(sorted(lane.rejected.items())),
+    }
+
+
+class NodeCollector(Collector):
+    """Reads the kernel's counters when Prometheus asks; a packet costs nothing more for it."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def collect(self) -> Iterable[Metric]:
+        lanes = list(self._driver.kernel.switch.lanes.values())
+        yield from _packets(lanes)
+        yield from _values(lanes)
+        yield from self._kernel()
+        yield self._latency()
+        yield self._commits()
+
+    def _kernel(self) -> Iterable[Metric]:
+        kernel = self._driver.kernel
+        switch = kernel.switch
+        ignored = CounterMetricFamily("isthmus_ignored_packets", "Packets that changed nothing.", labels=["why"])
+        for why, count in (
+            ("duplicate", switch.duplicates),
+            ("foreign", switch.foreign),
+            ("malformed", switch.malformed),
+            ("late", switch.late),
+        ):
+            ignored.add_metric([why], count)
+        yield ignored
+        yield GaugeMetricFamily("isthmus_journal_sequence", "The last batch appended.", value=kernel.sequence)
+        own = GaugeMetricFamily(
+            "isthmus_own_balance", "Clearing and revenue accounts, in base units.", labels=["account"]
+        )
+        for account in kernel.books.internal.values():
+            own.add_metric([account.name], account.balance)
+        yield own
+
+    def _latency(self) -> Metric:
+        switch = self._driver.kernel.switch
+        buckets: list[tuple[str, float]] = []
+        count = 0
+        for bound, number in zip([*LATENCY_BOUNDS_MS, None], switch.latency, strict=True):
+            count += number
+            buckets.append(("+Inf" if bound is None else str(bound / 1000), count))
+        family = HistogramMetricFamily("isthmus_fulfill_seconds", "From a Prepare's arrival to its Fulfill.")
+        family.add_metric([], buckets, sum_value=switch.latency_sum_ms / 1000)
+        return family
+
+    def _commits(self) -> Metric:
+        commits = self._driver.commits
+        family = HistogramMetricFamily("isthmus_journal_commit_seconds", "From a batch's append until it was durable.")
+        family.add_metric([], commits.buckets(), sum_value=commits.sum_ms / 1000)
+        return family
+
+
+def _packets(lanes: list[Lane]) -> Iterable[Metric]:
+    packets = CounterMetricFamily(
+        "isthmus_packets", "Prepares of an account by their outcome.", labels=["account", "result"]
+    )
+    relayed = CounterMetricFamily(
+        "isthmus_relayed_rejects", "Rejects that an account's peer answered with.", labels=["account", "code"]
+    )
+    for lane in lanes:
+        packets.add_metric([lane.id, "fulfilled"], lane.fulfilled)
+        for code, count in sorted(lane.rejected.items()):
+            packets.add_metric([lane.id, code], count)
+        for code, count in sorted(lane.relayed.items()):
+            relayed.add_metric([lane.id, code], count)
+    yield packets
+    yield relayed
+
+
+def _values(lanes: list[Lane]) -> Iterable[Metric]:
+    families = {
+        name: GaugeMetricFamily(f"isthmus_{name}", text, labels=["account", "asset", "scale"])
+        for name, text in (
+            ("balance", "In base units; positive: the peer owes us."),
+            ("reserved_incoming", "Value in flight from the peer, in base units."),
+            ("reserved_outgoing", "Value in flight to the peer, in base units."),
+        )
+    }
+    up = GaugeMetricFamily("isthmus_link_up", "1 while the account's link is up.", labels=["account"])
+    for lane in lanes:
+        labels = [lane.id, lane.terms.asset.code, str(lane.terms.asset.scale)]
+        for name, family in families.items():
+            family.add_metric(labels, getattr(lane.account, name))
+        up.add_metric([lane.id], int(lane.up))
+    yield from families.values()
+    yield up
