@@ -18,14 +18,18 @@ import pytest
 
 from isthmus.cli.books import books
 from isthmus.cli.books_replay import BooksAt
+from isthmus.client.ledger import WalletLedger, credit
 from isthmus.connector.books import ADJUST, BOOK_LOSS, Account, Books
 from isthmus.connector.events import AccountId, AccountMovement, Summary
+from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import REJECTED, IncomingLeg, OutgoingLeg
-from isthmus.connector.state import digest, encode_state
+from isthmus.connector.replay import Application
+from isthmus.connector.state import digest
 from isthmus.connector.tables import PEER, AccountTerms, RateTable, RouteTable, Tables
 from isthmus.ilp.asset import Asset
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.sqlite import SqliteJournal
+from isthmus.journal.verify import verify_and_prune
 
 BTC, USD = Asset("BTC", 8), Asset("USD", 9)
 ALICE, BOB = AccountId("alice"), AccountId("bob")
@@ -36,10 +40,11 @@ HUGE = 2**64 - 1
 class Writer:
     """A small node: real books and a real journal, without links. One batch a call."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, application: Application | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.books = Books()
+        self.mirror = Kernel(bytes(32), application)  # makes the checkpoints as a node does
         self.reports: SimpleQueue[int] = SimpleQueue()
         self.journal = SqliteJournal(folder / "journal.db")
         self.journal.start(self.reports.put, lambda sequence, problem: self.reports.put(-sequence))
@@ -64,7 +69,9 @@ class Writer:
             account.dirty = False
         internal = [(name, account.balance) for name, account in self.books.internal.items()]
         summary = Summary(WALL_MS + self.sequence * 30_000, movements, singles or [], internal)
-        self.journal.submit(self.sequence, self.books.take_record(), summary)
+        record = self.books.take_record()
+        self.mirror.replay(self.sequence, record)
+        self.journal.submit(self.sequence, record, summary)
         while self.reports.get(timeout=20) != self.sequence:
             pass
 
@@ -93,7 +100,7 @@ class Writer:
         self.commit([])
 
     def checkpoint(self) -> None:
-        self.journal.save_checkpoint(self.sequence, encode_state(self.books))
+        self.journal.save_checkpoint(self.sequence, self.mirror.state())
         with JournalReader(self.folder / "journal.db") as reader:
             newest = reader.checkpoints()[-1]
         self.journal.mark_verified(newest.sequence, newest.checksum)
@@ -281,8 +288,43 @@ def test_verify_names_the_damaged_row(a_day: Writer) -> None:
     assert run("show", a_day.folder).returncode == 1
 
 
+def test_a_connectors_checkpoint_is_verified_and_the_journal_pruned(a_day: Writer) -> None:
+    """With the replayer that a node uses, in a process of its own."""
+    deleted = []
+    for amount in (3, 4, 5):
+        a_day.journal.save_checkpoint(a_day.sequence, a_day.mirror.state())
+        deleted.append(verify_and_prune(a_day.journal))
+        a_day.forward(amount, 4)
+    assert deleted == [0, a_day.sequence - 6, 2]
+    assert shown("verify", a_day.folder)["digest"] == digest(a_day.books).hex()
+
+
+def sequence_changed(state: bytes, sequence: int) -> bytes:
+    """A kernel's state that says it stands elsewhere."""
+    return sequence.to_bytes(8, "big") + state[8:]
+
+
+def test_a_checkpoint_of_another_batch_is_refused(a_day: Writer) -> None:
+    a_day.journal.save_checkpoint(a_day.sequence, sequence_changed(a_day.mirror.state(), 3))
+    done = run("show", a_day.folder)
+    assert done.returncode == 1
+    assert f"the checkpoint after batch {a_day.sequence} holds the state after batch 3" in done.stderr
+
+
+def test_verify_reproduces_a_wallets_checkpoint_with_its_notes(tmp_path: Path) -> None:
+    wallet = Writer(tmp_path / "wallet", WalletLedger())
+    for sequence in range(1, 4):
+        wallet.books.note(credit(b"c" * 16, at=WALL_MS, sequence=sequence, amount=5, totals=[(1, 5 * sequence)]))
+        wallet.forward(5, 5)
+        wallet.checkpoint()
+    got = shown("verify", wallet.folder)
+    assert got["reproduced"] == [wallet.sequence]
+    assert shown("show", wallet.folder)["digest"] == got["digest"]
+    wallet.journal.close()
+
+
 def test_verify_finds_a_checkpoint_that_replay_doesnt_give(a_day: Writer) -> None:
-    state = encode_state(a_day.books)
+    state = sequence_changed(a_day.mirror.state(), a_day.sequence + 2)
     a_day.forward(3, 4)
     a_day.journal.save_checkpoint(a_day.sequence, state)
     done = run("verify", a_day.folder)

@@ -7,7 +7,9 @@ projection in the same file. What the tables look like is told by `cli/books_vie
 import csv
 import json
 import re
+import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -130,7 +132,11 @@ def export(folder: Path, format_: str, what: tuple[str, ...], output: Path | Non
         chosen = what or ("balances",)
         if len(chosen) > 1:
             raise ConfigError("--what", "several tables don't fit into one stream", "Give --output FOLDER")
-        _write_rows(sys.stdout, _rows(path, chosen[0], since_ms), format_)
+        # By way of a file: a pager that waits for its user must not hold a snapshot, and make the node's log grow.
+        with tempfile.TemporaryFile("w+", encoding="utf-8", newline="") as spool:
+            _write_rows(spool, _rows(path, chosen[0], since_ms), format_)
+            spool.seek(0)
+            shutil.copyfileobj(spool, sys.stdout)
         return
     output.mkdir(parents=True, exist_ok=True)
     for name in what or TABLES:
@@ -234,6 +240,7 @@ def _books_json(read: _Books, rows: list[AccountRow]) -> dict[str, Json]:
 def _verify(path: Path) -> Iterator[tuple[str, Json, str]]:
     """Each step that held: its key, its figure, and a sentence. Raises JournalError at the first that doesn't."""
     with JournalReader(path) as reader:
+        reader.snapshot()  # a running node may prune meanwhile
         yield "journal_id", reader.journal_id.hex(), f"{path}: journal {reader.journal_id.hex()}"
         kept = reader.checkpoints()
         for one in kept:
@@ -278,10 +285,10 @@ def _verify_batches(reader: JournalReader, checkpoints: dict[int, StoredCheckpoi
 
 def _rows(path: Path, what: str, since_ms: int) -> Iterator[dict[str, Json]]:
     with JournalReader(path) as reader:
+        reader.snapshot()
         if what == "transfers":
             yield from transfer_rows(reader)
             return
-        reader.snapshot()
         if what == "balances":
             rows = [view.balance_json(row) for row in replay(reader).accounts]
         else:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Final, NamedTuple, final
 
 from isthmus.cli.books_view import AccountRow, CurrencyRow, Json
+from isthmus.client.ledger import WalletLedger
 from isthmus.connector import record as r
 from isthmus.connector.books import (
     ADJUST,
@@ -20,14 +21,16 @@ from isthmus.connector.books import (
     Account,
     Books,
 )
+from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import VOID_REASONS
-from isthmus.connector.replay import Replay
-from isthmus.connector.state import decode_state, digest, encode_state
+from isthmus.connector.record import Reader
 from isthmus.errors import CodecError, JournalError
 from isthmus.ilp.asset import Asset
 from isthmus.journal.interface import StoredBatch
 from isthmus.journal.reader import JournalReader
 
+# A kernel that never runs draws nothing from it.
+_NO_ENTROPY: Final = bytes(32)
 EARNINGS: Final = {
     SPREAD: "spread",
     ROUNDING: "rounding",
@@ -49,30 +52,42 @@ class Replayed(NamedTuple):
 
 @final
 class BooksAt:
-    """Books that walk along a journal, one batch after the other."""
+    """A kernel that never runs walks along a journal, one batch after the other.
 
-    def __init__(self, path: str, sequence: int, state: bytes | None) -> None:
+    `of_wallet`: the journal has a wallet's notes; otherwise notes are skipped, for the books don't depend on them.
+    """
+
+    def __init__(self, path: str, sequence: int, state: bytes | None, *, of_wallet: bool = False) -> None:
         self.path: Final = path
         self.sequence = sequence
+        self._kernel: Final = Kernel(_NO_ENTROPY, WalletLedger() if of_wallet else None)
         try:
-            self.books = Books() if state is None else decode_state(books_part(state))
+            if state is not None:
+                self._kernel.load_state(state)
         except CodecError as error:
             raise JournalError(f"{path}: the checkpoint after batch {sequence} can't be read: {error}") from error
-        self._replay = Replay(self.books)
+        if self._kernel.sequence != sequence:
+            raise JournalError(
+                f"{path}: the checkpoint after batch {sequence} holds the state after batch {self._kernel.sequence}"
+            )
+
+    @property
+    def books(self) -> Books:
+        return self._kernel.books
 
     def apply(self, batch: StoredBatch) -> None:
         try:
-            self._replay.apply(batch.record)
+            self._kernel.replay(batch.sequence, batch.record)
         except CodecError as error:
             raise JournalError(f"{self.path}: batch {batch.sequence} can't be replayed: {error}") from error
         self.sequence = batch.sequence
 
     def digest(self) -> bytes:
-        return digest(self.books)
+        return self._kernel.digest()
 
     def check_equals(self, state: bytes) -> None:
-        """Raise JournalError unless these books are those of a checkpoint, byte by byte."""
-        if encode_state(self.books) != books_part(state):
+        """Raise JournalError unless replay made exactly the state of a checkpoint, byte by byte."""
+        if self._kernel.state() != state:
             raise JournalError(f"{self.path}: replay doesn't give the checkpoint after batch {self.sequence}")
 
     def check(self) -> None:
@@ -91,15 +106,24 @@ class BooksAt:
         return Replayed(self.sequence, self.digest(), accounts, _currency_rows(self.books))
 
 
-def books_part(state: bytes) -> bytes:
-    """The books in a checkpoint of the kernel; what follows is the application's."""
-    return state
+def _is_of_wallet(state: bytes) -> bool:
+    """Whether an application's state is in this checkpoint of the kernel; damage shows when it is loaded."""
+    reader = Reader(state)
+    try:
+        reader.uint(8, "sequence")
+        reader.octets(8, "books")
+        return bool(reader.octets(8, "application"))
+    except CodecError:
+        return False
 
 
 def replay(reader: JournalReader) -> Replayed:
     """The books now: from the newest checkpoint, and every batch after it."""
-    checkpoint = reader.load_checkpoint()
-    books = BooksAt(reader.path, checkpoint.sequence, checkpoint.state) if checkpoint else BooksAt(reader.path, 0, None)
+    found = reader.load_checkpoint()
+    if found is None:
+        books = BooksAt(reader.path, 0, None)
+    else:
+        books = BooksAt(reader.path, found.sequence, found.state, of_wallet=_is_of_wallet(found.state))
     for batch in reader.read_from(books.sequence + 1):
         books.apply(batch)
     return books.shown()
@@ -107,12 +131,13 @@ def replay(reader: JournalReader) -> Replayed:
 
 def oldest(reader: JournalReader) -> BooksAt:
     """The books at the earliest moment that can be replayed from: before batch 1, or at the older checkpoint."""
-    if reader.first_sequence == 1:
-        return BooksAt(reader.path, 0, None)
     kept = reader.checkpoints()
+    of_wallet = bool(kept) and _is_of_wallet(kept[-1].state)
+    if reader.first_sequence == 1:
+        return BooksAt(reader.path, 0, None, of_wallet=of_wallet)
     if not kept:
         raise JournalError(f"{reader.path}: batch 1 was pruned, and there is no checkpoint to replay from")
-    return BooksAt(reader.path, kept[0].sequence, kept[0].state)
+    return BooksAt(reader.path, kept[0].sequence, kept[0].state, of_wallet=of_wallet)
 
 
 def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
