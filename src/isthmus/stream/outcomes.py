@@ -124,7 +124,7 @@ class Outcomes:
         totals.sent += amount
         totals.delivered += delivered
         totals.delivered_max += delivered_max
-        if flight.minimum < flight.floor:
+        if flight.minimum < flight.floor and not flight.exact:
             self._outgoing.allowance_used(delivered < flight.floor)
 
     def _read_reply(self, flight: Flight, head: bytes, data: bytes, now: int) -> int | None:
@@ -236,7 +236,7 @@ class Outcomes:
             stream.expected -= flight.expected
             stream.packets_in_flight -= 1
             self._totals.in_flight -= flight.amount
-            if flight.minimum < flight.floor:
+            if flight.minimum < flight.floor and not flight.exact:
                 self._outgoing.allowance_used(False)
         elif flight.kind == Kind.DATA and stream is not None:
             stream.bytes_out.lost(flight.offset, flight.data)
@@ -278,7 +278,7 @@ class Outcomes:
         if flight.kind == Kind.CONTROL or stream is None or self._session.close_frame is not None:
             return
         if flight.kind == Kind.MONEY and received < flight.minimum:
-            if flight.exact and received >= flight.floor:
+            if flight.exact and received >= flight.floor - 1:
                 stream.final_tries += 1  # only the exact last packet fell short: the next is a little larger
             else:
                 self._traffic.trouble = "F99"

@@ -123,8 +123,11 @@ class Outgoing:
         if larger and amount > cap:
             capacity.trying(amount)
         floor = -(-amount * minimum.numerator // minimum.denominator)
-        told = max(least, floor)
-        if told == floor and self._allowance and floor > 0 and amount * rate.received // rate.amount == floor - 1:
+        told = floor
+        if least:
+            # Exactly what is missing; only rounding can put the floor a unit above it.
+            told = max(least, floor - 1)
+        elif self._allowance and floor > 0 and amount * rate.received // rate.amount == floor - 1:
             self._allowance = False  # until this packet's outcome
             told = floor - 1
         return Parcel(stream, amount, told, floor, rate.expected_max(amount), exact=least > 0)
