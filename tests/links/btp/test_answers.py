@@ -20,8 +20,8 @@ def test_an_answer_that_fell_due_while_down_goes_out_once_under_its_id() -> None
     answers.keep(frame(7), 0)
     answers.keep(frame(8, REJECT), 5)
     assert len(answers) == 2
-    assert ids(answers.take(10)) == [7, 8]
-    assert answers.take(11) == []
+    assert ids(answers.take(10, knows_sessions=True)) == [7, 8]
+    assert answers.take(11, knows_sessions=True) == []
 
 
 def test_an_answer_is_kept_until_it_is_useless() -> None:
@@ -30,17 +30,17 @@ def test_an_answer_is_kept_until_it_is_useless() -> None:
         answers = Answers()
         answers.keep(frame(7), 0)
         answers.written([frame(7)], 0)
-        assert ids(answers.take(age)) == expected * 2
+        assert ids(answers.take(age, knows_sessions=True)) == expected * 2
 
 
 def test_at_the_bound_the_oldest_reject_goes_first() -> None:
     answers = Answers(answers_max=3)
     for request_id, packet in ((1, FULFILL), (2, REJECT), (3, FULFILL), (4, REJECT)):
         answers.keep(frame(request_id, packet), 0)
-    assert ids(answers.take(1)) == [1, 3, 4]
+    assert ids(answers.take(1, knows_sessions=True)) == [1, 3, 4]
     for request_id in range(4):
         answers.keep(frame(request_id), 0)
-    assert ids(answers.take(1)) == [1, 2, 3]
+    assert ids(answers.take(1, knows_sessions=True)) == [1, 2, 3]
 
 
 def test_a_fulfill_written_just_before_the_break_goes_out_again() -> None:
@@ -49,13 +49,21 @@ def test_a_fulfill_written_just_before_the_break_goes_out_again() -> None:
     answers.written([frame(1, PREPARE), frame(2), frame(3, REJECT)], 0)
     answers.written([frame(4)], 1)
     answers.keep(frame(5), 2)
-    assert ids(answers.take(3)) == [2, 4, 5]
+    assert ids(answers.take(3, knows_sessions=True)) == [2, 4, 5]
 
 
 def test_what_was_written_is_kept_within_a_bound() -> None:
     answers = Answers(answers_max=10)
     for start in range(0, 100, 5):
         answers.written([frame(start + i) for i in range(5)], 0)
-    assert ids(answers.take(1)) == list(range(90, 100))
+    assert ids(answers.take(1, knows_sessions=True)) == list(range(90, 100))
     answers.written([frame(i) for i in range(50)], 0)
-    assert ids(answers.take(1)) == list(range(40, 50))
+    assert ids(answers.take(1, knows_sessions=True)) == list(range(40, 50))
+
+
+def test_a_written_fulfill_is_not_repeated_to_a_peer_that_knows_no_sessions() -> None:
+    """BTP-18. Its new process may use the old request ids for new requests."""
+    answers = Answers()
+    answers.written([frame(1)], 0)
+    answers.keep(frame(2), 0)
+    assert ids(answers.take(1, knows_sessions=False)) == [2]

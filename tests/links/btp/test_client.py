@@ -120,7 +120,7 @@ async def test_a_token_given_apart_wins_over_the_urls(scripted: Any, dial: Any, 
 async def test_it_comes_back_and_brings_the_answers_that_fell_due(
     scripted: Any, dial: Any, owner: Any, packets: Any
 ) -> None:
-    """BTP-18. Under their old ids; a Prepare meanwhile is undelivered at once."""
+    """BTP-18. Under their old ids; a Prepare meanwhile is undelivered at once. What was written is not repeated."""
     may_come = asyncio.Event()
     answers: list[Any] = []
     done = asyncio.Event()
@@ -137,7 +137,7 @@ async def test_it_comes_back_and_brings_the_answers_that_fell_due(
             return
         await may_come.wait()
         await caller.admit()
-        answers.extend([await caller.read_btp(), await caller.read_btp()])
+        answers.append(await caller.read_btp())
         done.set()
         await caller.read()
 
@@ -151,10 +151,7 @@ async def test_it_comes_back_and_brings_the_answers_that_fell_due(
     may_come.set()
     async with asyncio.timeout(20):
         await done.wait()
-    assert [(answer.request_id, answer.protocol_data[0].data) for answer in answers] == [
-        (51, packets["fulfill"]),
-        (52, packets["reject"]),
-    ]
+    assert [(answer.request_id, answer.protocol_data[0].data) for answer in answers] == [(52, packets["reject"])]
 
 
 async def test_a_refusal_is_told_and_not_repeated_soon(scripted: Any, dial: Any, owner: Any) -> None:

@@ -1,8 +1,9 @@
 """Answers that outlive a connection (BTP-18): those that fell due while none was up, and those that may be lost.
 
 A Response that falls due while the link is down goes out on the account's next connection, under its old request id.
-A Fulfill that was written shortly before a connection broke may never have arrived: it goes out again. The other side
-matches by id and ignores what it already has (BTP-9), so a repetition costs nothing, and a lost Fulfill costs money.
+A Fulfill that was written shortly before a connection broke may never have arrived: to a peer that tells sessions
+apart it goes out again, since a repetition costs nothing and a lost Fulfill costs money. To others it doesn't: a
+process that has started anew may use the old request ids for new requests, and would take it for their answer.
 """
 
 from collections import deque
@@ -50,13 +51,13 @@ class Answers:
         while self._written_count > self._answers_max and len(self._written) > 1:
             self._written_count -= len(self._written.popleft()[1])
 
-    def take(self, now: int) -> list[Outbound]:
+    def take(self, now: int, *, knows_sessions: bool) -> list[Outbound]:
         """What to send first on a new connection, the oldest first; nothing is kept after this."""
         since = now - self._keep_ms
         again = [
             frame
             for at, frames in self._written
-            if at > since
+            if knows_sessions and at > since
             for frame in frames[-self._answers_max :]
             if frame.packet[0] == _FULFILL
         ]

@@ -119,7 +119,7 @@ class BtpLink:
             self._owner.writable(self.account)
         if self._is_paused:
             channel.pause_reading()
-        again = self.answers.take(self._owner.mono_ms())
+        again = self.answers.take(self._owner.mono_ms(), knows_sessions=order.is_isthmus)
         if again:
             self.answers.written(again, self._owner.mono_ms())
             channel.write(again)
