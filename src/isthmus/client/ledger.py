@@ -8,7 +8,7 @@ and its books can't disagree. Frames, encryption and time belong to others.
 
 import json
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -87,6 +87,8 @@ class WalletLedger:
         self.payments: dict[str, Payment] = {}  # by id, in the order of their start
         self.keys: dict[str, str] = {}  # idempotency key -> payment id
         self.receipts: dict[bytes, Receipts] = {}  # by connection id (16 bytes), least recently credited first
+        # Told of each credit (connection id, sequence) as it is applied; its batch is not durable yet.
+        self.on_credit: Callable[[bytes, int], None] | None = None
 
     def apply(self, note: bytes) -> None:
         """Apply one journaled note. Raises CodecError for bytes that no wallet wrote."""
@@ -170,6 +172,8 @@ class WalletLedger:
         self._remember(receipts, sequence)
         if len(self.receipts) > CONNECTIONS_MAX:
             del self.receipts[next(iter(self.receipts))]
+        if self.on_credit is not None:
+            self.on_credit(connection, sequence)
 
     def _remember(self, receipts: Receipts, sequence: int) -> None:
         receipts.sequences.add(sequence)

@@ -1,0 +1,107 @@
+"""A connector for wallets to talk to: a real kernel on a real socket, in the test's own loop."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+import pytest
+
+from isthmus.client.volatile import VolatileJournal
+from isthmus.connector.events import AccountId, Log
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.tables import CHILD, AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.ilp.asset import Asset
+from isthmus.links.btp.server import BtpServer, ServerAccount, hash_token
+from isthmus.runtime.driver import Driver
+
+ADDRESS = "test.connector"
+
+
+@dataclass
+class Connector:
+    """Accounts `alice` (BTC, scale 8) and `bob` (ETH, scale 9) unless told otherwise; the token is the name."""
+
+    assets: dict[str, Asset] = field(default_factory=lambda: {"alice": Asset("BTC", 8), "bob": Asset("ETH", 9)})
+    rate: Fraction = Fraction(25)  # ETH for a BTC
+    packet_amount_max: int | None = 100_000
+    terms: dict[str, object] = field(default_factory=dict)  # for all accounts
+    logs: list[Log] = field(default_factory=list)
+    driver: Driver | None = None
+    server: BtpServer | None = None
+
+    async def start(self, port: int = 0) -> None:
+        self.kernel = Kernel(os.urandom(32))
+        driver = Driver(self.kernel, VolatileJournal(), on_log=self.logs.append)
+        accounts = [
+            ServerAccount(AccountId(name), hash_token(name), self.kernel.session(AccountId(name)))
+            for name in self.assets
+        ]
+        self.server = BtpServer(("127.0.0.1", port), accounts, driver)
+        driver.start()
+        driver.post(TablesChanged(self.tables()))
+        for name in self.assets:
+            driver.attach(self.server.link(AccountId(name)))
+        self.driver = driver
+        await self.server.start()
+
+    def tables(self) -> Tables:
+        accounts = {}
+        for name, asset in self.assets.items():
+            terms = AccountTerms(
+                id=AccountId(name),
+                asset=asset,
+                relation=CHILD,
+                packet_amount_max=self.packet_amount_max,
+                ildcp_server=True,
+                child_address=f"{ADDRESS}.{name}",
+            )
+            accounts[AccountId(name)] = replace(terms, **self.terms)  # type: ignore[arg-type]
+        routes = {terms.child_address: name for name, terms in accounts.items()}
+        return Tables(ADDRESS, accounts, RouteTable(routes), RateTable({("BTC", "ETH"): self.rate}))
+
+    async def change(self, **changes: object) -> None:
+        """New rates or limits, from the next packet on."""
+        for name, value in changes.items():
+            setattr(self, name, value)
+        assert self.driver is not None
+        self.driver.post(TablesChanged(self.tables()))
+        await asyncio.sleep(0)
+
+    def url(self, name: str, token: str | None = None) -> str:
+        assert self.server is not None
+        host, port = self.server.address
+        return f"btp+ws://:{name if token is None else token}@{host}:{port}"
+
+    def balance(self, name: str) -> int:
+        return self.kernel.books.peers[AccountId(name)].balance
+
+    async def stop(self) -> None:
+        assert self.driver is not None and self.server is not None
+        await self.server.close()
+        await self.driver.stop()
+
+
+MakeConnector = Callable[..., Awaitable[Connector]]
+
+
+@pytest.fixture
+async def make_connector() -> AsyncIterator[MakeConnector]:
+    """`await make_connector(rate=..., packet_amount_max=...)`."""
+    made: list[Connector] = []
+
+    async def make(**settings: object) -> Connector:
+        connector = Connector(**settings)  # type: ignore[arg-type]
+        await connector.start()
+        made.append(connector)
+        return connector
+
+    yield make
+    for connector in made:
+        await connector.stop()
+
+
+@pytest.fixture
+async def connector(make_connector: MakeConnector) -> Connector:
+    return await make_connector()
