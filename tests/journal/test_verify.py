@@ -1,6 +1,7 @@
 """A checkpoint is trusted, and older batches deleted, only after replay in another process gave the same bytes."""
 
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def replayer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         "from hashlib import sha256\n\ndef replay(state, batches):\n    state = state or bytes(32)\n"
         "    for batch in batches:\n        state = sha256(state + batch.record).digest()\n    return state\n"
     )
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.syspath_prepend(str(tmp_path))
     return "booksofatest:replay"
 
