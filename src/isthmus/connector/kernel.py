@@ -14,6 +14,7 @@ Life: `load_state` and `replay` bring the journal's state, `opened` sets the clo
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final, final
 
 from isthmus.connector import state as books_state
@@ -250,7 +251,7 @@ class Kernel:
 
     # --- running ------------------------------------------------------------------------------------------------
 
-    def handle(self, events: list[Event | TablesChanged], now: Now) -> list[Effect]:
+    def handle(self, events: Sequence[Event | TablesChanged], now: Now) -> list[Effect]:
         """Take what happened, in order, and say what to do, in order."""
         if self.halted:
             return []
