@@ -13,8 +13,9 @@ STREAM_ID_MAX_DEFAULT: Final = 20  # ten streams for each side (STREAM-18)
 PEER_STREAM_BYTES: Final = 16_384
 PEER_CONNECTION_BYTES: Final = 65_534
 
-# What we take: not below the assumption above, or such a peer would overrun us with its first packets.
-STREAM_BYTES_MAX: Final = 65_536
+# What we take: not below the assumption above, or such a peer would overrun us with its first packets. And no more
+# than fits a packet: ilp-protocol-stream, given room, fills a packet's data one byte beyond ILP's limit.
+STREAM_BYTES_MAX: Final = 32_000
 CONNECTION_BYTES_MAX: Final = 262_144
 SEND_BYTES_MAX: Final = 1_048_576  # written, but not yet taken by the peer, per stream
 
