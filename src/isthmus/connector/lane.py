@@ -20,6 +20,8 @@ EXPIRED_MAX: Final = 1_024
 HOPS_MAX: Final = 1_024
 # A session is renewed when its ids come near their end, with room for what is sent until the link was closed.
 RENEW_SESSION_AT: Final = REQUEST_ID_MAX - 2**20
+# The highest ids of a session are the link's own, for authentication and sub-protocols.
+REQUEST_IDS_END: Final = REQUEST_ID_MAX + 1 - 2**16
 # Ids that a process doesn't use after a restart: its predecessor may have asked `peer.*` questions with them, which
 # aren't journaled, and a late answer to one must not meet another Prepare.
 RESTART_GAP: Final = 1_024
@@ -145,7 +147,7 @@ class Lane:
     def take_request_id(self) -> int | None:
         """The next id for a Prepare of ours; None while the session is being renewed and has none left."""
         request_id = self.next_request_id
-        if request_id > REQUEST_ID_MAX:
+        if request_id >= REQUEST_IDS_END:
             return None
         self.next_request_id = request_id + 1
         return request_id

@@ -35,11 +35,10 @@ class Links:
         config: model.NodeConfig,
         driver: Driver,
         *,
-        session: Callable[[AccountId], bytes],
         on_log: Callable[[Log], None],
     ) -> None:
         self._driver: Final = driver
-        self._session: Final = session
+        self._session: Final = driver.kernel.session
         self._on_log: Final = on_log
         self.btp: Final = self._btp_server(config)
         self.http: Final = self._http_server(config)
@@ -146,6 +145,8 @@ class Links:
             now=clock.system_now,
             ssl_context=client_context(settings.tls) if is_secure else None,
         )
+        # Answers to what was sent before a restart may still come, by POSTs of their own.
+        link.restore(self._driver.kernel.open_requests(account))
         self.http.add(link, _verifier(settings.incoming))
         return link
 

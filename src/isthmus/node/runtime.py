@@ -86,7 +86,7 @@ class Node:
             driver, journal, on_log=self._log, every_batches=self._config.journal.checkpoint_every
         )
         driver.on_commit = keeper.committed
-        links = Links(self._config, driver, session=kernel.session, on_log=self._log)
+        links = Links(self._config, driver, on_log=self._log)
         view = NodeView(driver)
         admin = self._admin(view)
         self._install_signals(driver)
