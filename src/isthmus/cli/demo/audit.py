@@ -13,6 +13,7 @@ from isthmus.cli.books import JOURNAL_NAME
 from isthmus.cli.books_replay import Replayed, oldest
 from isthmus.cli.demo.network import Pair
 from isthmus.connector import record as r
+from isthmus.connector.books import PEER
 from isthmus.ilp.asset import Asset
 from isthmus.journal.reader import JournalReader
 
@@ -25,6 +26,7 @@ class Tally:
     """What a journal's entries add up to. Amounts in base units; a positive balance is owed to the node."""
 
     assets: dict[str, Asset] = field(default_factory=dict)  # of every account, by name
+    peers: list[str] = field(default_factory=list)  # those of them that are kept with somebody
     balances: dict[str, int] = field(default_factory=dict)
     incoming: dict[str, int] = field(default_factory=dict)  # posted: what the account's peer paid us in packets
     outgoing: dict[str, int] = field(default_factory=dict)
@@ -123,6 +125,8 @@ class _Adding:
         for entry in entries:
             if isinstance(entry, r.AccountOpened):
                 self._names.append(entry.name)
+                if entry.kind == PEER:
+                    self.tally.peers.append(entry.name)
                 self.tally.assets[entry.name] = Asset(entry.asset_code, entry.asset_scale)
             elif isinstance(entry, r.ReserveIncoming):
                 self._reserve(_Leg(self._names[entry.account], entry.amount, True))

@@ -242,7 +242,7 @@ DEMO: Final = Network(
             spread="0.25 %",
             credit="0.2",
             credit_back="10000",
-            packet="0.00004",
+            packet="0.00001",
         ),
         Connector(
             name="connector-2",
@@ -252,7 +252,7 @@ DEMO: Final = Network(
             spread="0.05 %",
             credit="10000",
             credit_back="10000",
-            packet="1.2",
+            packet="0.35",
         ),
         Connector(
             name="connector-3",
