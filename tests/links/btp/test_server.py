@@ -11,7 +11,7 @@ from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp import codec, framing
 from isthmus.links.btp.codec import BtpError, BtpResponse, ProtocolData
 from isthmus.links.btp.server import BtpServer, ServerBounds, Tokens, hash_token
-from isthmus.links.btp.session import Timing
+from isthmus.links.btp.session import SESSION_ENTRY, Timing
 from isthmus.links.btp.websocket import (
     CONTROL_FRAMES_PER_SECOND_MAX,
     FRAGMENTS_MAX,
@@ -427,12 +427,16 @@ async def test_a_prepare_that_was_written_stays_without_outcome(serve: Any, raw:
     assert owner.failures == []
 
 
+@pytest.mark.parametrize("knows_sessions", [False, True])
 async def test_answers_due_while_down_go_out_on_the_next_connection(
-    serve: Any, raw: Any, owner: Any, packets: Any
+    serve: Any, raw: Any, owner: Any, packets: Any, session_of: Any, knows_sessions: bool
 ) -> None:
-    """BTP-18. Under the old id; what was written just before the break goes out again."""
+    """BTP-18. Under the old id; what was written just before the break goes out again to isthmus peers only."""
+    hello = [ProtocolData(SESSION_ENTRY, 0, session_of("peer"))] if knows_sessions else []
     server = await serve()
-    peer = await raw(server, token="alice-token")
+    peer = await raw(server)
+    peer.send_auth("alice-token", *hello)
+    assert (await peer.read_btp()).request_id == 7
     await works(owner, peer, ALICE, 1)
     session = owner.packets[0].session
     link = server.link(ALICE)
@@ -440,11 +444,12 @@ async def test_answers_due_while_down_go_out_on_the_next_connection(
     await peer.close()
     await owner.down(ALICE)
     link.write([Outbound(session, 3, packets["reject"])])
+    link.write([Outbound(session, 4, packets["fulfill"])])
     assert owner.failures == []
     again = await raw(server)
-    again.send_auth("alice-token")
-    got = [await again.read_btp() for _ in range(3)]
-    assert [(answer.request_id, len(answer.protocol_data)) for answer in got] == [(7, 0), (1, 1), (3, 1)]
+    again.send_auth("alice-token", *hello)
+    expected = [7, 1, 3, 4] if knows_sessions else [7, 3, 4]
+    assert [(await again.read_btp()).request_id for _ in expected] == expected
 
 
 async def test_reset_and_close_end_the_connection(serve: Any, raw: Any, owner: Any) -> None:
