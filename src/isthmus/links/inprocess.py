@@ -42,7 +42,7 @@ class MemoryLink:
 
     def came_up(self) -> None:
         self._owner.link_up(self.account)
-        again = self.answers.take(self._owner.mono_ms())
+        again = self.answers.take(self._owner.mono_ms(), knows_sessions=True)
         if again:
             self.write(again)
 
