@@ -48,7 +48,7 @@ def test_var_uints_agree_with_oer(n: int) -> None:
 
 
 def test_no_iv_is_given_twice() -> None:
-    """STREAM-1, STREAM-2: also across the pool's end."""
+    """STREAM-1, STREAM-2: also across the pool's end. P-17: so no connector takes a packet for another's repetition."""
     source = IvSource(random.Random(1).randbytes)
     ivs = [source.next() for _ in range(1_000)]
     assert len(set(ivs)) == 1_000
