@@ -20,7 +20,7 @@ class Entry(NamedTuple):
 
 
 COMMANDS: dict[str, Entry] = {
-    "demo": Entry("isthmus.cli.demo.command:demo", "Send a payment from BTC to ETH over three connectors on this machine."),
+    "demo": Entry("isthmus.cli.demo.command:demo", "Send a payment from BTC to ETH over three local connectors."),
     "wallet": Entry("isthmus.cli.wallet:wallet", "Make a wallet and look at it."),
     "quote": Entry("isthmus.cli.payments:quote", "Say what a payment would cost and deliver."),
     "pay": Entry("isthmus.cli.payments:pay", "Pay a payment pointer or URL."),
