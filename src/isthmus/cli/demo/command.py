@@ -1,0 +1,224 @@
+"""`isthmus demo`: the command, what a terminal shows of it, and how it ends."""
+
+import asyncio
+import contextlib
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from isthmus.cli.demo import report
+from isthmus.cli.demo.network import ALICE, BOB, DEMO, Network
+from isthmus.cli.demo.processes import DemoError
+from isthmus.cli.demo.run import Demo, Result
+from isthmus.client.payment import Progress
+from isthmus.errors import ConfigError, IsthmusError
+from isthmus.ilp.asset import format_amount, parse_amount
+
+AMOUNT: Final = "0.015"
+PIPED_WIDTH: Final = 120  # where no terminal says how wide it is
+NAME_PREFIX: Final = "isthmus-demo-"
+
+EXAMPLES: Final = """\b
+Examples:
+  isthmus demo
+  isthmus demo --keep                    # then try the commands that it prints
+  isthmus demo --folder ~/demo           # keeps wallets, journals and logs
+  isthmus demo --json | jq .delivered
+"""
+
+
+@click.command(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--keep", is_flag=True, help="Leave the network up until Ctrl-C, and say what to try with it.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object instead; amounts are strings in base units."
+)
+@click.option(
+    "--folder",
+    metavar="DIR",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Put wallets, journals and logs here (a new or empty folder).  [default: a temporary one]",
+)
+@click.option("--amount", default=AMOUNT, show_default=True, metavar="BTC", help="How much Alice pays.")
+def demo(keep: bool, as_json: bool, folder: Path | None, amount: str) -> None:
+    """Send a payment from BTC to ETH over three connectors on this machine.
+
+    Alice's wallet, three connectors with rates and books of their own, and Bob's wallet, each with its own process or
+    folder. What left, what arrived and what each connector earned is shown, and that all their books agree.
+
+    The exit status is 0 only if what was promised was delivered and the books agree.
+    """
+    network = DEMO
+    try:
+        base_units = parse_amount(amount, network.source)
+    except ValueError as error:
+        raise ConfigError("--amount", str(error), "Write it in BTC, like 0.015") from None
+    if base_units == 0:
+        raise ConfigError("--amount", "is zero", "Write it in BTC, like 0.015")
+    with _folder(folder, keep=keep) as place:
+        screen = _Screen(network, base_units, quiet=as_json)
+        _perform(Demo(network, place, base_units, screen), screen, keep=keep, as_json=as_json)
+
+
+def _perform(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> None:
+    screen.begin()
+    try:
+        result = asyncio.run(_guarded(show, screen, keep=keep, as_json=as_json))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
+    except IsthmusError as error:
+        raise DemoError(f"{error} (logs: {show.logs})") from error
+    finally:
+        screen.end()
+    if not keep:
+        screen.result(result, as_json=as_json)
+    _judge(result, show)
+
+
+def _judge(result: Result, show: Demo) -> None:
+    """Raise unless what was promised was delivered and the books agree."""
+    outcome, asset = result.outcome, show.network.destination
+    if not outcome.is_kept or outcome.sent != show.amount:
+        raise DemoError(
+            f"{format_amount(outcome.delivered, asset)} arrived for {format_amount(outcome.sent, show.network.source)},"
+            f" promised was {format_amount(outcome.promised, asset)} (logs: {show.logs})"
+        )
+    if result.problems:
+        raise DemoError(f"the books don't agree: {'; '.join(result.problems)} (logs: {show.logs})")
+
+
+async def _guarded(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> Result:
+    """The demo, ended cleanly by SIGINT, SIGTERM and SIGHUP; once it is only kept up, that is its normal end."""
+    loop = asyncio.get_running_loop()
+    task = asyncio.current_task()
+    assert task is not None
+    enough: asyncio.Future[None] = loop.create_future()
+    is_kept = False
+
+    def told() -> None:
+        if not is_kept:
+            task.cancel()
+        elif not enough.done():
+            enough.set_result(None)
+
+    async def kept(result: Result) -> None:
+        nonlocal is_kept
+        is_kept = True
+        screen.result(result, as_json=as_json)
+        screen.kept(show, to_stderr=as_json)
+        await enough
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told)
+    return await show.run(kept if keep else None)
+
+
+@contextlib.contextmanager
+def _folder(given: Path | None, *, keep: bool) -> Iterator[Path]:
+    """The given folder, or a temporary one that is removed unless it is wanted or something failed."""
+    if given is not None:
+        if given.exists() and any(given.iterdir()):
+            raise ConfigError("--folder", f"{given} is not empty", "Name a new or empty folder")
+        given.mkdir(mode=0o700, parents=True, exist_ok=True)
+        yield given.resolve()
+        return
+    place = Path(tempfile.mkdtemp(prefix=NAME_PREFIX))
+    try:
+        yield place
+    except KeyboardInterrupt:
+        shutil.rmtree(place, ignore_errors=True)
+        raise
+    if not keep:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+class _Screen:
+    """A terminal, a pipe, or nobody (`quiet`). Implements `run.Audience`."""
+
+    def __init__(self, network: Network, amount: int, *, quiet: bool) -> None:
+        self._network: Final = network
+        self._amount: Final = amount
+        self._quiet: Final = quiet
+        width = None if sys.stdout.isatty() else PIPED_WIDTH
+        self._console: Final = Console(width=width, highlight=False, quiet=quiet)
+        self._bar: Bar | None = None
+
+    def begin(self) -> None:
+        self._console.print(report.path(self._network, self._console.width))
+
+    def end(self) -> None:
+        """No bar is left moving."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def step(self, text: str) -> None:
+        self.end()
+        self._console.print(f"{text} …", style="dim")
+
+    def progress(self, progress: Progress) -> None:
+        if self._quiet or not self._console.is_terminal:
+            return
+        if self._bar is None:
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(None),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[more]}"),
+            )
+            self._bar = Bar(*columns, console=self._console)
+            self._bar.add_task("", total=self._amount, more="")
+            self._bar.start()
+        arrived = format_amount(progress.delivered, self._network.destination)
+        more = f"{progress.packets_in_flight} in flight, {_rejects(progress.rejected)}"
+        self._bar.update(self._bar.task_ids[0], completed=progress.sent, description=f"Bob has {arrived}", more=more)
+
+    def result(self, result: Result, *, as_json: bool) -> None:
+        network, outcome = self._network, result.outcome
+        if as_json:
+            click.echo(json.dumps(report.as_json(network, outcome, result.books, result.problems)))
+            return
+        self._console.print()
+        self._console.print(report.tables(network, outcome, result.books))
+        self._console.print(report.agreement(network, result.books, result.problems))
+
+    def kept(self, show: Demo, *, to_stderr: bool) -> None:
+        """What to try while the network is up."""
+        click.echo("\n".join(_suggestions(show)), err=to_stderr)
+
+
+def _rejects(by_code: dict[str, int]) -> str:
+    """In the order of the codes: "6 F08, 1 T01 rejected"."""
+    counts = ", ".join(f"{count} {code}" for code, count in sorted(by_code.items()))
+    return f"{counts or 'none'} rejected"
+
+
+def _suggestions(show: Demo) -> list[str]:
+    assert show.payee is not None
+    first = show.network.connectors[0].name
+    alice, url = show.folder / ALICE, show.payee.url
+    price = f"--min-rate {report.rate_text(show.minimum_rate)} --yes"
+    lines = [
+        "",
+        "The network is up. In another terminal:",
+        f"  isthmus pay --wallet {alice} {url} 0.001 {price}",
+        f"  isthmus quote --wallet {alice} {url} 0.001",
+        f"  isthmus ping --wallet {alice} {url}",
+        f"  isthmus history --wallet {show.folder / BOB}",
+        f'  curl -H "Authorization: Bearer $(cat {show.secret(first)})" {show.admin_url(first)}/metrics',
+        f"  isthmus books show {show.data(first)}",
+        f"  isthmus books verify {show.data(first)}",
+        "",
+        "Wallets and journals:",
+    ]
+    lines += [f"  {name:<12} {show.data(name)}" for name in show.network.names]
+    return [*lines, f"  {'logs':<12} {show.logs}", "", "Ctrl-C stops all."]

@@ -1,0 +1,201 @@
+"""The demo from an empty folder to books that agree: lay out, start, pay, stop, read all books.
+
+What is seen of it is the business of `Audience`: a terminal, a script that wants one JSON object, a test.
+"""
+
+import asyncio
+import os
+import secrets
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Protocol
+
+from isthmus.cli.demo.audit import NodeBooks, disagreements, read_books
+from isthmus.cli.demo.network import (
+    ADMIN,
+    ALICE,
+    BOB,
+    BTP,
+    CONFIG_NAME,
+    HOST,
+    Listener,
+    Network,
+    btp_url,
+    files,
+    token_names,
+)
+from isthmus.cli.demo.parties import Payee, Payer, make_wallet
+from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, free_ports, running
+from isthmus.cli.demo.report import Outcome
+from isthmus.client.payment import COMPLETED, Progress
+from isthmus.client.streams import base_rate
+
+TOKEN_BYTES: Final = 32
+RUNNING_NAME: Final = "running.json"
+DATA_NAME: Final = "data"
+LOGS_NAME: Final = "logs"
+# What Alice accepts below the price that she knows: the spreads take 0.6 %, rounding next to nothing.
+SLIPPAGE: Final = Fraction(1, 100)
+STARTS_MAX: Final = 2  # a port may be taken by another program once
+QUIET_S_MAX: Final = 10  # until the last packets of a running network have their outcome
+QUIET_POLL_S: Final = 0.1
+
+
+class Audience(Protocol):
+    """Who watches."""
+
+    def step(self, text: str) -> None:
+        """What happens now."""
+
+    def progress(self, progress: Progress) -> None: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Result:
+    """What the demo came to."""
+
+    outcome: Outcome
+    books: dict[str, NodeBooks]
+    problems: list[str]
+
+
+class Demo:
+    """One network in one folder. `run` it once."""
+
+    def __init__(
+        self, network: Network, folder: Path, amount: int, audience: Audience, *, price: Fraction | None = None
+    ) -> None:
+        """`price` is what Alice knows from elsewhere: units of Bob's asset for one of hers; by default the fair one."""
+        self.network: Final = network
+        self.price: Final = network.fair_rate if price is None else price
+        self.folder: Final = folder
+        self.amount: Final = amount
+        self.audience: Final = audience
+        self.ports: dict[Listener, int] = {}
+        self.tokens: dict[str, str] = {}
+        self.payee: Payee | None = None
+
+    @property
+    def logs(self) -> Path:
+        return self.folder / LOGS_NAME
+
+    @property
+    def minimum_rate(self) -> Fraction:
+        """The least that Alice takes, in whole units: from her price, never from what the path says."""
+        return self.price * (1 - SLIPPAGE)
+
+    @property
+    def promised(self) -> int:
+        """The least that is to arrive, in base units."""
+        return int(self.amount * base_rate(self.minimum_rate, self.network.source, self.network.destination))
+
+    def data(self, name: str) -> Path:
+        """The folder with somebody's journal."""
+        return self.folder / name if name in (ALICE, BOB) else self.folder / name / DATA_NAME
+
+    def secret(self, name: str) -> Path:
+        """The file with the token of a connector's admin API."""
+        return self.folder / name / "secrets" / ADMIN
+
+    def admin_url(self, name: str) -> str:
+        return f"http://{HOST}:{self.ports[Listener(name, ADMIN)]}"
+
+    async def run(self, kept: Callable[[Result], Awaitable[None]] | None = None) -> Result:
+        """Everything. `kept` is awaited with the network still up; DemoError or another IsthmusError if it fails."""
+        async with Processes(self.logs) as processes:
+            await self._start(processes)
+            outcome = await self._pay()
+            if kept is not None:
+                result = await self._judged(outcome)
+                await kept(result)
+                result.problems += await processes.stop()
+                return result
+            self.audience.step("Stopping the nodes")
+            stopped_badly = await processes.stop()
+        self.audience.step("Replaying all books")
+        books = await asyncio.to_thread(self._read_all)
+        problems = stopped_badly + disagreements(self.network.pairs(), books)
+        return Result(outcome=outcome, books=books, problems=problems)
+
+    # --- start --------------------------------------------------------------------------------------------------
+
+    async def _start(self, processes: Processes) -> None:
+        for attempt in range(1, STARTS_MAX + 1):
+            try:
+                await self._start_nodes(processes)
+                break
+            except PortTakenError:
+                if attempt == STARTS_MAX:
+                    raise
+                await processes.stop()
+        self.audience.step("Making two wallets")
+        first, last = self.network.connectors[0].name, self.network.connectors[-1].name
+        await make_wallet(
+            self.folder / ALICE, btp_url(self.ports[Listener(first, BTP)]), self.tokens[f"{ALICE}/{first}"]
+        )
+        await make_wallet(self.folder / BOB, btp_url(self.ports[Listener(last, BTP)]), self.tokens[f"{last}/{BOB}"])
+        self.payee = await Payee.start(processes, self.folder / BOB)
+
+    async def _start_nodes(self, processes: Processes) -> None:
+        self._lay_out()
+        self.audience.step(f"Starting {len(self.network.connectors)} connectors")
+        children = []
+        # From Bob's end: each finds its listening neighbour up, and needn't dial twice.
+        for connector in reversed(self.network.connectors):
+            config = self.folder / connector.name / CONFIG_NAME
+            children.append(await processes.start(connector.name, "node", "run", str(config)))
+        for child in children:
+            await running(child, self.data(child.name) / RUNNING_NAME)
+
+    def _lay_out(self) -> None:
+        listeners = self.network.listeners()
+        self.ports = dict(zip(listeners, free_ports(len(listeners)), strict=True))
+        self.tokens = {name: secrets.token_urlsafe(TOKEN_BYTES) for name in token_names(self.network)}
+        for name, text in files(self.network, self.ports, self.tokens).items():
+            write_private(self.folder / name, text)
+
+    # --- pay ----------------------------------------------------------------------------------------------------
+
+    async def _pay(self) -> Outcome:
+        assert self.payee is not None
+        self.audience.step("Paying")
+        async with Payer(self.folder / ALICE) as payer:
+            result = await payer.pay(
+                self.payee.url, self.amount, minimum_rate=self.minimum_rate, on_progress=self.audience.progress
+            )
+        if result.status != COMPLETED:
+            raise DemoError(f"the payment {result.status}: {result.detail}")
+        return Outcome(
+            sent=result.sent,
+            delivered=result.delivered,
+            promised=self.promised,
+            packets=result.packets,
+            rejects=result.rejected,
+            seconds=result.seconds,
+        )
+
+    # --- judge --------------------------------------------------------------------------------------------------
+
+    async def _judged(self, outcome: Outcome) -> Result:
+        """The books of a running network, as soon as no packet is on its way."""
+        deadline = asyncio.get_running_loop().time() + QUIET_S_MAX
+        while True:
+            books = await asyncio.to_thread(self._read_all)
+            problems = disagreements(self.network.pairs(), books)
+            if not problems or asyncio.get_running_loop().time() > deadline:
+                return Result(outcome=outcome, books=books, problems=problems)
+            await asyncio.sleep(QUIET_POLL_S)
+
+    def _read_all(self) -> dict[str, NodeBooks]:
+        return {name: read_books(name, self.data(name)) for name in self.network.names}
+
+
+def write_private(path: Path, text: str) -> None:
+    """Only this user may read it, from the first byte on. A second start replaces what the first one wrote."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
