@@ -459,7 +459,7 @@ class Endpoint:
         return Recollection(
             totals=list(receipts.streams.items()),
             seen=[(sequence, b"", 0) for sequence in sorted(receipts.sequences)],
-            sequence_floor=max(0, receipts.sequence_max - ledger.SEQUENCES_MAX),
+            sequence_floor=receipts.sequence_floor,
             first_sequence=number,
         )
 

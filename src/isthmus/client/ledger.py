@@ -8,7 +8,7 @@ and its books can't disagree. Frames, encryption and time belong to others.
 
 import json
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
@@ -18,6 +18,9 @@ from isthmus.errors import CodecError
 PAYMENTS_MAX: Final = 10_000  # ended ones beyond it are forgotten, oldest first, and their keys with them
 CONNECTIONS_MAX: Final = 10_000  # receiving connections; the one without a credit for the longest goes first
 SEQUENCES_MAX: Final = 1_024  # per connection: how far below its highest sequence a repeat is known as one
+# Connections whose single sequences are remembered; of others only the highest, and what is not above it counts as
+# known. Packets live for half a minute: it matters where more are paid on at one time than this, just after a restart.
+WINDOWS_MAX: Final = 256
 
 STARTED: Final = 1
 GRANT: Final = 2
@@ -72,12 +75,26 @@ class Receipts:
     packets: int = 0
     total: int = 0
     streams: dict[int, int] = field(default_factory=dict)  # stream id -> total received
+    sequence_floor: int = 0  # at or below it nobody knows any more what was credited
     sequence_max: int = 0
-    sequences: set[int] = field(default_factory=set)  # credited ones above sequence_max - SEQUENCES_MAX
+    sequences: set[int] = field(default_factory=set)  # credited ones above the floor
 
     def knows(self, sequence: int) -> bool:
         """Whether a packet with this sequence was credited, or is too old to tell (and so must not be credited)."""
-        return sequence <= self.sequence_max - SEQUENCES_MAX or sequence in self.sequences
+        return sequence <= self.sequence_floor or sequence in self.sequences
+
+    def remember(self, sequence: int) -> None:
+        sequences = self.sequences
+        sequences.add(sequence)
+        if sequence > self.sequence_max:
+            self.sequence_max = sequence
+        if len(sequences) > 2 * SEQUENCES_MAX:
+            self.sequence_floor = max(self.sequence_floor, self.sequence_max - SEQUENCES_MAX)
+            self.sequences = {known for known in sequences if known > self.sequence_floor}
+
+    def forget_sequences(self) -> None:
+        self.sequence_floor = max(self.sequence_floor, self.sequence_max)
+        self.sequences = set()
 
 
 class WalletLedger:
@@ -87,6 +104,8 @@ class WalletLedger:
         self.payments: dict[str, Payment] = {}  # by id, in the order of their start
         self.keys: dict[str, str] = {}  # idempotency key -> payment id
         self.receipts: dict[bytes, Receipts] = {}  # by connection id (16 bytes), least recently credited first
+        self._last_credited = b""
+        self._windows: dict[bytes, Receipts] = {}  # those with single sequences, in the order of `receipts`
         # Told of each credit (connection id, sequence) as it is applied; its batch is not durable yet.
         self.on_credit: Callable[[bytes, int], None] | None = None
 
@@ -161,26 +180,29 @@ class WalletLedger:
         _, connection, at = _CREDIT_HEAD.unpack_from(note)
         sequence, offset = oer.read_var_uint(note, _CREDIT_HEAD.size, "sequence")
         amount, offset = oer.read_var_uint(note, offset, "amount")
-        receipts = self.receipts.pop(connection, None) or Receipts(first_at=at, last_at=at)
-        self.receipts[connection] = receipts  # to the end: the last credited
+        receipts = self.receipts[connection] if connection == self._last_credited else self._turn_to(connection, at)
         receipts.last_at = at
         receipts.packets += 1
         receipts.total += amount
         while offset < len(note):
             stream, offset = oer.read_var_uint(note, offset, "stream id")
             receipts.streams[stream], offset = oer.read_var_uint(note, offset, "stream total")
-        self._remember(receipts, sequence)
-        if len(self.receipts) > CONNECTIONS_MAX:
-            del self.receipts[next(iter(self.receipts))]
+        receipts.remember(sequence)
         if self.on_credit is not None:
             self.on_credit(connection, sequence)
 
-    def _remember(self, receipts: Receipts, sequence: int) -> None:
-        receipts.sequences.add(sequence)
-        receipts.sequence_max = max(receipts.sequence_max, sequence)
-        if len(receipts.sequences) > 2 * SEQUENCES_MAX:
-            floor = receipts.sequence_max - SEQUENCES_MAX
-            receipts.sequences = {known for known in receipts.sequences if known > floor}
+    def _turn_to(self, connection: bytes, at: int) -> Receipts:
+        """Another connection than the last is credited: it goes to the end of the order."""
+        receipts = self.receipts.pop(connection, None) or Receipts(first_at=at, last_at=at)
+        self.receipts[connection] = receipts
+        self._last_credited = connection
+        self._windows.pop(connection, None)
+        self._windows[connection] = receipts
+        if len(self._windows) > WINDOWS_MAX:
+            self._windows.pop(next(iter(self._windows))).forget_sequences()
+        if len(self.receipts) > CONNECTIONS_MAX:
+            del self.receipts[next(iter(self.receipts))]
+        return receipts
 
     # --- checkpoints --------------------------------------------------------------------------------------------
 
@@ -197,6 +219,8 @@ class WalletLedger:
         self.payments = {payment["id"]: _payment_from(payment) for payment in loaded["payments"]}
         self.keys = {payment.key: payment.id for payment in self.payments.values() if payment.key}
         self.receipts = {bytes.fromhex(key): _receipts_from(value) for key, value in loaded["receipts"]}
+        self._windows = {key: value for key, value in self.receipts.items() if value.sequences}
+        self._last_credited = b""
 
 
 # --- writing notes ------------------------------------------------------------------------------------------------
@@ -258,18 +282,19 @@ def _payment_from(loaded: dict[str, Any]) -> Payment:
 
 def _receipts_to_json(receipts: Receipts) -> list[object]:
     streams = [[stream, str(total)] for stream, total in receipts.streams.items()]
-    numbers = [receipts.first_at, receipts.last_at, receipts.packets, str(receipts.total), receipts.sequence_max]
-    return [*numbers, streams, sorted(receipts.sequences)]
+    numbers = [receipts.first_at, receipts.last_at, receipts.packets, str(receipts.total)]
+    return [*numbers, receipts.sequence_floor, receipts.sequence_max, streams, sorted(receipts.sequences)]
 
 
 def _receipts_from(loaded: list[Any]) -> Receipts:
-    first_at, last_at, packets, total, sequence_max, streams, sequences = loaded
+    first_at, last_at, packets, total, sequence_floor, sequence_max, streams, sequences = loaded
     return Receipts(
         first_at=first_at,
         last_at=last_at,
         packets=packets,
         total=int(total),
         streams={stream: int(amount) for stream, amount in streams},
+        sequence_floor=sequence_floor,
         sequence_max=sequence_max,
         sequences=set(sequences),
     )

@@ -145,8 +145,9 @@ def whole_rate(rate: Fraction, source: Asset, destination: Asset) -> Fraction:
 class Connection:
     """One STREAM connection, ours or one that came to us. Iterating it gives the streams that the peer opens."""
 
-    def __init__(self, endpoint: "Endpoint", machine: Machine, *, tag: bytes = b"") -> None:
+    def __init__(self, endpoint: "Endpoint", machine: Machine, *, tag: bytes = b"", secret: bytes = b"") -> None:
         self.machine: Final = machine
+        self.secret: Final = secret  # of a connection that we opened
         self.tag: Final = tag  # of the invitation that led here
         self.closed: ConnectionClosed | None = None
         self.received = 0  # on all streams; what is durable
@@ -200,6 +201,11 @@ class Connection:
         if stream_id is None:
             self.poke()
             raise StreamError(Failure.REFUSED, message="the peer allows no more streams for now")
+        return self._stream(stream_id)
+
+    def resume(self, stream_id: int, *, sent: int = 0, delivered: int = 0, unknown: int = 0) -> "Stream":
+        """Open a stream of an earlier life again, with what is known of it."""
+        self.machine.resume_stream(stream_id, sent=sent, delivered=delivered, unknown=unknown)
         return self._stream(stream_id)
 
     def __aiter__(self) -> "AsyncIterator[Stream]":

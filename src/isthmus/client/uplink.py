@@ -1,4 +1,4 @@
-"""The first question to a connector: who am I, and what do we count in? (ILDCP, RFC 0031)
+"""The first question to a connector: who we are to it, and what we both count in (ILDCP, RFC 0031).
 
 Asked over a bare BTP connection before there are books: an account's asset is fixed for ever when it is opened, so it
 must be known first. Later the kernel asks again on every connection.

@@ -8,6 +8,11 @@ from isthmus.errors import JournalError
 
 
 @final
+class JournalInUseError(JournalError):
+    """Another process has the journal."""
+
+
+@final
 class WriterLock:
     """`flock` ends with the process however it ends, so that a crash leaves nothing to clean up."""
 
@@ -22,7 +27,7 @@ class WriterLock:
         except OSError as error:
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip()
             os.close(self._file)
-            raise JournalError(
+            raise JournalInUseError(
                 f"{journal_path} is in use by another process{f' (pid {owner})' if owner else ''}; "
                 "stop that one first, or give this node a data folder of its own"
             ) from error

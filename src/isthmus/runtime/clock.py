@@ -12,3 +12,8 @@ def system_now() -> Now:
 
 def mono_ms() -> int:
     return time.monotonic_ns() // 1_000_000
+
+
+def mono_ns() -> int:
+    """For measuring round trips."""
+    return time.monotonic_ns()
