@@ -21,6 +21,7 @@ from bench.load import Measured
 
 FULFILL_BODY_HEAD = b"\x0d\x21"
 RESPONSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 35\r\n\r\n"
+PROBE_ANSWER = b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"
 RUN_SECONDS_MAX = 300.0
 
 
@@ -30,6 +31,8 @@ def body_of(buffer: bytes) -> tuple[bytes, bytes, int] | None:
     if end < 0:
         return None
     head = buffer[:end]
+    if head.startswith(b"HEAD "):
+        return head, b"", end + 4
     lower = head.lower()
     at = lower.find(b"content-length:")
     if at < 0:
@@ -58,6 +61,9 @@ class Fulfiller(asyncio.Protocol):
         while (message := body_of(self.buffer)) is not None:
             _, body, end = message
             self.buffer = self.buffer[end:]
+            if not body:  # the node looks whether somebody is here
+                out.append(PROBE_ANSWER)
+                continue
             Fulfiller.received += 1
             out.append(RESPONSE_HEAD + FULFILL_BODY_HEAD + body[-frames.DATA_BYTES :] + b"\0")
         if out:

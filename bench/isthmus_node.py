@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import importlib.util
+import json
 import os
 import signal
 import socket
@@ -43,6 +44,21 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
+
+
+async def links_up(admin_port: int) -> None:
+    """Until every account's link is up, as the node's own health says."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", admin_port)
+            writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            _, _, body = (await reader.read()).partition(b"\r\n\r\n")
+            writer.close()
+            if not json.loads(body)["links_down"]:
+                return
+        await asyncio.sleep(0.02)
+    raise RuntimeError("the node's links did not come up")
 
 
 async def listening(port: int, process: asyncio.subprocess.Process) -> None:
@@ -161,13 +177,15 @@ async def http_node(receiver_port: int, *, build: str = "isthmus") -> AsyncItera
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
         port = free_port()
         config = Path(folder) / "node.toml"
-        config.write_text(http_config_text(port, receiver_port))
+        admin_port = free_port()
+        config.write_text(http_config_text(port, receiver_port, admin_port))
         order = {
             "url": f"http://127.0.0.1:{port}/ilp/sender",
             "token": TOKENS["sender"],
             "destination": "test.node.receiver",
         }
         async with process(build, config, port) as node:
+            await links_up(admin_port)
             yield order, node.pid
 
 
@@ -203,7 +221,7 @@ def config_text(port: int, *, max_packet: int | None = None) -> str:
     return f'{HEAD}[listeners.btp]\nlisten = "127.0.0.1:{port}"\n\n{ADMIN.format(port=free_port())}{accounts}'
 
 
-def http_config_text(port: int, receiver_port: int) -> str:
+def http_config_text(port: int, receiver_port: int, admin_port: int) -> str:
     """Two children by ILP over HTTP, synchronous."""
     accounts = ""
     for name, token in TOKENS.items():
@@ -211,4 +229,4 @@ def http_config_text(port: int, receiver_port: int) -> str:
         outgoing = f'outgoing = {{ auth = "bearer", token = "{token}" }}'
         incoming = f'incoming = {{ auth = "bearer", token = "{token}" }}'
         accounts += account_text(name, f'{{ type = "http", url = "{url}", {outgoing}, {incoming} }}', "1000000")
-    return f'{HEAD}[listeners.http]\nlisten = "127.0.0.1:{port}"\n\n{ADMIN.format(port=free_port())}{accounts}'
+    return f'{HEAD}[listeners.http]\nlisten = "127.0.0.1:{port}"\n\n{ADMIN.format(port=admin_port)}{accounts}'

@@ -10,10 +10,12 @@ import argparse
 import cProfile
 import pstats
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 
-from isthmus.connector.events import AccountId, Append, Durable, Event, Inbound, LinkUp, Now, Release
+from isthmus.connector.events import AccountId, Append, Durable, Effect, Event, Inbound, LinkUp, Now, Release
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
@@ -25,19 +27,12 @@ BOB = AccountId("bob")
 
 
 def make_kernel(*, rate: bool, limits: bool) -> Kernel:
-    limit = {"packets_per_minute": 10**9, "amount_per_second": 10**15, "in_flight_max": 10**15} if limits else {}
     usd = Asset("USD", 9)
-    terms = [
-        AccountTerms(id=ALICE, asset=usd, relation="peer", receivable_max=10**18, payable_max=10**18, **limit),
-        AccountTerms(
-            id=BOB,
-            asset=Asset("EUR", 6) if rate else usd,
-            relation="peer",
-            receivable_max=10**18,
-            payable_max=10**18,
-            **limit,
-        ),
-    ]
+    terms = [_terms(ALICE, usd), _terms(BOB, Asset("EUR", 6) if rate else usd)]
+    if limits:
+        terms = [
+            replace(one, packets_per_minute=10**9, amount_per_second=10**15, in_flight_max=10**15) for one in terms
+        ]
     rates = RateTable({("USD", "EUR"): Fraction("0.9237")}, spread=Fraction("0.002")) if rate else RateTable({})
     tables = Tables(
         "test.node", {one.id: one for one in terms}, RouteTable({"test.alice": ALICE, "test.bob": BOB}), rates
@@ -48,7 +43,11 @@ def make_kernel(*, rate: bool, limits: bool) -> Kernel:
     return kernel
 
 
-def commit(kernel: Kernel, effects: list[object], mono: int) -> tuple[list[Release], int, float]:
+def _terms(account: AccountId, asset: Asset) -> AccountTerms:
+    return AccountTerms(id=account, asset=asset, relation="peer", receivable_max=10**18, payable_max=10**18)
+
+
+def commit(kernel: Kernel, effects: Sequence[Effect], mono: int) -> tuple[list[Release], int, float]:
     """Play the journal: durable at once. Returns what was released, the bytes appended, and the time it took."""
     releases: list[Release] = []
     journaled = 0
@@ -64,7 +63,7 @@ def commit(kernel: Kernel, effects: list[object], mono: int) -> tuple[list[Relea
         if not durable:
             break
         start = time.perf_counter()
-        effects = list(kernel.handle(durable, Now(WALL + mono, mono)))
+        effects = kernel.handle(durable, Now(WALL + mono, mono))
         spent += time.perf_counter() - start
     return releases, journaled, spent
 
@@ -85,7 +84,7 @@ def run(pairs: int, window: int, *, rate: bool, limits: bool) -> tuple[float, fl
         start = time.perf_counter()
         effects = kernel.handle(prepares, Now(WALL + mono, mono))
         spent += time.perf_counter() - start
-        releases, size, more = commit(kernel, list(effects), mono)
+        releases, size, more = commit(kernel, effects, mono)
         journaled += size
         spent += more
         sent = [frame for release in releases if release.account == BOB for frame in release.frames]
@@ -96,7 +95,7 @@ def run(pairs: int, window: int, *, rate: bool, limits: bool) -> tuple[float, fl
         start = time.perf_counter()
         effects = kernel.handle(replies, Now(WALL + mono + 1, mono + 1))
         spent += time.perf_counter() - start
-        releases, size, more = commit(kernel, list(effects), mono + 1)
+        releases, size, more = commit(kernel, effects, mono + 1)
         journaled += size
         spent += more
         fulfilled += sum(len(release.frames) for release in releases if release.account == ALICE)
