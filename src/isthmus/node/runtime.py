@@ -97,7 +97,7 @@ class Node:
             if admin is not None:
                 await admin.start()
             self._announce(links, admin)
-            return await self._until_stopped(driver, keeper, links)
+            status = await self._until_stopped(driver, keeper)
         finally:
             (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
             await keeper.close()
@@ -105,8 +105,10 @@ class Node:
             await links.close()
             if admin is not None:
                 await admin.close()
+        self._logger.info("stopped")
+        return status
 
-    async def _until_stopped(self, driver: Driver, keeper: CheckpointKeeper, links: Links) -> int:
+    async def _until_stopped(self, driver: Driver, keeper: CheckpointKeeper) -> int:
         stop = asyncio.ensure_future(self._stop.wait())
         either: set[asyncio.Future[Any]] = {stop, driver.halted}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -120,7 +122,6 @@ class Node:
         with contextlib.suppress(JournalError):
             await keeper.close()
             await keeper.last()
-        self._logger.info("stopped")
         return 0
 
     # --- configuration while running ------------------------------------------------------------------------------
@@ -159,13 +160,15 @@ class Node:
         self._logger.info("configuration reloaded")
 
     def _check_reload(self, config: NodeConfig) -> None:
-        same = {account.id: (account.asset, account.relation, account.link) for account in self._config.accounts}
-        new = {account.id: (account.asset, account.relation, account.link) for account in config.accounts}
+        ours = self._config
         for key, old_value, new_value in (
-            ("accounts", same, new),
-            ("address", self._config.address, config.address),
-            ("listeners", (self._config.btp, self._config.http), (config.btp, config.http)),
-            ("admin", self._config.admin, config.admin),
+            ("accounts", _fixed(ours), _fixed(config)),
+            ("address", ours.address, config.address),
+            ("data", ours.data, config.data),
+            ("listeners", (ours.btp, ours.http), (config.btp, config.http)),
+            ("admin", ours.admin, config.admin),
+            ("journal", ours.journal, config.journal),
+            ("log", ours.log, config.log),
         ):
             if old_value != new_value:
                 raise ConfigError(
@@ -214,3 +217,8 @@ class Node:
 
     def _log(self, log: Log) -> None:
         logs.write(self._logger, log)
+
+
+def _fixed(config: NodeConfig) -> dict[str, tuple[object, ...]]:
+    """What a reload leaves as it is of each account."""
+    return {account.id: (account.asset, account.relation, account.link, account.segment) for account in config.accounts}
