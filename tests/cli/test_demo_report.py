@@ -42,7 +42,7 @@ def books() -> dict[str, NodeBooks]:
     return found
 
 
-def text_of(shown: RenderableType, width: int = 120) -> str:
+def text_of(shown: RenderableType, width: int = 80) -> str:
     console = Console(file=io.StringIO(), width=width)
     console.print(shown)
     assert isinstance(console.file, io.StringIO)
@@ -74,18 +74,26 @@ def test_the_tables_say_what_left_arrived_and_was_earned(books: dict[str, NodeBo
         assert part in shown
 
 
-def test_neighbours_that_agree_are_shown_with_both_words(books: dict[str, NodeBooks]) -> None:
+def test_neighbours_that_agree_are_shown_with_both_amounts(books: dict[str, NodeBooks]) -> None:
     shown = text_of(report.agreement(DEMO, books, []))
-    assert "owes 961.34810577 USD" in shown
-    assert "is owed 961.34810577 USD" in shown
+    assert shown.count("961.34810577 USD") == 2
     assert shown.count("equal") == 4
     assert "All books agree to the unit" in shown
+
+
+def test_a_debt_the_other_way_round_is_said_in_words(books: dict[str, NodeBooks]) -> None:
+    for name, account in (("connector-3", "bob"), ("bob", "uplink")):
+        books[name].tally.balances[account] *= -1
+    shown = text_of(report.agreement(DEMO, books, []), 120)
+    assert "is owed 0.381534456 ETH" in shown
+    assert "owes 0.381534456 ETH" in shown
+    assert shown.count("equal") == 4
 
 
 def test_one_unit_is_a_disagreement(books: dict[str, NodeBooks]) -> None:
     books["bob"].tally.balances["uplink"] -= 1
     shown = text_of(report.agreement(DEMO, books, ["connector-3 has …"]))
-    assert "1 units apart" in shown
+    assert "1 apart" in shown
     assert shown.count("equal") == 3
     assert "agree to the unit" not in shown
 

@@ -26,6 +26,7 @@ from isthmus.ilp.asset import format_amount, parse_amount
 
 AMOUNT: Final = "0.015"
 PIPED_WIDTH: Final = 120  # where no terminal says how wide it is
+BAR_WIDTH: Final = 22  # with the text beside it, a line of 80
 NAME_PREFIX: Final = "isthmus-demo-"
 
 EXAMPLES: Final = """\b
@@ -75,7 +76,7 @@ def _perform(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> Non
         result = asyncio.run(_guarded(show, screen, keep=keep, as_json=as_json))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
-    except IsthmusError as error:
+    except (IsthmusError, OSError) as error:
         raise DemoError(f"{error} (logs: {show.logs})") from error
     finally:
         screen.end()
@@ -169,18 +170,14 @@ class _Screen:
         if self._quiet or not self._console.is_terminal:
             return
         if self._bar is None:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(None),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[more]}"),
+            self._bar = Bar(
+                BarColumn(BAR_WIDTH), TaskProgressColumn(), TextColumn("{task.description}"), console=self._console
             )
-            self._bar = Bar(*columns, console=self._console)
-            self._bar.add_task("", total=self._amount, more="")
+            self._bar.add_task("", total=self._amount)
             self._bar.start()
         arrived = format_amount(progress.delivered, self._network.destination)
-        more = f"{progress.packets_in_flight} in flight, {_rejects(progress.rejected)}"
-        self._bar.update(self._bar.task_ids[0], completed=progress.sent, description=f"Bob has {arrived}", more=more)
+        packets = f"{progress.packets_in_flight} in flight, {sum(progress.rejected.values())} rejected"
+        self._bar.update(self._bar.task_ids[0], completed=progress.sent, description=f"Bob has {arrived}, {packets}")
 
     def result(self, result: Result, *, as_json: bool) -> None:
         network, outcome = self._network, result.outcome
@@ -194,12 +191,6 @@ class _Screen:
     def kept(self, show: Demo, *, to_stderr: bool) -> None:
         """What to try while the network is up."""
         click.echo("\n".join(_suggestions(show)), err=to_stderr)
-
-
-def _rejects(by_code: dict[str, int]) -> str:
-    """In the order of the codes: "6 F08, 1 T01 rejected"."""
-    counts = ", ".join(f"{count} {code}" for code, count in sorted(by_code.items()))
-    return f"{counts or 'none'} rejected"
 
 
 def _suggestions(show: Demo) -> list[str]:

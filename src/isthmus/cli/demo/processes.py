@@ -14,6 +14,8 @@ from asyncio.subprocess import DEVNULL, PIPE, Process
 from pathlib import Path
 from typing import Any, Final
 
+import aiohttp
+
 from isthmus.cli.demo.network import HOST
 from isthmus.errors import IsthmusError
 
@@ -147,6 +149,21 @@ async def running(child: Child, path: Path) -> dict[str, Any]:
         if asyncio.get_running_loop().time() > deadline:
             raise DemoError(f"{child.name} was not ready within {START_S_MAX} s")
         await asyncio.sleep(POLL_S)
+
+
+async def connected(child: Child, admin_url: str, *, waiting_for: frozenset[str]) -> None:
+    """Wait until a node's links are up, but for those of accounts whose peers come later."""
+    deadline = asyncio.get_running_loop().time() + START_S_MAX
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=START_S_MAX)) as http:
+        while True:
+            child.check()
+            async with http.get(f"{admin_url}/health") as answer:
+                down = set((await answer.json())["links_down"]) - waiting_for
+            if not down:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise DemoError(f"{child.name} has no connection to {', '.join(sorted(down))}")
+            await asyncio.sleep(POLL_S)
 
 
 def _json_object(path: Path) -> dict[str, Any] | None:

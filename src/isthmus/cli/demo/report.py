@@ -76,7 +76,16 @@ def _box(title: str, text: str, style: str) -> Panel:
 def tables(network: Network, outcome: Outcome, books: Mapping[str, NodeBooks]) -> RenderableType:
     """What left and arrived, each hop with its rate and earnings, packets and rejects."""
     gap = Text()
-    return Group(_payment(network, outcome), gap, _hops(network, books), gap, _packets(outcome), gap)
+    return Group(
+        _payment(network, outcome),
+        gap,
+        _hops(network, books),
+        gap,
+        _earnings(network, books),
+        gap,
+        _packets(outcome),
+        gap,
+    )
 
 
 def _payment(network: Network, outcome: Outcome) -> Table:
@@ -95,21 +104,25 @@ def _payment(network: Network, outcome: Outcome) -> Table:
 
 
 def _hops(network: Network, books: Mapping[str, NodeBooks]) -> Table:
-    table = _table(
-        "The hops, by the connectors' books", "connector", "took", "gave", "rate", "spread earned", "rounding"
-    )
+    table = _table("The hops, by the connectors' books", "", "took", "gave", "rate")
     for connector in network.connectors:
         took, gave = _taken_and_given(network, connector, books[connector.name])
-        earned = books[connector.name].tally.earned.get(connector.destination, {})
         rate = _between(took, connector.source, gave, connector.destination) if took else connector.rate
         table.add_row(
             connector.name,
             format_amount(took, connector.source),
             format_amount(gave, connector.destination),
             f"{rate_text(rate)} {connector.destination.code}/{connector.source.code}",
-            format_amount(earned.get(SPREAD, 0), connector.destination),
-            format_amount(earned.get(ROUNDING, 0), connector.destination),
         )
+    return table
+
+
+def _earnings(network: Network, books: Mapping[str, NodeBooks]) -> Table:
+    table = _table("What each connector earned", "", "asks for", "by its spread", "by rounding")
+    for connector in network.connectors:
+        earned = books[connector.name].tally.earned.get(connector.destination, {})
+        amounts = [format_amount(earned.get(kind, 0), connector.destination) for kind in (SPREAD, ROUNDING)]
+        table.add_row(connector.name, connector.spread, *amounts)
     return table
 
 
@@ -132,7 +145,7 @@ def _packets(outcome: Outcome) -> Table:
 
 def agreement(network: Network, books: Mapping[str, NodeBooks], problems: Sequence[str]) -> RenderableType:
     """Each pair of neighbours: what one's books say, what the other's say."""
-    table = _table("The books, replayed", "neighbours", "the first", "the second", "")
+    table = _table("The books, replayed", "neighbours", "the first owes", "the second is owed", "")
     for pair in network.pairs():
         left, right = books[pair.left], books[pair.right]
         ours, theirs = left.balance(pair.left_account), right.balance(pair.right_account)
@@ -140,25 +153,24 @@ def agreement(network: Network, books: Mapping[str, NodeBooks], problems: Sequen
         is_equal = ours == -theirs
         table.add_row(
             f"{_shown(pair.left)} – {_shown(pair.right)}",
-            _in_words(ours, asset),
-            _in_words(theirs, asset),
-            Text("equal", style="green") if is_equal else Text(f"{abs(ours + theirs)} units apart", style="red"),
+            _owed(-ours, asset, "is owed"),
+            _owed(theirs, asset, "owes"),
+            Text("equal", style="green") if is_equal else Text(f"{abs(ours + theirs)} apart", style="red"),
         )
     batches = sum(one.batches for one in books.values())
     if problems:
         verdict = Text("\n".join(problems), style="red")
     else:
         verdict = Text(
-            f"All books agree to the unit: {batches} journal batches of {len(books)} nodes, replayed and added up.",
+            f"All books agree to the unit ({len(books)} journals, {batches} batches replayed).",
             style="green",
         )
     return Group(table, verdict)
 
 
-def _in_words(balance: int, asset: Asset) -> str:
-    if balance == 0:
-        return "is even"
-    return f"{'is owed' if balance > 0 else 'owes'} {format_amount(abs(balance), asset)}"
+def _owed(amount: int, asset: Asset, otherwise: str) -> str:
+    """What the column's title says, or in words that it is the other way round: never a bare sign."""
+    return format_amount(amount, asset) if amount >= 0 else f"{otherwise} {format_amount(-amount, asset)}"
 
 
 def as_json(
@@ -230,5 +242,5 @@ def _table(title: str, *columns: str) -> Table:
         show_edge=False,
     )
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     return table

@@ -27,7 +27,7 @@ from isthmus.cli.demo.network import (
     token_names,
 )
 from isthmus.cli.demo.parties import Payee, Payer, make_wallet
-from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, free_ports, running
+from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, connected, free_ports, running
 from isthmus.cli.demo.report import Outcome
 from isthmus.client.payment import COMPLETED, Progress
 from isthmus.client.streams import base_rate
@@ -105,7 +105,11 @@ class Demo:
     async def run(self, kept: Callable[[Result], Awaitable[None]] | None = None) -> Result:
         """Everything. `kept` is awaited with the network still up; DemoError or another IsthmusError if it fails."""
         async with Processes(self.logs) as processes:
-            await self._start(processes)
+            self.audience.step(f"Starting {len(self.network.connectors)} connectors")
+            await self.start_connectors(processes)
+            self.audience.step("Making two wallets")
+            await self._start_wallets(processes)
+            self.audience.step("Paying")
             outcome = await self._pay()
             if kept is not None:
                 result = await self._judged(outcome)
@@ -121,26 +125,19 @@ class Demo:
 
     # --- start --------------------------------------------------------------------------------------------------
 
-    async def _start(self, processes: Processes) -> None:
+    async def start_connectors(self, processes: Processes) -> None:
+        """Write their files and start them; returns when each has its links to the others."""
         for attempt in range(1, STARTS_MAX + 1):
+            self._lay_out()
             try:
-                await self._start_nodes(processes)
-                break
+                await self._start_connectors(processes)
+                return
             except PortTakenError:
                 if attempt == STARTS_MAX:
                     raise
                 await processes.stop()
-        self.audience.step("Making two wallets")
-        first, last = self.network.connectors[0].name, self.network.connectors[-1].name
-        await make_wallet(
-            self.folder / ALICE, btp_url(self.ports[Listener(first, BTP)]), self.tokens[f"{ALICE}/{first}"]
-        )
-        await make_wallet(self.folder / BOB, btp_url(self.ports[Listener(last, BTP)]), self.tokens[f"{last}/{BOB}"])
-        self.payee = await Payee.start(processes, self.folder / BOB)
 
-    async def _start_nodes(self, processes: Processes) -> None:
-        self._lay_out()
-        self.audience.step(f"Starting {len(self.network.connectors)} connectors")
+    async def _start_connectors(self, processes: Processes) -> None:
         children = []
         # From Bob's end: each finds its listening neighbour up, and needn't dial twice.
         for connector in reversed(self.network.connectors):
@@ -148,6 +145,19 @@ class Demo:
             children.append(await processes.start(connector.name, "node", "run", str(config)))
         for child in children:
             await running(child, self.data(child.name) / RUNNING_NAME)
+        for child in children:
+            await connected(child, self.admin_url(child.name), waiting_for=frozenset((ALICE, BOB)))
+
+    async def _start_wallets(self, processes: Processes) -> None:
+        for name in (ALICE, BOB):
+            await make_wallet(self.folder / name, *self.door(name))
+        self.payee = await Payee.start(processes, self.folder / BOB)
+
+    def door(self, name: str) -> tuple[str, str]:
+        """Where a wallet connects: its connector's URL and the token for it."""
+        pair = self.network.pairs()[0 if name == ALICE else -1]
+        connector = pair.right if name == ALICE else pair.left
+        return btp_url(self.ports[Listener(connector, BTP)]), self.tokens[f"{pair.left}/{pair.right}"]
 
     def _lay_out(self) -> None:
         listeners = self.network.listeners()
@@ -160,10 +170,9 @@ class Demo:
 
     async def _pay(self) -> Outcome:
         assert self.payee is not None
-        self.audience.step("Paying")
-        async with Payer(self.folder / ALICE) as payer:
-            result = await payer.pay(
-                self.payee.url, self.amount, minimum_rate=self.minimum_rate, on_progress=self.audience.progress
+        async with Payer(self.folder / ALICE) as wallet:
+            result = await wallet.pay(
+                self.payee.url, self.amount, min_rate=self.minimum_rate, on_progress=self.audience.progress
             )
         if result.status != COMPLETED:
             raise DemoError(f"the payment {result.status}: {result.detail}")
