@@ -155,7 +155,7 @@ class Core:
         endpoint = Endpoint(
             driver,
             session=os.urandom(SESSION_BYTES),
-            server_secret=_derive(settings.secret, b"isthmus wallet receiver"),
+            server_secret=receiver_secret(settings.secret),
             address=settings.address,
             asset=settings.asset,
             timeout_ms=settings.packet_timeout_ms,
@@ -287,6 +287,11 @@ class Core:
 def replay_journal(state: bytes | None, batches: Iterator[StoredBatch]) -> bytes:
     """The `Replayer` of `journal.verify` for wallets."""
     return replay_wallet(state, batches, WalletLedger())
+
+
+def receiver_secret(secret: bytes) -> bytes:
+    """What all receiving addresses of a wallet follow from, whichever process makes them."""
+    return _derive(secret, b"isthmus wallet receiver")
 
 
 def _derive(secret: bytes, purpose: bytes) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Final, final
 
 from isthmus.client.streams import Connection, Offer
+from isthmus.ilp.asset import Asset
 from isthmus.stream.connection import Connection as Machine
 from isthmus.stream.orders import Credit
 from isthmus.stream.tokens import Invitation
@@ -50,6 +51,11 @@ class Listener:
         if self._first is None:
             self._first = self.invite()
         return self._first
+
+    @property
+    def asset(self) -> Asset:
+        """What we are paid in."""
+        return self._endpoint.asset
 
     # --- connections --------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from isthmus.client import ledger
 from isthmus.client.core import Core
 from isthmus.client.ledger import RUNNING, Payment
 from isthmus.client.streams import Connection, Stream, StreamError, whole_rate
-from isthmus.client.terms import Offer, PaymentRequest, offer
+from isthmus.client.terms import Offer, PaymentRequest, Receiver, offer
 from isthmus.errors import CodecError, ConfigError, IsthmusError, JournalError, LinkError
 from isthmus.ilp.address import is_valid
 from isthmus.ilp.asset import Asset, format_amount
@@ -37,8 +37,8 @@ TOTAL_MS: Final = 10_000  # how long the receiver is waited for to say what arri
 SECRET_BYTES: Final = 32
 STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
-# Whom to pay: the ILP address and shared secret behind a payment pointer or URL.
-Resolve: TypeAlias = Callable[[str], Awaitable[tuple[str, bytes]]]
+# Asks whom a payment pointer or URL leads to.
+Resolve: TypeAlias = Callable[[str], Awaitable[Receiver]]
 
 
 @final
@@ -54,7 +54,9 @@ class Progress:
     packets: int  # fulfilled
     packets_in_flight: int
     rejected: dict[str, int]  # by ILP code
-    rate: Fraction  # base units
+    rate: Fraction  # whole units delivered for one sent, as seen last
+    source_asset: Asset
+    destination_asset: Asset
     seconds: float
 
 
@@ -120,22 +122,24 @@ class Payments:
     async def quote(self, request: PaymentRequest) -> Offer:
         """What the path offers for it. Moves no money. Raises StreamError, and whatever resolving raises."""
         request.check()
-        connection = await self._connect(request)
+        receiver = await self._receiver(request)
+        connection = self.open(receiver.address, receiver.secret)
         try:
-            return await self._quote(connection, request)
+            found = await self._quote(connection, request)
+            return replace(found, host=receiver.host, final_host=receiver.final_host)
         finally:
             self._end(connection)
 
-    async def _connect(self, request: PaymentRequest) -> Connection:
+    async def _receiver(self, request: PaymentRequest) -> Receiver:
         if request.secret:
-            address, secret = request.target, request.secret
+            receiver = Receiver(request.target, request.secret)
         elif self._resolve is None:
             raise ConfigError("target", "no way to resolve it is known", "Give an ILP address and its secret")
         else:
-            address, secret = await self._resolve(request.target)
-        if not is_valid(address) or len(secret) != SECRET_BYTES:
+            receiver = await self._resolve(request.target)
+        if not is_valid(receiver.address) or len(receiver.secret) != SECRET_BYTES:
             raise ConfigError("target", "not an ILP address with a secret of 32 bytes", "Ask the receiver")
-        return self.open(address, secret)
+        return receiver
 
     def open(self, address: str, secret: bytes, *, first_sequence: int = 1) -> Connection:
         """A connection of ours; nothing is sent yet."""
@@ -185,6 +189,15 @@ class Payments:
             stop.set()  # the payment ends by itself, and is recorded
             raise
 
+    def known(self, request: PaymentRequest) -> str:
+        """The status of the payment with this request's key; "new" if there is none. Raises KeyConflictError."""
+        payment = self._core.ledger.with_key(request.key) if request.key else None
+        if payment is None or _is_void(payment):
+            return "new"
+        if payment.terms != request.terms():
+            raise KeyConflictError(payment.terms)
+        return payment.status
+
     def _task(
         self, request: PaymentRequest, on_progress: Callable[[Progress], None] | None, stop: asyncio.Event
     ) -> asyncio.Task[PaymentResult]:
@@ -207,14 +220,14 @@ class Payments:
         self, request: PaymentRequest, on_progress: Callable[[Progress], None] | None, stop: asyncio.Event
     ) -> PaymentResult:
         known = self._core.ledger.with_key(request.key) if request.key else None
-        if known is not None and known.terms != request.terms():
-            raise KeyConflictError(known.terms)
-        if known is not None and known.status == RUNNING:
-            run = await self._resume(known)
-        elif known is not None and (known.sent or known.unknown or known.status != FAILED):
-            return _recorded(known, self._core.asset)
-        else:
+        if known is None or _is_void(known):
             run = await self._begin(request)
+        elif known.terms != request.terms():
+            raise KeyConflictError(known.terms)
+        elif known.status == RUNNING:
+            run = await self._resume(known)
+        else:
+            return _recorded(known, self._core.asset)
         run.on_progress = on_progress
         result = await run.run(stop, self._stop)
         self._end(run.connection)
@@ -222,7 +235,8 @@ class Payments:
 
     async def _begin(self, request: PaymentRequest) -> "_Run":
         """Resolve, quote, compare with the minimum, and make it durable that this is a payment."""
-        connection = await self._connect(request)
+        receiver = await self._receiver(request)
+        connection = self.open(receiver.address, receiver.secret)
         try:
             found = await self._quote(connection, request)
             _check(found)
@@ -338,7 +352,10 @@ class _Run:
         left = payment.source_max - sent - unknown
         wanted = payment.deliver - delivered - self._estimate  # what may have arrived is not sent again
         if payment.deliver and wanted <= 0 and delivered < payment.deliver:
-            return UNCERTAIN, "the receiver doesn't say what arrived of the packets in flight when the wallet was killed"
+            return (
+                UNCERTAIN,
+                "the receiver doesn't say what arrived of the packets in flight when the wallet was killed",
+            )
         if left <= 0 or (payment.deliver and wanted <= 0):
             return COMPLETED, ""
         try:
@@ -367,6 +384,7 @@ class _Run:
 
     def _progress(self) -> Progress:
         totals = self.connection.totals
+        source, destination = self._core.asset, Asset(self._payment.asset_code, self._payment.asset_scale)
         return Progress(
             sent=totals.sent,
             delivered=totals.delivered,
@@ -376,7 +394,9 @@ class _Run:
             packets=totals.packets_fulfilled,
             packets_in_flight=totals.packets_in_flight,
             rejected=dict(totals.rejected),
-            rate=self.connection.rate,
+            rate=whole_rate(self.connection.rate, source, destination),
+            source_asset=source,
+            destination_asset=destination,
             seconds=self._seconds(),
         )
 
@@ -446,6 +466,11 @@ def _recorded(payment: Payment, source: Asset) -> PaymentResult:
         seconds=max(0, payment.ended_at - payment.started_at) / 1000,
         repeated=True,
     )
+
+
+def _is_void(payment: Payment) -> bool:
+    """It failed before anything left: its key may be used again."""
+    return payment.status == FAILED and not payment.sent and not payment.unknown
 
 
 def _check(found: Offer) -> None:

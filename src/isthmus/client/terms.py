@@ -128,6 +128,17 @@ class PaymentRequest:
 
 
 @final
+@dataclass(slots=True, frozen=True)
+class Receiver:
+    """Whom a target leads to. The hosts are for people to verify (PTR-4); empty for an ILP address."""
+
+    address: str
+    secret: bytes = field(repr=False)
+    host: str = ""  # that the pointer or URL names
+    final_host: str = ""  # that answered, after redirects
+
+
+@final
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Offer:
     """What the path offers for a request, beside the least that was asked for. Amounts are base units."""
@@ -141,6 +152,8 @@ class Offer:
     rate: Fraction  # base units
     minimum: Fraction | None  # base units
     packet_max: int | None
+    host: str = ""
+    final_host: str = ""
 
     @property
     def is_enough(self) -> bool:

@@ -9,7 +9,8 @@ commands of that wallet by a socket in its folder.
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -265,7 +266,8 @@ class Wallet:
         if not secret and not is_valid(target):
             if self._resolve is None:
                 raise ConfigError("target", "no ILP address, and no way to resolve it", "Give an ILP address")
-            address, secret = await self._resolve(target)
+            receiver = await self._resolve(target)
+            address, secret = receiver.address, receiver.secret
         pongs: list[Pong] = []
         for number in range(count):
             if number:
@@ -305,3 +307,16 @@ def _minimum(min_rate: Rate | None, price: Rate | None, slippage: Rate) -> Minim
     if min_rate is not None:
         return Minimum(rate=as_fraction(min_rate))
     return None if price is None else Minimum(price=as_fraction(price), slippage=as_fraction(slippage))
+
+
+@asynccontextmanager
+async def listening(
+    wallet: Wallet, *, accept: Callable[[MoneyOffer], bool] | None = None, receive_max: int | None = None
+) -> AsyncIterator[Listener]:
+    """Open the wallet and listen; both end with the block."""
+    async with wallet:
+        listener = wallet.listen(accept=accept, receive_max=receive_max)
+        try:
+            yield listener
+        finally:
+            listener.close()

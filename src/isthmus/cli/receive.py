@@ -1,0 +1,203 @@
+"""`isthmus receive`: a STREAM receiver, and an SPSP server that leads payers to it."""
+
+import asyncio
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+from aiohttp import web
+
+from isthmus.apps.pointers import WELL_KNOWN_PATH, is_loopback
+from isthmus.apps.spsp import ReceiptRequest
+from isthmus.apps.spsp_server import SpspServer
+from isthmus.cli.wallet_session import json_option, print_json, run_with_wallet, wallet_option
+from isthmus.client.control import Json
+from isthmus.client.core import receiver_secret
+from isthmus.client.folder import load_folder
+from isthmus.client.session import AnySession, open_session
+from isthmus.errors import ConfigError, LinkError
+from isthmus.ilp.asset import parse_amount
+from isthmus.stream.tokens import Invitation, Tokens
+
+PORT: Final = 7780
+EXAMPLES: Final = """\b
+Examples:
+  isthmus receive
+  isthmus receive --listen 127.0.0.1:8080 --url https://bob.example    # behind a reverse proxy with a certificate
+  isthmus receive --until 0.2 --json                                   # ends when so much has come in
+"""
+
+
+@click.command(epilog=EXAMPLES)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default=f"127.0.0.1:{PORT}",
+    show_default=True,
+    help="Where SPSP is served; port 0 takes any free one.",
+)
+@click.option("--url", metavar="URL", help="How payers reach it, if that is through a reverse proxy.")
+@click.option(
+    "--allow-insecure", is_flag=True, help="Serve plain http beyond this machine; anybody on the way can read."
+)
+@click.option("--until", metavar="AMOUNT", help="End when so much has come in, in the wallet's asset.")
+@wallet_option
+@json_option
+def receive(listen: str, url: str | None, allow_insecure: bool, until: str | None, folder: Path, as_json: bool) -> int:
+    """Be paid: print where to pay, and what comes in, until Ctrl-C.
+
+    What comes in is kept in the wallet's history. With --json each line is one JSON object.
+    """
+    host, port = _place(listen, allow_insecure)
+    settings = load_folder(folder)
+    assert settings.asset is not None
+    goal = None
+    if until is not None:
+        try:
+            goal = parse_amount(until, settings.asset)
+        except ValueError as error:
+            raise ConfigError("--until", str(error), "Correct it") from None
+    receiver = _Receiver(folder, settings.secret, host, port, url, goal, as_json)
+    total = run_with_wallet(folder, receiver.work)
+    if not as_json:
+        from isthmus.cli.wallet_view import money
+
+        asset = {"code": settings.asset.code, "scale": settings.asset.scale}
+        click.echo(f"Received {money(str(total), asset)} in all.")
+    return 0
+
+
+def _place(listen: str, allow_insecure: bool) -> tuple[str, int]:
+    host, separator, port = listen.rpartition(":")
+    if not separator or not port.isascii() or not port.isdecimal() or int(port) > 65_535:
+        raise ConfigError("--listen", f"{listen!r} is not HOST:PORT", f"Write 127.0.0.1:{PORT}")
+    if not is_loopback(host) and not allow_insecure:
+        raise ConfigError(
+            "--listen",
+            f"{host} is not this machine: secrets would travel in plain http",
+            "Listen on 127.0.0.1 behind a reverse proxy with a certificate, or say --allow-insecure",
+        )
+    return host.strip("[]"), int(port)
+
+
+class _Receiver:
+    """Serves SPSP, and tells what comes in."""
+
+    def __init__(
+        self,
+        folder: Path,
+        secret: bytes,
+        host: str,
+        port: int,
+        url: str | None,
+        goal: int | None,
+        as_json: bool,
+    ) -> None:
+        self._folder = folder
+        self._tokens = Tokens(receiver_secret(secret), os.urandom)
+        self._host = host
+        self._port = port
+        self._url = url
+        self._goal = goal
+        self._as_json = as_json
+        self._address = ""
+        self._total = 0
+        self._reached = asyncio.Event()
+
+    async def work(self, session: AnySession, stop: asyncio.Event) -> int:
+        """Until stopped, or the goal; returns what came in."""
+        runner = await self._serve(session)
+        stopping = asyncio.create_task(self._stop_when_reached(stop))
+        try:
+            await self._listen(session, stop)
+        finally:
+            stopping.cancel()
+            await runner.cleanup()
+        return self._total
+
+    async def _listen(self, session: AnySession, stop: asyncio.Event) -> None:
+        """Hear what comes in; if another process held the wallet and ends, the next to hold it may be us."""
+        own: AnySession | None = None
+        try:
+            while not stop.is_set():
+                try:
+                    await session.ask("receive", {}, on_event=self._money, cancelled=stop)
+                except LinkError:
+                    session = own = await open_session(self._folder)
+                    self._address = str((await session.ask("show", {}))["address"])
+        finally:
+            if own is not None:
+                await own.close(stop)
+
+    async def _stop_when_reached(self, stop: asyncio.Event) -> None:
+        await self._reached.wait()
+        stop.set()
+
+    # --- SPSP ---------------------------------------------------------------------------------------------------
+
+    async def _serve(self, session: AnySession) -> web.AppRunner:
+        self._address = str((await session.ask("show", {}))["address"])
+        server = SpspServer()
+        for path in ("/", WELL_KNOWN_PATH):
+            server.add(self._credentials, path=path, make_receipt_credentials=self._receipt_credentials)
+        app = web.Application()
+        server.register(app)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, self._host, self._port)
+        try:
+            await site.start()
+        except OSError as error:
+            await runner.cleanup()
+            raise LinkError(
+                f"can't serve SPSP on {self._host}:{self._port}: {error.strerror}; name another place with --listen"
+            ) from None
+        host, port = runner.addresses[0][:2]
+        url = self._url or f"http://{f'[{host}]' if ':' in host else host}:{port}/"
+        self._announce(url)
+        return runner
+
+    def _announce(self, url: str) -> None:
+        if self._as_json:
+            print_json({"receiving": {"url": url, "address": self._address}})
+        else:
+            click.echo(f"Pay  {url}")
+            click.echo(f"  to {self._address}")
+            if sys.stdout.isatty():
+                click.echo("Ctrl-C ends.")
+        sys.stdout.flush()
+
+    # Addresses are stateless: whoever has the wallet's secret can make them, whichever process holds its link.
+
+    def _credentials(self) -> tuple[str, bytes]:
+        return _pair(self._tokens.invite(self._address))
+
+    def _receipt_credentials(self, request: ReceiptRequest) -> tuple[str, bytes]:
+        return _pair(self._tokens.invite(self._address, receipt_nonce=request.nonce, receipt_secret=request.secret))
+
+    # --- money --------------------------------------------------------------------------------------------------
+
+    def _money(self, event: Json) -> None:
+        came = event["money"]
+        self._total += int(came["amount"])
+        if self._as_json:
+            print_json({"money": came})
+        else:
+            from isthmus.cli.wallet_view import money
+
+            now = datetime.now().astimezone().strftime("%H:%M:%S")
+            asset = came["asset"]
+            packets = f"{came['packets']} packet{'' if came['packets'] == 1 else 's'}"
+            click.echo(
+                f"{now}  +{money(came['amount'], asset)} in {packets}, {money(came['total'], asset)} from this payer"
+            )
+        sys.stdout.flush()
+        if self._goal is not None and self._total >= self._goal:
+            self._reached.set()
+
+
+def _pair(invitation: Invitation) -> tuple[str, bytes]:
+    return invitation.address, invitation.shared_secret

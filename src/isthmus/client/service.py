@@ -1,0 +1,288 @@
+"""What a wallet does for the commands of its user, in JSON: the same whether they run in its process or ask by socket.
+
+Amounts are strings in base units beside their asset; rates are exact fractions in whole units ("49/2" ETH for a BTC).
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from typing import Any, Final, TypeAlias, final
+
+from isthmus.client.control import ControlError, Emit, Json
+from isthmus.client.ledger import Payment, Receipts
+from isthmus.client.payment import PaymentResult, Progress
+from isthmus.client.streams import Connection, whole_rate
+from isthmus.client.terms import Offer, PaymentRequest
+from isthmus.client.wallet import Pong, Wallet
+from isthmus.ilp.asset import Asset
+from isthmus.stream.orders import Credit
+
+HISTORY_PAGE_MAX: Final = 50  # entries of one answer: below the socket's bound on a line
+TELL_MS: Final = 100  # money that comes in is told at most so often, for each connection
+CREDITS_MAX: Final = 1_024  # connections with untold money; beyond it the rest waits for the next telling
+
+Method: TypeAlias = Callable[[Json, Emit, asyncio.Event], Awaitable[Json]]
+
+
+@final
+class Service:
+    """Answers requests for one wallet. `handle` fits `client.control.ControlServer`."""
+
+    def __init__(self, wallet: Wallet) -> None:
+        self._wallet: Final = wallet
+        self._methods: Final[dict[str, Method]] = {
+            "show": self._show,
+            "quote": self._quote,
+            "pay": self._pay,
+            "known": self._known,
+            "ping": self._ping,
+            "history": self._history,
+            "invite": self._invite,
+            "receive": self._receive,
+        }
+        self._busy = 0
+        self._idle: Final = asyncio.Event()
+        self._idle.set()
+
+    async def handle(self, method: str, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        """One request. Raises IsthmusError for what the caller is told."""
+        found = self._methods.get(method)
+        if found is None:
+            raise ControlError(f"the wallet's process doesn't know {method!r}: it may be an older isthmus", status=1)
+        if method == "receive":
+            return await found(params, emit, cancelled)  # ends when its caller does: nobody waits for it
+        self._busy += 1
+        self._idle.clear()
+        try:
+            return await found(params, emit, cancelled)
+        except (KeyError, TypeError, ValueError) as error:
+            raise ControlError(f"not a request for {method!r}: {error!r}", status=2) from error
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    @property
+    def busy(self) -> int:
+        """Requests that will end by themselves."""
+        return self._busy
+
+    async def idle(self) -> None:
+        """Wait until there are none."""
+        await self._idle.wait()
+
+    # --- methods ------------------------------------------------------------------------------------------------
+
+    async def _show(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        core = self._wallet.core
+        return {
+            "address": core.address,
+            "asset": asset_json(core.asset),
+            "connector": core.settings.connector,
+            "up": core.is_up,
+            "problem": core.problem or core.trouble,
+            "balance": str(core.balance),
+            "payments": len(core.ledger.payments),
+            "received": str(sum(one.total for one in core.ledger.receipts.values())),
+        }
+
+    async def _quote(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        return offer_json(await self._wallet.payments.quote(PaymentRequest.from_json(params)))
+
+    async def _pay(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        source = self._wallet.asset
+
+        def tell(progress: Progress) -> None:
+            emit({"progress": progress_json(progress)})
+
+        request = PaymentRequest.from_json(params)
+        result = await self._wallet.payments.pay(request, on_progress=tell, stop=cancelled)
+        return result_json(result, source)
+
+    async def _known(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        """What became of a key: "new", "running" or the status of the payment's end."""
+        return {"status": self._wallet.payments.known(PaymentRequest.from_json(params))}
+
+    async def _ping(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        found = await self._wallet.ping(
+            params["target"],
+            count=params["count"],
+            interval_ms=params["interval_ms"],
+            on_pong=lambda pong: emit({"pong": pong_json(pong)}),
+        )
+        return {
+            "address": found.address,
+            "pongs": [pong_json(pong) for pong in found.pongs],
+            "rate": None if found.rate is None else str(found.rate),
+            "source_asset": asset_json(self._wallet.asset),
+            "destination_asset": None if found.asset is None else asset_json(found.asset),
+        }
+
+    async def _history(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        return history_page(self._wallet, params["offset"], params["limit"])
+
+    async def _invite(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        invitation = self._wallet.listener.invite(
+            receipt_nonce=bytes.fromhex(params.get("receipt_nonce", "")),
+            receipt_secret=bytes.fromhex(params.get("receipt_secret", "")),
+        )
+        return {
+            "address": invitation.address,
+            "secret": invitation.shared_secret.hex(),
+            "receipts_enabled": invitation.receipts_enabled,
+        }
+
+    async def _receive(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        """Tell what comes in, until the caller goes."""
+        untold: dict[bytes, tuple[int, int]] = {}
+        asset = asset_json(self._wallet.asset)
+
+        def credited(connection: Connection, credit: Credit) -> None:
+            amount, packets = untold.get(credit.connection_id, (0, 0))
+            if packets or len(untold) < CREDITS_MAX:
+                untold[credit.connection_id] = (amount + credit.amount, packets + 1)
+
+        unsubscribe = self._wallet.subscribe(credited)
+        total = 0
+        try:
+            while not cancelled.is_set():
+                try:
+                    async with asyncio.timeout(TELL_MS / 1000):
+                        await cancelled.wait()
+                except TimeoutError:
+                    pass
+                for connection_id, (amount, packets) in untold.items():
+                    total += amount
+                    known = self._wallet.core.ledger.receipts.get(connection_id)
+                    emit(
+                        {
+                            "money": {
+                                "connection": connection_id.hex(),
+                                "amount": str(amount),
+                                "total": str(amount if known is None else known.total),
+                                "packets": packets,
+                                "asset": asset,
+                            }
+                        }
+                    )
+                untold.clear()
+        finally:
+            unsubscribe()
+        return {"received": str(total), "asset": asset}
+
+
+def history_page(wallet: Wallet, offset: int, limit: int) -> Json:
+    """The newest entries first."""
+    entries = [_paid_json(one, wallet.asset) for one in wallet.paid()]
+    entries += [_received_json(key, one, wallet.asset) for key, one in wallet.received().items()]
+    entries.sort(key=lambda entry: int(entry["at"]), reverse=True)
+    page = entries[offset : offset + min(limit, HISTORY_PAGE_MAX)]
+    return {"entries": page, "count": len(entries)}
+
+
+# --- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def asset_json(asset: Asset) -> Json:
+    return {"code": asset.code, "scale": asset.scale}
+
+
+def asset_from(loaded: Json) -> Asset:
+    return Asset(loaded["code"], loaded["scale"])
+
+
+def offer_json(found: Offer) -> Json:
+    source, destination = found.source_asset, found.destination_asset
+
+    def whole(rate: Fraction | None) -> str | None:
+        return None if rate is None else str(whole_rate(rate, source, destination))
+
+    return {
+        "source_asset": asset_json(source),
+        "destination_asset": asset_json(destination),
+        "source_amount": str(found.source_amount),
+        "source_max": str(found.source_max),
+        "destination_amount": str(found.destination_amount),
+        "destination_minimum": str(found.destination_minimum),
+        "rate": whole(found.rate),
+        "minimum": whole(found.minimum),
+        "enough": found.is_enough,
+        "packet_max": None if found.packet_max is None else str(found.packet_max),
+        "host": found.host,
+        "final_host": found.final_host,
+    }
+
+
+def progress_json(progress: Progress) -> Json:
+    return {
+        "sent": str(progress.sent),
+        "delivered": str(progress.delivered),
+        "source_max": str(progress.source_max),
+        "deliver": str(progress.deliver),
+        "in_flight": str(progress.in_flight),
+        "packets": progress.packets,
+        "packets_in_flight": progress.packets_in_flight,
+        "rejected": progress.rejected,
+        "rate": str(progress.rate),
+        "source_asset": asset_json(progress.source_asset),
+        "destination_asset": asset_json(progress.destination_asset),
+        "seconds": round(progress.seconds, 3),
+    }
+
+
+def result_json(result: PaymentResult, source: Asset) -> Json:
+    rate = result.rate
+    return {
+        "id": result.id,
+        "key": result.key,
+        "target": result.target,
+        "status": result.status,
+        "detail": result.detail,
+        "sent": str(result.sent),
+        "delivered": str(result.delivered),
+        "delivered_max": str(result.delivered_max),
+        "unknown": str(result.unknown),
+        "source_asset": asset_json(source),
+        "destination_asset": None if result.destination_asset is None else asset_json(result.destination_asset),
+        "rate": None if rate is None else str(rate),
+        "packets": result.packets,
+        "rejected": result.rejected,
+        "seconds": round(result.seconds, 3),
+        "repeated": result.repeated,
+        "receipt": result.receipt.hex(),
+    }
+
+
+def pong_json(pong: Pong) -> Json:
+    return {"ms": round(pong.ms, 3), "code": pong.code, "by": pong.by, "reached": pong.reached}
+
+
+def _paid_json(payment: Payment, source: Asset) -> dict[str, Any]:
+    return {
+        "kind": "paid",
+        "at": payment.started_at,
+        "ended_at": payment.ended_at,
+        "id": payment.id,
+        "key": payment.key,
+        "target": payment.target,
+        "status": payment.status,
+        "detail": payment.detail,
+        "sent": str(payment.sent),
+        "delivered": str(payment.delivered),
+        "delivered_max": str(payment.delivered_max),
+        "unknown": str(payment.unknown),
+        "source_asset": asset_json(source),
+        "destination_asset": {"code": payment.asset_code, "scale": payment.asset_scale},
+    }
+
+
+def _received_json(connection_id: bytes, receipts: Receipts, asset: Asset) -> dict[str, Any]:
+    return {
+        "kind": "received",
+        "at": receipts.first_at,
+        "ended_at": receipts.last_at,
+        "id": connection_id.hex(),
+        "amount": str(receipts.total),
+        "packets": receipts.packets,
+        "asset": asset_json(asset),
+    }
