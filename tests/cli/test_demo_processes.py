@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, free_ports, run_once, running
+from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, free_ports, running
 
 WAIT_S = 20
 
@@ -65,12 +65,6 @@ async def test_a_port_that_is_taken_is_told_apart(tmp_path: Path) -> None:
         second = await processes.start("two", "node", "run", a_node(tmp_path / "two", port))
         with pytest.raises(PortTakenError):
             await running(second, tmp_path / "two" / "data" / "running.json")
-
-
-async def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
-    assert "isthmus" in await run_once(tmp_path, "version", "--version")
-    with pytest.raises(DemoError, match="no journal"):
-        await run_once(tmp_path, "books", "books", "show", str(tmp_path / "nowhere"))
 
 
 def test_free_ports_are_different() -> None:

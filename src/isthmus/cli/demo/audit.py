@@ -13,7 +13,7 @@ from isthmus.cli.books import JOURNAL_NAME
 from isthmus.cli.books_replay import Replayed, oldest
 from isthmus.cli.demo.network import Pair
 from isthmus.connector import record as r
-from isthmus.connector.books import PEER
+from isthmus.connector.books import PEER, Account, Books
 from isthmus.ilp.asset import Asset
 from isthmus.journal.reader import JournalReader
 
@@ -64,7 +64,7 @@ def read_books(name: str, folder: Path) -> NodeBooks:
     """Both readings of a node's journal, running or stopped. Raises JournalError for a journal that can't be read."""
     with JournalReader(folder / JOURNAL_NAME) as reader:
         books = oldest(reader)
-        adding = _Adding()
+        adding = _Adding(books.books)
         for batch in reader.read_from(books.sequence + 1):
             books.apply(batch)
             adding.add(r.decode_record(batch.record))
@@ -113,21 +113,43 @@ def _differences(name: str, tally: Tally, replayed: Replayed) -> list[str]:
 
 
 class _Adding:
-    """Walks the entries. Ids of accounts and legs count up, as the format says."""
+    """Walks the entries. Ids of accounts and legs count up, as the format says.
 
-    def __init__(self) -> None:
+    It starts where the journal does: with nothing, or at a checkpoint if what was before it was pruned.
+    """
+
+    def __init__(self, start: Books) -> None:
         self.tally: Final = Tally()
         self.legs: Final[dict[int, _Leg]] = {}
         self._names: Final[list[str]] = []
-        self._last_leg = 0
+        self._last_leg = start.last_leg
+        for account in start.accounts:
+            self._begin(account)
+
+    def _begin(self, account: Account) -> None:
+        tally, name = self.tally, account.name
+        asset = Asset(account.asset_code, account.asset_scale)
+        self._open(account.kind, name, asset)
+        tally.balances[name] = account.balance
+        if account.kind == PEER:
+            tally.incoming[name], tally.outgoing[name] = account.posted_incoming, account.posted_outgoing
+            tally.packets += account.posted_outgoing_count
+            tally.earned[asset] = {SPREAD: -account.spread.balance, ROUNDING: -account.rounding.balance}
+        for incoming in account.received.values():
+            self.legs[incoming.id] = _Leg(name, incoming.amount, True)
+        for sent in account.sent.values():
+            self.legs[sent.id] = _Leg(name, sent.amount, False, sent.spread, sent.rounding)
+
+    def _open(self, kind: int, name: str, asset: Asset) -> None:
+        self._names.append(name)
+        self.tally.assets[name] = asset
+        if kind == PEER:
+            self.tally.peers.append(name)
 
     def add(self, entries: Iterable[r.Entry]) -> None:
         for entry in entries:
             if isinstance(entry, r.AccountOpened):
-                self._names.append(entry.name)
-                if entry.kind == PEER:
-                    self.tally.peers.append(entry.name)
-                self.tally.assets[entry.name] = Asset(entry.asset_code, entry.asset_scale)
+                self._open(entry.kind, entry.name, Asset(entry.asset_code, entry.asset_scale))
             elif isinstance(entry, r.ReserveIncoming):
                 self._reserve(_Leg(self._names[entry.account], entry.amount, True))
             elif isinstance(entry, r.ReserveOutgoing):

@@ -194,9 +194,8 @@ class _Screen:
 
 
 def _suggestions(show: Demo) -> list[str]:
-    assert show.payee is not None
     first = show.network.connectors[0].name
-    alice, url = show.folder / ALICE, show.payee.url
+    alice, url = show.folder / ALICE, show.url
     price = f"--min-rate {report.rate_text(show.minimum_rate)} --yes"
     lines = [
         "",

@@ -1,14 +1,13 @@
-"""Alice and Bob: a durable wallet that pays by the library, and one that is paid by `isthmus receive`."""
+"""Alice and Bob: who makes their wallets, and how Bob is paid."""
 
+import json
 from pathlib import Path
-from typing import Final
+from typing import Any
 
-from isthmus.apps.spsp import SpspClient
-from isthmus.cli.demo.processes import Processes
+from isthmus.cli.demo.network import HOST
+from isthmus.cli.demo.processes import Child, Processes, awaited
 from isthmus.client.folder import init_folder
 from isthmus.client.uplink import ask_connector
-from isthmus.client.wallet import Wallet
-from isthmus.runtime import clock
 
 
 async def make_wallet(folder: Path, connector: str, token: str) -> None:
@@ -17,32 +16,18 @@ async def make_wallet(folder: Path, connector: str, token: str) -> None:
     init_folder(folder, connector, token, told)
 
 
-class Payer:
-    """Alice's wallet, open."""
-
-    def __init__(self, folder: Path) -> None:
-        self._spsp: Final = SpspClient(mono_ms=clock.mono_ms)
-        self.wallet: Final = Wallet.at(folder, resolve=self._resolve)
-
-    async def __aenter__(self) -> Wallet:
-        await self.wallet.start()
-        return self.wallet
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.wallet.close()
-        await self._spsp.close()
-
-    async def _resolve(self, target: str) -> tuple[str, bytes]:
-        details = await self._spsp.query(target)
-        return details.destination_account, details.shared_secret
+async def start_receiving(processes: Processes, name: str, folder: Path) -> str:
+    """Serve a wallet by `isthmus receive`; the URL to pay it at."""
+    child = await processes.start(name, "receive", "--json", "--listen", f"{HOST}:0", "--wallet", str(folder))
+    url = (await awaited(child, lambda: _receiving(child)))["url"]
+    assert isinstance(url, str)
+    return url
 
 
-class Payee:
-    """Bob's wallet, served by a process of its own."""
-
-    def __init__(self, url: str) -> None:
-        self.url: Final = url
-
-    @classmethod
-    async def start(cls, processes: Processes, folder: Path) -> "Payee":
-        raise NotImplementedError
+def _receiving(child: Child) -> dict[str, Any] | None:
+    """What it says when it is ready, among what it says else."""
+    for line in child.log.read_text().splitlines():
+        if line.startswith('{"receiving"'):
+            found: dict[str, Any] = json.loads(line)["receiving"]
+            return found
+    return None

@@ -10,14 +10,17 @@ import json
 import signal
 import socket
 import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import aiohttp
 
 from isthmus.cli.demo.network import HOST
 from isthmus.errors import IsthmusError
+
+T = TypeVar("T")
 
 START_S_MAX: Final = 30  # of one process, on a slow and busy machine
 STOP_S_MAX: Final = 10
@@ -121,34 +124,22 @@ async def _stopped(child: Child, within_s: float) -> str:
     return "" if status == 0 else f"{child.name} ended with status {status}: {last_line(child.log)}"
 
 
-async def run_once(logs: Path, name: str, *arguments: str) -> str:
-    """Run `isthmus ARGUMENTS` to its end and return what it printed; DemoError with its last line if it failed."""
-    path = logs / f"{name}.log"
-    with path.open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "isthmus", *arguments, stdin=DEVNULL, stdout=PIPE, stderr=log
-        )
-    try:
-        printed, _ = await process.communicate()
-    except asyncio.CancelledError:
-        process.kill()
-        raise
-    if process.returncode:
-        raise DemoError(f"isthmus {arguments[0]} ended with status {process.returncode}: {last_line(path)}")
-    return printed.decode()
-
-
-async def running(child: Child, path: Path) -> dict[str, Any]:
-    """Wait until the child has written this JSON file, and return what it holds."""
+async def awaited(child: Child, look: Callable[[], T | None]) -> T:
+    """Wait until `look` finds something, as long as the child runs."""
     deadline = asyncio.get_running_loop().time() + START_S_MAX
     while True:
         child.check()
-        found = _json_object(path)
+        found = look()
         if found is not None:
             return found
         if asyncio.get_running_loop().time() > deadline:
             raise DemoError(f"{child.name} was not ready within {START_S_MAX} s")
         await asyncio.sleep(POLL_S)
+
+
+async def running(child: Child, path: Path) -> dict[str, Any]:
+    """Wait until the child has written this JSON file, and return what it holds."""
+    return await awaited(child, lambda: _json_object(path))
 
 
 async def connected(child: Child, admin_url: str, *, waiting_for: frozenset[str]) -> None:

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
 
+import isthmus
 from isthmus.cli.demo.audit import NodeBooks, disagreements, read_books
 from isthmus.cli.demo.network import (
     ADMIN,
@@ -26,7 +27,7 @@ from isthmus.cli.demo.network import (
     files,
     token_names,
 )
-from isthmus.cli.demo.parties import Payee, Payer, make_wallet
+from isthmus.cli.demo.parties import make_wallet, start_receiving
 from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, connected, free_ports, running
 from isthmus.cli.demo.report import Outcome
 from isthmus.client.payment import COMPLETED, Progress
@@ -75,7 +76,7 @@ class Demo:
         self.audience: Final = audience
         self.ports: dict[Listener, int] = {}
         self.tokens: dict[str, str] = {}
-        self.payee: Payee | None = None
+        self.url = ""  # where Bob is paid
 
     @property
     def logs(self) -> Path:
@@ -151,7 +152,7 @@ class Demo:
     async def _start_wallets(self, processes: Processes) -> None:
         for name in (ALICE, BOB):
             await make_wallet(self.folder / name, *self.door(name))
-        self.payee = await Payee.start(processes, self.folder / BOB)
+        self.url = await start_receiving(processes, BOB, self.folder / BOB)
 
     def door(self, name: str) -> tuple[str, str]:
         """Where a wallet connects: its connector's URL and the token for it."""
@@ -169,10 +170,9 @@ class Demo:
     # --- pay ----------------------------------------------------------------------------------------------------
 
     async def _pay(self) -> Outcome:
-        assert self.payee is not None
-        async with Payer(self.folder / ALICE) as wallet:
+        async with isthmus.connect(self.folder / ALICE) as wallet:
             result = await wallet.pay(
-                self.payee.url, self.amount, min_rate=self.minimum_rate, on_progress=self.audience.progress
+                self.url, self.amount, min_rate=self.minimum_rate, on_progress=self.audience.progress
             )
         if result.status != COMPLETED:
             raise DemoError(f"the payment {result.status}: {result.detail}")
