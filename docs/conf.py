@@ -34,6 +34,7 @@ autodoc_preserve_defaults = True
 python_use_unqualified_type_names = True
 # In docstrings as in Markdown: one backtick is code.
 default_role = "code"
+smartquotes = False
 
 PACKAGES = {
     "": "The package, errors, OER",
@@ -83,6 +84,9 @@ def plain_docstring(app: Sphinx, what: str, name: str, obj: object, options: obj
             paragraphs.append([])
     lines.clear()
     for paragraph in paragraphs:
+        if paragraph and all(line.startswith("    ") for line in paragraph):
+            lines += ["::", "", *paragraph, ""]
+            continue
         is_prose = all(not line.startswith(" ") and not line.startswith(("- ", "* ")) for line in paragraph)
         # What is laid out by hand keeps its lines.
         lines += [_escape(line) if is_prose else f"| {_escape(line)}" for line in paragraph]
