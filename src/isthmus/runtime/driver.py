@@ -104,6 +104,7 @@ class Driver:
         self._tokens = 0
         self._noted: dict[int, asyncio.Future[None]] = {}
         self._drained: asyncio.Future[None] | None = None
+        self._stopped = False
         # Resolves with the problem when the journal fails; the process must end then.
         self.halted: asyncio.Future[str] = self._loop.create_future()
 
@@ -134,8 +135,11 @@ class Driver:
     async def stop(self) -> None:
         """Close links, then the journal. What was submitted becomes durable before this returns."""
         await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
+        # Nothing more is decided: its frames could not leave. What is open waits in the journal for the next start.
+        self._stopped = True
         if self._timer is not None:
             self._timer.cancel()
+        self._fail_notes("the node has stopped")
         await self._loop.run_in_executor(None, self.journal.close)
 
     # --- events in ----------------------------------------------------------------------------------------------
@@ -169,7 +173,9 @@ class Driver:
         return self._now().mono_ms
 
     async def note(self, data: bytes) -> None:
-        """Journal an application entry; returns once it is durable. Raises JournalError if the node halts."""
+        """Journal an application entry; returns once it is durable. Raises JournalError if the node halts or stops."""
+        if self._stopped or self.halted.done():
+            raise JournalError(self.halted.result() if self.halted.done() else "the node has stopped")
         self._tokens += 1
         done: asyncio.Future[None] = self._loop.create_future()
         self._noted[self._tokens] = done
@@ -201,14 +207,19 @@ class Driver:
 
     def _turn(self) -> None:
         self._turn_due = False
-        if self.halted.done():
+        if self._stopped or self.halted.done():
             self._events.clear()
             return
         events = self._events
         self._events = []
-        for effect in self.kernel.handle(events, self._now()):
-            self._carry_out(effect)
-        self._set_timer()
+        try:
+            for effect in self.kernel.handle(events, self._now()):
+                self._carry_out(effect)
+            self._set_timer()
+        except Exception as error:
+            # Half of what was decided may be carried out. Only replay knows where the books stand.
+            self._halt(f"a defect in isthmus: {type(error).__name__}: {error}")
+            raise
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Release):
@@ -255,6 +266,9 @@ class Driver:
         """Nothing leaves any more: what the kernel decided since may not be on disk."""
         if not self.halted.done():
             self.halted.set_result(problem)
+        self._fail_notes(problem)
+
+    def _fail_notes(self, problem: str) -> None:
         for done in self._noted.values():
             if not done.done():
                 done.set_exception(JournalError(problem))
