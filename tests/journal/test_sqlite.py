@@ -332,6 +332,20 @@ def test_a_defect_in_the_projection_stops_the_journal_too(sqlite_bench: "SqliteB
     assert "TypeError" in sqlite_bench.problems[0]
 
 
+def test_a_defect_after_a_commit_stops_the_journal_too(sqlite_bench: "SqliteBench") -> None:
+    """The writer's thread never ends unseen: nobody would be told that nothing becomes durable any more."""
+    sqlite_bench.start()
+    sqlite_bench.submit(1)
+    sqlite_bench.settle()
+    with closing(sqlite3.connect(sqlite_bench.path)) as other, other:
+        other.execute("UPDATE periods SET incoming = 'damaged'")
+    sqlite_bench.submit(1, wall_ms=1_700_000_000_000 + 3 * 86_400_000)  # the damaged minute is folded after this one
+    sqlite_bench.settle()
+    sqlite_bench.reports.append(sqlite_bench._inbox.get(timeout=20))
+    assert sqlite_bench.reports == [("durable", 1), ("durable", 2), ("failed", 3)]
+    assert "ValueError" in sqlite_bench.problems[0]
+
+
 def test_every_commit_is_synced_to_the_disk(sqlite_bench: "SqliteBench") -> None:
     connection = sqlite_bench.journal._connection
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)

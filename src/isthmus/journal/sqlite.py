@@ -109,6 +109,8 @@ class SqliteJournal:
         self._wall_ms = 0  # of the last batch: the projection's age is counted in it
         # Bytes of entries since the last checkpoint: whoever keeps the checkpoints decides by it.
         self.bytes_since_checkpoint = 0
+        # Of the newest checkpoint that replay has reproduced; 0 if there is none. What came before it can be pruned.
+        self.verified_sequence = 0
         self._lock = WriterLock(self.path)
         try:
             self._connection = _open_for_writing(self.path)
@@ -239,6 +241,9 @@ class SqliteJournal:
         (self.bytes_since_checkpoint,) = connection.execute(
             "SELECT ifnull(sum(length(envelope)), 0) FROM batches WHERE sequence > ?", (checkpoint,)
         ).fetchone()
+        (self.verified_sequence,) = connection.execute(
+            "SELECT ifnull(max(sequence), 0) FROM checkpoints WHERE verified"
+        ).fetchone()
         self._projection = Projection(connection)
 
     # --- the writer thread --------------------------------------------------------------------------------------
@@ -306,12 +311,15 @@ class SqliteJournal:
 
     def _fail(self, sequence: int, problem: str) -> None:
         self._problem = f"nothing from batch {sequence} on is known to be recorded. {problem}"
+        self._roll_back()
+        self._on_failed(sequence, self._problem)
+
+    def _roll_back(self) -> None:
         try:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
         except sqlite3.Error:
             pass  # The first failure is the one to tell; the file is rolled back when it is opened next.
-        self._on_failed(sequence, self._problem)
 
     def _keep_house(self) -> None:
         """After the report: copy the log into the file, fold old minutes (a bounded number of them)."""
@@ -327,6 +335,8 @@ class SqliteJournal:
                 self._projection.roll_up(self._wall_ms)
         except sqlite3.Error as error:
             self._fail(self.last_sequence + 1, in_words(error, self.path))
+        except Exception as error:  # noqa: BLE001 - else the thread ends unseen, and the node waits for it for ever
+            self._fail(self.last_sequence + 1, f"{self.path}: {type(error).__name__}: {error}")
 
     def _in_writer(self, work: Callable[[], T]) -> T:
         """Run it between commits on the writer thread, or here if that doesn't run; wait for what it returns."""
@@ -338,12 +348,10 @@ class SqliteJournal:
                     raise JournalError(self._problem)
                 done.set_result(work())
             except sqlite3.Error as error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 done.set_exception(JournalError(in_words(error, self.path)))
             except BaseException as error:  # noqa: BLE001 - it is raised again in the caller's thread
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
+                self._roll_back()
                 done.set_exception(error)
 
         assert threading.current_thread() is not self._thread
@@ -384,6 +392,7 @@ class SqliteJournal:
         )
         if marked.rowcount != 1:
             raise JournalError(f"{self.path}: the checkpoint after batch {sequence} is not the one that was verified")
+        self.verified_sequence = sequence
 
     def _delete(self, up_to: int) -> None:
         """Remember the digest of the last one that goes: the chain of those that stay begins there."""

@@ -49,7 +49,8 @@ class CheckpointKeeper:
         self._replayer = replayer
         self._every_batches = every_batches
         self._every_bytes = every_bytes
-        self._last = journal.last_sequence
+        # Counted from the last one that was verified: a node that is restarted often must prune all the same.
+        self._last = journal.verified_sequence
         self._task: asyncio.Task[None] | None = None
 
     def committed(self, sequence: int) -> None:
@@ -81,7 +82,7 @@ class CheckpointKeeper:
             await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
             pruned = await asyncio.to_thread(verify_and_prune, self._journal, replayer=self._replayer)
             self._on_log(Log("info", "checkpoint", {"sequence": sequence, "bytes": len(state), "pruned": pruned}))
-        except JournalError as error:
+        except (JournalError, OSError) as error:
             # The node goes on: only replay grows longer and the file larger.
             self._on_log(Log("error", "checkpoint failed", {"sequence": sequence, "problem": str(error)}))
         finally:
