@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
 from isthmus.ilp.packet import (
@@ -499,3 +500,74 @@ def config() -> type[Config]:
 def two(config: type[Config]) -> str:
     """A node with the children alice and bob, in USD."""
     return toml(account("alice"), account("bob"))
+
+
+@pytest.fixture(name="wall_ms")
+def wall_ms_now() -> int:
+    return wall_ms()
+
+
+@pytest.fixture
+def http_port() -> int:
+    return free_port()
+
+
+class HttpPeer:
+    """The other end of an HTTP account: takes POSTs, and answers as `status` and `body` say."""
+
+    def __init__(self) -> None:
+        self.requests: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self.status = 202
+        self.body = b""
+        self.runner = web.AppRunner(self._app(), access_log=None, handle_signals=False, shutdown_timeout=0.1)
+
+    def _app(self) -> web.Application:
+        app = web.Application()
+        app.router.add_post("/ilp", self._take)
+        return app
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.requests.put_nowait((request.headers.get("Request-Id", ""), await request.read()))
+        return web.Response(status=self.status, body=self.body, content_type="application/octet-stream")
+
+    async def start(self) -> "HttpPeer":
+        await self.runner.setup()
+        await web.TCPSite(self.runner, "127.0.0.1", 0).start()
+        return self
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.runner.addresses[0][1]}/ilp"
+
+    async def request(self) -> tuple[str, bytes]:
+        """Request-Id and body of the next POST."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            return await self.requests.get()
+
+    @staticmethod
+    async def post(url: str, body: bytes, request_id: str, token: str) -> int:
+        """A POST of ours to the node; its status."""
+        headers = {
+            "Authorization": f"Bearer {token}",
+            "Request-Id": request_id,
+            "Content-Type": "application/octet-stream",
+        }
+        timeout = aiohttp.ClientTimeout(total=WAIT_SECONDS)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as session,
+            session.post(url, data=body, headers=headers) as response,
+        ):
+            return response.status
+
+
+@pytest.fixture
+async def http_peer() -> AsyncIterator[Callable[[], Awaitable[HttpPeer]]]:
+    peers: list[HttpPeer] = []
+
+    async def start() -> HttpPeer:
+        peers.append(await HttpPeer().start())
+        return peers[-1]
+
+    yield start
+    for one in peers:
+        await one.runner.cleanup()

@@ -21,10 +21,11 @@ from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import Tables, TablesChanged
 from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
+from isthmus.links.btp.link import BtpLink
 from isthmus.node import logs
 from isthmus.node.admin import AdminServer
 from isthmus.node.config import load_config
-from isthmus.node.config_model import NodeConfig
+from isthmus.node.config_model import NodeConfig, Relation
 from isthmus.node.links import Links
 from isthmus.node.tables import build_tables
 from isthmus.node.tls import server_context
@@ -144,8 +145,19 @@ class Node:
             self._logger.info("address learned", address=answer.address, parent=answer.account)
             if self._config.address is None:
                 self._swap(driver, self._config)
+                asyncio.get_running_loop().call_soon(self._tell_children, driver)
 
         return learned
+
+    def _tell_children(self, driver: Driver) -> None:
+        """Their addresses lie below ours: they ask for them on each connection, so they get a new one (ILDCP-7).
+
+        What is in flight stays valid, and its answers follow (BTP-18). Over HTTP there is no connection to renew.
+        """
+        for account in self._config.accounts:
+            link = driver.links[account.id]
+            if account.relation is Relation.CHILD and isinstance(link, BtpLink):
+                link.reset("the address has changed")
 
     def _reload(self, driver: Driver) -> None:
         """SIGHUP: new rates, routes and limits from the file; links and listeners stay as they are."""

@@ -1,0 +1,74 @@
+"""ILDCP over three nodes: a child of a child gets its address through its parent's, and again when that changes."""
+
+from typing import Any
+
+from isthmus.ilp.ildcp import decode_response, encode_request
+from isthmus.ilp.packet import Fulfill, Reject, decode
+
+
+async def ask(raw: Any, wall_ms: int, request_id: int = 1) -> Fulfill | Reject:
+    """What a child is told."""
+    raw.send_ilp(request_id, encode_request(wall_ms + 60_000))
+    reply = await raw.read_btp()
+    assert reply.request_id == request_id
+    packet = decode(reply.protocol_data[0].data)
+    assert isinstance(packet, Fulfill | Reject)
+    return packet
+
+
+async def test_an_address_goes_down_three_nodes_and_changes_with_its_root(
+    nodes: Any, config: Any, raw: Any, peer: Any, wall_ms: int
+) -> None:
+    """ILDCP-6, ILDCP-7, CONN-14, ADDR-11."""
+    top_port, middle_port = config.free_port(), config.free_port()
+    from_parent = "from parent"
+
+    def top_text(address: str) -> str:
+        return str(config.toml(config.account("middle"), config.account("bob"), address=address, btp=top_port))
+
+    def child_text(name: str, parent_port: int, child: str, btp: int) -> str:
+        up = config.account("up", relation="parent", link=config.dials(parent_port, name))
+        return str(config.toml(up, config.account(child), address=from_parent, btp=btp))
+
+    # The lowest first: nobody has an address yet, and each asks until it gets one.
+    leaf = await nodes.run(child_text("leaf", middle_port, "alice", 0))
+    alice = await raw(leaf, "alice")
+    refused = await ask(alice, wall_ms)
+    assert isinstance(refused, Reject) and refused.code == "F00"
+    middle = await nodes.run(child_text("middle", top_port, "leaf", middle_port))
+    top = await nodes.run(top_text("test.top"))
+    await middle.until("address learned", address="test.top.middle")
+    await leaf.until("address learned", address="test.top.middle.leaf")
+    bob = await peer(top, "bob", fulfils=True)
+
+    again = await raw(leaf, "alice")
+    told = await ask(again, wall_ms)
+    assert isinstance(told, Fulfill)
+    response = decode_response(told.data)
+    assert (response.address, response.asset_code, response.asset_scale) == ("test.top.middle.leaf.alice", "USD", 9)
+    payer = await peer(leaf, "alice", fulfils=True)
+    assert isinstance(await payer.pay("test.top.bob", 40), Fulfill)
+    assert isinstance(await bob.pay("test.top.middle.leaf.alice.invoice", 15), Fulfill)
+    assert await leaf.balances() == {"up": -25, "alice": 25}
+    assert await middle.balances() == {"up": -25, "leaf": 25}
+    assert await top.balances() == {"middle": 25, "bob": -25}
+
+    assert await top.stop() == 0
+    top = await nodes.run(top_text("test.summit"), folder=top.folder)
+    await middle.until("address learned", address="test.summit.middle")
+    await leaf.until("address learned", address="test.summit.middle.leaf")
+    bob = await peer(top, "bob", fulfils=True)
+    await payer.until(lambda: payer.is_up)
+    assert isinstance(await bob.pay("test.summit.middle.leaf.alice", 1), Fulfill)
+    # Below: the old address is nobody's any more.
+    old = await bob.pay("test.top.middle.leaf.alice", 1)
+    assert isinstance(old, Reject) and old.code == "F02"
+
+
+async def test_a_parent_with_another_asset_is_told_and_gives_no_address(nodes: Any, config: Any) -> None:
+    parent = await nodes.run(config.toml(config.account("us", asset="EUR")))
+    up = config.account("up", relation="parent", link=config.dials(parent.port, "us"))
+    node = await nodes.run(config.toml(up, address="from parent", btp=None))
+    line = await node.until("the parent counts in another asset", account="up")
+    assert (line["ours"], line["theirs"]) == ("USD scale 9", "EUR scale 9")
+    assert (await node.get("/health"))[0] == 200
