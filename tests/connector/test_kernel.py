@@ -1,4 +1,4 @@
-"""The order of things: commit before send, batches, fairness, back pressure, slow and failing journals, clocks, drain."""
+"""The order of things: commit before send, batches, fairness, back pressure, bad journals, clocks, drain, crashes."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from isthmus.connector.events import AccountId, Inbound, LinkBlocked, LinkDown, LinkUp, LinkWritable
+from isthmus.connector.events import AccountId, Drain, Inbound, LinkBlocked, LinkDown, LinkUp, LinkWritable
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import (
@@ -137,6 +137,17 @@ def test_the_same_request_is_not_processed_twice(node: "Node") -> None:
     node.fulfil("bob", 1)
     assert node.taken("alice").request_id == 9
     assert node.balance("alice") == 100
+
+
+def test_a_repeated_request_has_no_second_answer_from_a_busy_node(node: "Node") -> None:
+    """HTTP-7: neither T03 nor F01 while the first is in flight; found by the state machine."""
+    first = node.inbound("alice", "test.node.bob.x", request_id=9)
+    node.tell(first)
+    node.tell(Inbound(ALICE, first.session, 9, b"\x0c\x00", node.mono))
+    node.tell(Drain())
+    node.tell(first)
+    assert node.take("alice") == []
+    assert node.kernel.switch.duplicates == 2
 
 
 def test_the_same_request_id_in_another_session_is_another_request(node: "Node") -> None:

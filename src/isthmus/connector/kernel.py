@@ -300,7 +300,7 @@ class Kernel:
         """Put a Prepare into its account's inbox; T03 without books or journal where it is full."""
         inbox = lane.inbox
         if self.slow or self._draining or lane.closed or len(inbox) >= lane.terms.inbox_max:
-            self.switch.refuse(lane, event, "T03", _BUSY)
+            self._refuse_busy(lane, event)
             return
         if not inbox:
             self._waiting.append(lane)
@@ -459,8 +459,14 @@ class Kernel:
     def _refuse_waiting(self) -> None:
         for lane in self._waiting:
             while lane.inbox:
-                self.switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
+                self._refuse_busy(lane, lane.inbox.popleft())
         self._waiting.clear()
+
+    def _refuse_busy(self, lane: Lane, event: Inbound) -> None:
+        if (event.session, event.request_id) in lane.account.received:
+            self.switch.duplicates += 1  # the request is in flight and will have its one answer
+        else:
+            self.switch.refuse(lane, event, "T03", _BUSY)
 
     # --- release ------------------------------------------------------------------------------------------------
 

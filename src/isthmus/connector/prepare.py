@@ -1,6 +1,6 @@
 """What becomes of a peer's Prepare (design, "The switch"): each rule refuses it, or leaves it to the next.
 
-The order: parse and size; duplicates; packet rate; `peer.*`; expiry margin; maximum packet amount; route; exchange
+The order: duplicates; parse and size; packet rate; `peer.*`; expiry margin; maximum packet amount; route; exchange
 rate; balances on both sides and value in flight; value per second; can the link take it. Nothing is changed before
 the last rule but the packet-rate bucket, which counts refused packets too.
 """
@@ -29,13 +29,13 @@ _PEER: Final = b"peer."
 
 def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     """Forward a Prepare, answer it, or refuse it."""
+    if (inbound.session, inbound.request_id) in lane.account.received:
+        switch.duplicates += 1  # the first one will be answered (BTP-8, HTTP-7)
+        return
     try:
         view = view_prepare(inbound.packet, switch.timestamps)
     except CodecError as error:
         switch.refuse(lane, inbound, "F01", f"the Prepare doesn't parse: {error}")  # ILP-12
-        return
-    if (inbound.session, inbound.request_id) in lane.account.received:
-        switch.duplicates += 1  # the first one will be answered (BTP-8, HTTP-7)
         return
     bucket = lane.packets
     if bucket is not None:

@@ -309,6 +309,6 @@ class Reader:
 
 
 def encode_integer(value: int) -> bytes:
-    """A signed integer of any size, minimal: u8 length, two's complement."""
+    """A signed integer of up to 255 bytes: u8 length, two's complement."""
     size = (value.bit_length() + 8) // 8
     return bytes((size,)) + value.to_bytes(size, "big", signed=True)
