@@ -216,9 +216,9 @@ class Life(RuleBasedStateMachine):
 
     @rule(pick=PICKS)
     def repeat(self, pick: int) -> None:
-        """A duplicate of a request that is in flight."""
+        """A duplicate of a request that is in flight; one that waits in the inbox could outlive the first."""
         packet = self._picked(pick)
-        if packet is not None and not self._posted_but_not_told(packet):
+        if packet is not None and not self.pending and not self._posted_but_not_told(packet):
             expiry = self._now().wall_ms + 5_000
             data = encode_prepare(Prepare(packet.amount, expiry, sha256(packet.secret).digest(), "test.cat.x", b""))
             self._handle(Inbound(AccountId(packet.source), b"session of peers", packet.request, data, self.mono))
@@ -346,7 +346,7 @@ class Life(RuleBasedStateMachine):
             if (b"session of peers", packet.request) in kernel.books.peers[AccountId(packet.source)].received:
                 packet.outcome = packet.fulfilled_in_time = False  # the answer is forgotten, and may come again
                 if packet.out is not None:
-                    left = min(max(0, packet.out[3] - self.wall_offset - self.mono), 600_000)
+                    left = min(max(0, packet.out[3] - self.wall_offset - self.mono), HOLD)
                     packet.expires_at = self.mono + left
                 self.undecided.append(packet)
             elif packet.fulfilled_in_time:
@@ -395,8 +395,8 @@ class Life(RuleBasedStateMachine):
             self._handle(LinkUp(AccountId(name)))
             self.up[name] = True
         self._sync()
-        for _ in range(3):
-            self.mono += HOLD + 10_000
+        for _ in range(2):
+            self.mono += 610_000  # the longest hold, to which a restart with a wrong wall clock cuts
             self._handle()
             self._sync()
         for account in self.kernel.books.peers.values():

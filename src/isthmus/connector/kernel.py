@@ -51,7 +51,7 @@ from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
 from isthmus.connector.switch import FAR_FUTURE, Switch
-from isthmus.connector.tables import HOLD_MS_LIMIT, Tables, TablesChanged
+from isthmus.connector.tables import HOLD_MS_LIMIT, Tables, TablesChanged, longest_hold_ms
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.packet import PREPARE
 
@@ -172,12 +172,13 @@ class Kernel:
         switch.wall = now.wall_ms
         switch.mono = now.mono_ms
         switch.released_leg = switch.books.last_leg
+        # Capped, in case the wall clock was wrong when an expiry was written, or is now.
+        hold_ms_max = longest_hold_ms(switch.books.terms)
         for account in switch.books.peers.values():
             for incoming in account.received.values():
                 incoming.deadline = now.mono_ms + min(incoming.expires_at - now.wall_ms, HOLD_MS_LIMIT)
             for outgoing in account.sent.values():
-                # Capped, in case the wall clock was wrong when it was written, or is now.
-                outgoing.deadline = now.mono_ms + min(max(0, outgoing.expires_at - now.wall_ms), HOLD_MS_LIMIT)
+                outgoing.deadline = now.mono_ms + min(max(0, outgoing.expires_at - now.wall_ms), hold_ms_max)
                 outgoing.started_at = now.mono_ms
                 switch.wheel.add(outgoing)
 
@@ -334,7 +335,7 @@ class Kernel:
                 take_undelivered(switch, lane, event)
         elif isinstance(event, LinkUp):
             if lane.renewing:
-                lane.renew_session(switch.entropy)
+                lane.renew_session(switch.entropy, switch.books.last_leg)
             lane.up = True
             if parent is not None:
                 parent.link_up(switch.mono)
@@ -342,7 +343,7 @@ class Kernel:
             lane.up = False
             lane.blocked = False
             if lane.renewing:
-                lane.renew_session(switch.entropy)
+                lane.renew_session(switch.entropy, switch.books.last_leg)
             if parent is not None:
                 parent.link_down()
         else:
@@ -372,6 +373,8 @@ class Kernel:
         for lane in switch.lanes.values():
             if lane.id not in tables.accounts and not lane.closed:
                 lane.closed = True
+                while lane.inbox:
+                    switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
                 switch.effects.append(CloseLink(lane.id, "the account was removed"))
         encoded = tables.encode()
         if encoded != books.terms:
@@ -483,7 +486,7 @@ class Kernel:
         if mono >= batch.first_posted_deadline:
             self._list_at_risk(batch)
         for lane, frames in batch.frames:
-            if not lane.up or mono >= batch.first_deadline:
+            if not lane.up or mono >= batch.first_deadline or lane.renewed_after > switch.released_leg:
                 frames = self._still_wanted(lane, frames)
             if frames:
                 queued = self._releases.get(lane.id)
@@ -495,7 +498,7 @@ class Kernel:
         switch.effects += [Noted(token) for token in batch.tokens]
 
     def _still_wanted(self, lane: Lane, frames: list[Outbound]) -> list[Outbound]:
-        """Replies always leave; Prepares only if the link is up and their time has not run out meanwhile."""
+        """Replies always leave; Prepares only if link and session are theirs and their time has not run out."""
         switch = self.switch
         kept: list[Outbound] = []
         for frame in frames:
@@ -507,7 +510,7 @@ class Kernel:
                 continue  # decided while it waited
             if switch.mono >= leg.deadline:
                 expire(switch, leg)
-            elif not lane.up:
+            elif not lane.up or leg.session != lane.session:
                 never_sent(switch, leg)
             else:
                 kept.append(frame)

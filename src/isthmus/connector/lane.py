@@ -73,6 +73,7 @@ class Lane:
         "rejected",
         "rejected_unreported",
         "relayed",
+        "renewed_after",
         "renewing",
         "reported_incoming",
         "reported_incoming_count",
@@ -95,6 +96,7 @@ class Lane:
         self.sessions = 0  # how many sessions this process had
         self.session = derive_session(entropy, self.id, 0)
         self.renewing = False
+        self.renewed_after = 0  # the last leg before the present session
         self.next_request_id = first_request_id(account)
         self.inbox: Final[deque[Inbound]] = deque()
         self.taken = 0  # Prepares in the open batch
@@ -152,8 +154,9 @@ class Lane:
         self.next_request_id = request_id + 1
         return request_id
 
-    def renew_session(self, entropy: bytes) -> None:
+    def renew_session(self, entropy: bytes, last_leg: int) -> None:
         self.sessions += 1
+        self.renewed_after = last_leg
         self.session = derive_session(entropy, self.id, self.sessions)
         self.next_request_id = 1
         self.renewing = False

@@ -68,7 +68,7 @@ def _fulfil(switch: Switch, leg: OutgoingLeg, inbound: Inbound) -> None:
 
 def _relay_reject(switch: Switch, lane: Lane, leg: OutgoingLeg, inbound: Inbound, code: str) -> None:
     """Pass the Reject on unchanged, `triggeredBy` included (ILP-6)."""
-    lane.relayed[code] = lane.relayed.get(code, 0) + 1
+    switch.count_relayed(lane, code)
     incoming = leg.incoming
     _void_both(switch, leg, REJECTED)
     upstream = switch.by_index[incoming.account.index]
@@ -102,7 +102,7 @@ def take_undelivered(switch: Switch, lane: Lane, event: Undelivered) -> None:
         switch.foreign += 1
         return
     code = event.code if len(event.code) == 3 and event.code.isascii() else "T00"
-    lane.relayed[code] = lane.relayed.get(code, 0) + 1
+    switch.count_relayed(lane, code)
     void(switch, leg, UNDELIVERED, code, event.message)
 
 

@@ -13,6 +13,7 @@ from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.replay import Application
 from isthmus.connector.tables import RateTable, RouteTable, Tables
 from isthmus.connector.wheel import TimingWheel
+from isthmus.ilp.codes import ErrorCode
 from isthmus.ilp.packet import Reject, encode_reject
 from isthmus.ilp.timestamp import TimestampCache
 
@@ -23,6 +24,9 @@ WARN_EVERY_MS: Final = 1_000
 # Upper bounds of the latency histogram's buckets, ms from reading a Prepare to reading its Fulfill; one more is open.
 LATENCY_BOUNDS_MS: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000)
 FAR_FUTURE: Final = 2**62
+# Codes that have a counter each; those that peers invent share one (ILP-18).
+COUNTED: Final[dict[str, str]] = {code.value: code.value for code in ErrorCode}
+OTHER_CODES: Final = "other"
 
 
 @final
@@ -139,10 +143,15 @@ class Switch:
     # --- counting and telling -----------------------------------------------------------------------------------
 
     def count_reject(self, lane: Lane, code: str) -> None:
-        lane.rejected[code] = lane.rejected.get(code, 0) + 1
+        counted = COUNTED.get(code, OTHER_CODES)
+        lane.rejected[counted] = lane.rejected.get(counted, 0) + 1
         if lane.rejected_unreported == 0:
             self.rejected_lanes.append(lane)
         lane.rejected_unreported += 1
+
+    def count_relayed(self, lane: Lane, code: str) -> None:
+        counted = COUNTED.get(code, OTHER_CODES)
+        lane.relayed[counted] = lane.relayed.get(counted, 0) + 1
 
     def note(self, data: bytes) -> None:
         """Journal an application's entry, and apply it as replay will."""

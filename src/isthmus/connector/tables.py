@@ -63,11 +63,11 @@ class AccountTerms:
         key = f"accounts.{self.id}"
         if self.relation not in RELATIONS:
             raise ConfigError(f"{key}.relation", f"{self.relation!r} is none", f"Use one of {', '.join(RELATIONS)}")
-        for name in ("receivable_max", "payable_max", "packet_amount_max", "in_flight_max", "amount_per_second"):
+        for name in ("receivable_max", "payable_max", "packet_amount_max", "in_flight_max"):
             value = getattr(self, name)
             if value is not None and value < 0:
                 raise ConfigError(f"{key}.{name}", "it is negative", "Use 0 or more, or leave it out for no limit")
-        for name in ("packets_per_minute", "packets_burst", "amount_burst"):
+        for name in ("packets_per_minute", "packets_burst", "amount_per_second", "amount_burst"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ConfigError(f"{key}.{name}", "no packet could pass", "Use at least 1")
@@ -276,6 +276,12 @@ class Tables:
             "rates": self.rates.describe(),
         }
         return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
+
+
+def longest_hold_ms(encoded: bytes) -> int:
+    """The longest time that a packet was held under the tables with these canonical bytes; the limit without any."""
+    described = json.loads(encoded)["accounts"] if encoded else []
+    return max((int(account["hold_ms_max"]) for account in described), default=HOLD_MS_LIMIT)
 
 
 def _describe_terms(terms: AccountTerms) -> dict[str, object]:
