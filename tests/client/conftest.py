@@ -5,9 +5,12 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from pathlib import Path
 
 import pytest
 
+from isthmus.client.folder import SETTINGS_FILE, init_folder
+from isthmus.client.uplink import ask_connector
 from isthmus.client.volatile import VolatileJournal
 from isthmus.connector.events import AccountId, Log
 from isthmus.connector.kernel import Kernel
@@ -72,7 +75,8 @@ class Connector:
     def url(self, name: str, token: str | None = None) -> str:
         assert self.server is not None
         host, port = self.server.address
-        return f"btp+ws://:{name if token is None else token}@{host}:{port}"
+        secret = name if token is None else token
+        return f"btp+ws://:{secret}@{host}:{port}" if secret else f"btp+ws://{host}:{port}"
 
     def balance(self, name: str) -> int:
         return self.kernel.books.peers[AccountId(name)].balance
@@ -105,3 +109,22 @@ async def make_connector() -> AsyncIterator[MakeConnector]:
 @pytest.fixture
 async def connector(make_connector: MakeConnector) -> Connector:
     return await make_connector()
+
+
+MakeFolder = Callable[..., Awaitable[Path]]
+
+
+@pytest.fixture
+async def make_folder(tmp_path: Path) -> MakeFolder:
+    """`await make_folder(connector, "alice", timeout_ms=2_000)`: what `isthmus wallet init` makes."""
+
+    async def make(connector: Connector, name: str, *, timeout_ms: int | None = None) -> Path:
+        told = await ask_connector(connector.url(name))
+        folder = tmp_path / name
+        init_folder(folder, connector.url(name, token=""), name, told)
+        if timeout_ms is not None:
+            with (folder / SETTINGS_FILE).open("a") as file:
+                file.write(f"packet_timeout_ms = {timeout_ms}\n")
+        return folder
+
+    return make

@@ -12,6 +12,7 @@ import click
 
 from isthmus.cli.wallet_session import (
     INTERRUPTED,
+    confirm,
     json_option,
     look,
     print_json,
@@ -147,11 +148,9 @@ def quote(
     if as_json:
         print_json(found)
     else:
-        from rich.console import Console
+        from isthmus.cli.wallet_view import quote_table, show_table
 
-        from isthmus.cli.wallet_view import quote_table
-
-        Console(soft_wrap=True).print(quote_table(found), highlight=False)
+        show_table(quote_table(found))
     return 0 if found["enough"] else _FAILED
 
 
@@ -206,11 +205,9 @@ def pay(
     if as_json:
         print_json(result)
     else:
-        from rich.console import Console
+        from isthmus.cli.wallet_view import result_table, show_table
 
-        from isthmus.cli.wallet_view import result_table
-
-        Console(soft_wrap=True).print(result_table(result), highlight=False)
+        show_table(result_table(result))
     if result["status"] == "stopped":
         return INTERRUPTED
     return 0 if result["status"] == "completed" else _FAILED
@@ -270,15 +267,7 @@ class _Payer:
         if not found["enough"]:
             self._console.print("The path offers less than the minimum.", style="bold red")
             return None
-        answer = await asyncio.to_thread(_ask)
-        return request if answer and not stop.is_set() else None
-
-
-def _ask() -> bool:
-    try:
-        return click.confirm("Pay?", err=True)
-    except click.Abort:
-        return False
+        return request if await confirm("Pay?", stop) else None
 
 
 async def _when(event: asyncio.Event, then: Callable[[], None]) -> None:
@@ -308,14 +297,12 @@ def history(limit: int, folder: Path, as_json: bool) -> None:
     if as_json:
         print_json({"entries": entries, "count": count})
         return
-    from rich.console import Console
-
-    from isthmus.cli.wallet_view import history_table
+    from isthmus.cli.wallet_view import history_table, show_table
 
     if not entries:
         click.echo("Nothing was paid or received yet.")
         return
-    Console(soft_wrap=True).print(history_table(entries), highlight=False)
+    show_table(history_table(entries))
     if count > len(entries):
         click.echo(f"… and {count - len(entries)} more (--limit)")
 

@@ -88,9 +88,7 @@ def show(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
-    from rich.console import Console
-
-    from isthmus.cli.wallet_view import money, rows
+    from isthmus.cli.wallet_view import money, rows, show_table
 
     balance = int(found["balance"])
     words = "settled" if not balance else "owed to us" if balance > 0 else "owed by us"
@@ -103,4 +101,4 @@ def show(folder: Path, as_json: bool) -> None:
     table.add_row("Balance", f"{money(str(abs(balance)), found['asset'])} {words}" if balance else words)
     table.add_row("Received", money(found["received"], found["asset"]))
     table.add_row("Payments", str(found["payments"]))
-    Console(soft_wrap=True).print(table, highlight=False)
+    show_table(table)

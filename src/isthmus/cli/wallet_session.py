@@ -5,13 +5,14 @@ import contextlib
 import json
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from isthmus.client.control import Json
+from isthmus.client.control import ControlError, Json
 from isthmus.client.session import AnySession, LocalSession, open_session
 from isthmus.errors import LinkError
 
@@ -50,9 +51,43 @@ def print_json(value: Json) -> None:
     click.echo(json.dumps(value))
 
 
+async def confirm(question: str, stop: asyncio.Event) -> bool:
+    """Ask on the terminal; Ctrl-C and the end of input say no."""
+    click.echo(f"{question} [y/N]: ", nl=False, err=True)
+    readable = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_reader(sys.stdin.fileno(), readable.set)
+    waits = [asyncio.create_task(event.wait()) for event in (readable, stop)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        loop.remove_reader(sys.stdin.fileno())
+        for wait in waits:
+            wait.cancel()
+    if stop.is_set():
+        click.echo(err=True)
+        return False
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
 def run_with_wallet(folder: Path, work: Work[T], *, online: bool = True) -> T:
     """Open the wallet here or reach the process that holds it, and work; Ctrl-C sets the event that work is given."""
-    return asyncio.run(_run(folder, work, online))
+    try:
+        return asyncio.run(_run(folder, work, online))
+    except ControlError as error:
+        raise _RefusedError(error) from error
+
+
+class _RefusedError(click.ClickException):
+    """The process that holds the wallet said no; it also said which exit status fits."""
+
+    def __init__(self, error: ControlError) -> None:
+        super().__init__(str(error))
+        self.status = error.status
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        return self.status
 
 
 async def _run(folder: Path, work: Work[T], online: bool) -> T:

@@ -14,6 +14,16 @@ from isthmus.client.service import asset_from
 from isthmus.ilp.asset import format_amount
 
 RATE_DIGITS: Final = 8  # significant ones, where people read
+# Where no terminal says how wide it is: tables take what they need.
+PIPED_WIDTH: Final = 200
+
+
+def show_table(table: Table) -> None:
+    """Print it to stdout."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)
+    console.print(table, highlight=False)
 
 
 def money(amount: str, asset: Json | None) -> str:

@@ -15,7 +15,7 @@ from typing import Final, final
 from isthmus.client.endpoint import LOCAL, Endpoint
 from isthmus.client.folder import JOURNAL_FILE, WalletSettings
 from isthmus.client.ledger import WalletLedger
-from isthmus.client.uplink import CONNECT_MS, UPLINK, ask_connector
+from isthmus.client.uplink import UPLINK, ask_connector, wait_up
 from isthmus.client.volatile import VolatileJournal
 from isthmus.connector.events import AddressLearned, Log
 from isthmus.connector.kernel import Kernel
@@ -100,7 +100,7 @@ class Core:
         try:
             await self._start()
             assert self._link is not None
-            await self._link.wait_up(CONNECT_MS)
+            await wait_up(self._link)
         except BaseException:
             await self.close()
             raise
@@ -114,7 +114,8 @@ class Core:
         """Finish what is in flight (bounded), let go of everything."""
         driver, journal = self._driver, self._journal
         if driver is not None:
-            await driver.drain(DRAIN_MS_MAX)
+            if self._has_money_in_flight():
+                await driver.drain(DRAIN_MS_MAX)
             if self._keeper is not None:
                 await self._keeper.close()
             await driver.stop()
@@ -125,6 +126,10 @@ class Core:
         if self._halted is not None:
             self._halted.cancel()
         self._driver = self._journal = self._link = None
+
+    def _has_money_in_flight(self) -> bool:
+        assert self._kernel is not None
+        return any(one.reserved_incoming or one.reserved_outgoing for one in self._kernel.books.peers.values())
 
     async def _ask(self) -> None:
         settings = self.settings

@@ -9,10 +9,10 @@ no outcome as sent: it never sends the difference by itself.
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
-from typing import Final, TypeAlias, final
+from typing import Any, Final, TypeAlias, final
 
 from isthmus.client import ledger
 from isthmus.client.core import Core
@@ -98,6 +98,13 @@ class PaymentError(IsthmusError):
         self.result: Final = result
 
 
+class StoppedError(IsthmusError):
+    """The user stopped before anything left."""
+
+    def __init__(self) -> None:
+        super().__init__("stopped before anything left")
+
+
 class KeyConflictError(ConfigError):
     """The key belongs to another payment."""
 
@@ -128,7 +135,7 @@ class Payments:
             found = await self._quote(connection, request)
             return replace(found, host=receiver.host, final_host=receiver.final_host)
         finally:
-            self._end(connection)
+            connection.forget()  # not closed: the same address and secret may be paid next
 
     async def _receiver(self, request: PaymentRequest) -> Receiver:
         if request.secret:
@@ -221,17 +228,31 @@ class Payments:
     ) -> PaymentResult:
         known = self._core.ledger.with_key(request.key) if request.key else None
         if known is None or _is_void(known):
-            run = await self._begin(request)
+            run = await self._unless(stop, self._begin(request))
         elif known.terms != request.terms():
             raise KeyConflictError(known.terms)
         elif known.status == RUNNING:
-            run = await self._resume(known)
+            run = await self._unless(stop, self._resume(known))
         else:
             return _recorded(known, self._core.asset)
         run.on_progress = on_progress
         result = await run.run(stop, self._stop)
         self._end(run.connection)
         return result
+
+    async def _unless(self, stop: asyncio.Event, beginning: Coroutine[Any, Any, "_Run"]) -> "_Run":
+        """Begin, or be stopped before money moves."""
+        task = asyncio.create_task(beginning)
+        waits = [asyncio.create_task(event.wait()) for event in (stop, self._stop)]
+        await asyncio.wait([task, *waits], return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            if task.cancelled() or task.exception() is not None:
+                raise StoppedError
+        return task.result()
 
     async def _begin(self, request: PaymentRequest) -> "_Run":
         """Resolve, quote, compare with the minimum, and make it durable that this is a payment."""
@@ -257,7 +278,7 @@ class Payments:
             )
             await self._core.note(ledger.started(payment))
         except BaseException:
-            self._end(connection)
+            connection.forget()
             raise
         return _Run(self._core, payment, connection, connection.stream(), estimate=0)
 

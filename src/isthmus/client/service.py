@@ -4,7 +4,7 @@ Amounts are strings in base units beside their asset; rates are exact fractions 
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from fractions import Fraction
 from typing import Any, Final, TypeAlias, final
 
@@ -18,10 +18,11 @@ from isthmus.ilp.asset import Asset
 from isthmus.stream.orders import Credit
 
 HISTORY_PAGE_MAX: Final = 50  # entries of one answer: below the socket's bound on a line
+INTERRUPTED: Final = 130  # the exit status for it
 TELL_MS: Final = 100  # money that comes in is told at most so often, for each connection
 CREDITS_MAX: Final = 1_024  # connections with untold money; beyond it the rest waits for the next telling
 
-Method: TypeAlias = Callable[[Json, Emit, asyncio.Event], Awaitable[Json]]
+Method: TypeAlias = Callable[[Json, Emit, asyncio.Event], Coroutine[Any, Any, Json]]
 
 
 @final
@@ -54,7 +55,9 @@ class Service:
         self._busy += 1
         self._idle.clear()
         try:
-            return await found(params, emit, cancelled)
+            if method == "pay":
+                return await found(params, emit, cancelled)  # stops cleanly by itself
+            return await _unless(cancelled, found(params, emit, cancelled))
         except (KeyError, TypeError, ValueError) as error:
             raise ControlError(f"not a request for {method!r}: {error!r}", status=2) from error
         finally:
@@ -169,6 +172,21 @@ class Service:
         finally:
             unsubscribe()
         return {"received": str(total), "asset": asset}
+
+
+async def _unless(cancelled: asyncio.Event, answering: Coroutine[Any, Any, Json]) -> Json:
+    """Answer, unless the caller wants no more."""
+    task = asyncio.create_task(answering)
+    wait = asyncio.create_task(cancelled.wait())
+    try:
+        await asyncio.wait([task, wait], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ControlError("interrupted", status=INTERRUPTED)
+    finally:
+        wait.cancel()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 def history_page(wallet: Wallet, offset: int, limit: int) -> Json:

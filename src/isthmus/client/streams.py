@@ -55,7 +55,7 @@ T = TypeVar("T")
 
 STREAMS_MAX: Final = 1_024  # of one connection that we remember; closed ones beyond it are forgotten
 RATE_TEXT_MAX: Final = 100
-CLOSE_MS: Final = 5_000  # how long a connection's end may take before we stop waiting for it
+CLOSE_MS: Final = 1_000  # how much longer than a round trip we wait for the peer to hear of a connection's end
 READ_BYTES_MAX: Final = 65_536
 
 
@@ -267,6 +267,11 @@ class Connection:
     def is_over(self) -> bool:
         return self.closed is not None or self._dropped
 
+    def forget(self) -> None:
+        """Leave without a word: the peer drops the connection when it was idle for long."""
+        self._endpoint.forget(self.machine)
+        self.dropped()
+
     async def close(self, code: int = NO_ERROR, message: str = "") -> None:
         """Wait for what is in flight, and say goodbye (bounded)."""
         if not self.is_over:
@@ -277,8 +282,7 @@ class Connection:
                     await self.until(lambda: self.is_over)
             except TimeoutError:
                 pass  # the peer will find out by itself
-        self._endpoint.forget(self.machine)
-        self.dropped()
+        self.forget()
 
     async def __aenter__(self) -> "Connection":
         return self

@@ -18,6 +18,8 @@ from isthmus.runtime import clock
 
 UPLINK: Final = AccountId("uplink")
 CONNECT_MS: Final = 15_000
+# A connector that refuses connections may be starting; longer than this we don't wait for one.
+REFUSED_MS: Final = 2_000
 ANSWER_MS: Final = 15_000  # a parent answers at once; RFC 0031 would allow a minute
 _REQUEST_ID: Final = 1
 
@@ -69,7 +71,7 @@ async def ask_connector(
     )
     await link.start()
     try:
-        await link.wait_up(CONNECT_MS)
+        await wait_up(link)
         request = encode_request(clock.system_now().wall_ms + ANSWER_MS)
         link.write([Outbound(link.session, _REQUEST_ID, request)])
         async with asyncio.timeout(ANSWER_MS / 1000):
@@ -80,6 +82,16 @@ async def ask_connector(
         if not owner.answer.done():
             owner.answer.cancel()
         await link.close()
+
+
+async def wait_up(link: BtpClient) -> None:
+    """Wait for the first connection. LinkError with the reason if there is none in time."""
+    try:
+        await link.wait_up(REFUSED_MS)
+    except LinkError:
+        if link.last_failure is not None:
+            raise
+        await link.wait_up(CONNECT_MS - REFUSED_MS)
 
 
 def _read(packet: bytes) -> IldcpResponse:

@@ -286,7 +286,7 @@ class Wallet:
         except StreamError:
             return PingResult(address, pongs)
         finally:
-            await connection.close()
+            connection.forget()
 
     async def _ping(self, address: str) -> Pong:
         answered: asyncio.Future[Fulfill | Reject] = asyncio.get_running_loop().create_future()
