@@ -11,6 +11,7 @@ import pytest
 from isthmus.cli.demo.audit import NodeBooks, read_books
 from isthmus.cli.demo.network import ALICE, BOB, BTC, ETH, Connector, Network
 from isthmus.cli.demo.processes import Processes
+from isthmus.cli.demo.report import Outcome
 from isthmus.cli.demo.run import Demo
 from isthmus.client.payment import Progress
 from isthmus.client.streams import StreamError
@@ -28,6 +29,8 @@ class Nobody:
     def step(self, text: str) -> None: ...
 
     def progress(self, progress: Progress) -> None: ...
+
+    def paid(self, outcome: Outcome) -> None: ...
 
 
 @dataclass

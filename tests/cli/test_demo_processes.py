@@ -1,5 +1,6 @@
 """The demo's processes: none outlives it, whatever ends it."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -55,6 +56,22 @@ async def test_a_process_that_ends_is_told_with_its_last_words(tmp_path: Path) -
         with pytest.raises(DemoError, match=r"one ended with status 2: .*none\.toml"):
             await running(child, tmp_path / "data" / "running.json")
         assert [problem.partition(":")[0] for problem in await processes.stop()] == ["one ended with status 2"]
+
+
+async def test_work_is_given_up_when_a_process_ends(tmp_path: Path) -> None:
+    async with Processes(tmp_path / "logs") as processes:
+        child = await processes.start("one", "node", "run", a_node(tmp_path))
+        await running(child, tmp_path / "data" / "running.json")
+        work = asyncio.create_task(processes.guard(asyncio.Event().wait()))
+        child.tell(signal.SIGKILL)
+        with pytest.raises(DemoError, match="one ended with status -9$"):
+            await work
+
+
+async def test_work_that_ends_is_done(tmp_path: Path) -> None:
+    async with Processes(tmp_path / "logs") as processes:
+        await processes.start("one", "node", "run", a_node(tmp_path))
+        assert await processes.guard(asyncio.sleep(0, "done")) == "done"
 
 
 async def test_a_port_that_is_taken_is_told_apart(tmp_path: Path) -> None:

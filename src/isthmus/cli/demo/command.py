@@ -59,30 +59,40 @@ def demo(keep: bool, as_json: bool, folder: Path | None, amount: str) -> None:
     The exit status is 0 only if what was promised was delivered and the books agree.
     """
     network = DEMO
-    try:
-        base_units = parse_amount(amount, network.source)
-    except ValueError as error:
-        raise ConfigError("--amount", str(error), "Write it in BTC, like 0.015") from None
-    if base_units == 0:
-        raise ConfigError("--amount", "is zero", "Write it in BTC, like 0.015")
+    base_units = _units(network, amount)
     with _folder(folder, keep=keep) as place:
         screen = _Screen(network, base_units, quiet=as_json)
         _perform(Demo(network, place, base_units, screen), screen, keep=keep, as_json=as_json)
+
+
+def _units(network: Network, amount: str) -> int:
+    asset = network.source
+    remedy = f"Write it in {asset.code}, like {AMOUNT}"
+    try:
+        units = parse_amount(amount, asset)
+    except ValueError as error:
+        raise ConfigError("--amount", str(error), remedy) from None
+    most = network.connectors[0].credit
+    if not 0 < units <= parse_amount(most, asset):
+        raise ConfigError("--amount", f"not above 0 and up to the {most} {asset.code} that Alice may owe", remedy)
+    return units
 
 
 def _perform(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> None:
     screen.begin()
     try:
         result = asyncio.run(_guarded(show, screen, keep=keep, as_json=as_json))
+        if not keep:
+            screen.result(result, as_json=as_json)
+            _judge(result, show)
+        if result.stopped_badly:
+            raise DemoError("; ".join(result.stopped_badly))
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     except (IsthmusError, OSError) as error:
         raise DemoError(f"{error} (logs: {show.logs})") from error
     finally:
         screen.end()
-    if not keep:
-        screen.result(result, as_json=as_json)
-    _judge(result, show)
 
 
 def _judge(result: Result, show: Demo) -> None:
@@ -91,10 +101,10 @@ def _judge(result: Result, show: Demo) -> None:
     if not outcome.is_kept or outcome.sent != show.amount:
         raise DemoError(
             f"{format_amount(outcome.delivered, asset)} arrived for {format_amount(outcome.sent, show.network.source)},"
-            f" promised was {format_amount(outcome.promised, asset)} (logs: {show.logs})"
+            f" promised was {format_amount(outcome.promised, asset)}"
         )
     if result.problems:
-        raise DemoError(f"the books don't agree: {'; '.join(result.problems)} (logs: {show.logs})")
+        raise DemoError(f"the books don't agree: {'; '.join(result.problems)}")
 
 
 async def _guarded(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> Result:
@@ -113,8 +123,9 @@ async def _guarded(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) 
 
     async def kept(result: Result) -> None:
         nonlocal is_kept
-        is_kept = True
         screen.result(result, as_json=as_json)
+        _judge(result, show)
+        is_kept = True
         screen.kept(show, to_stderr=as_json)
         await enough
 
@@ -179,6 +190,12 @@ class _Screen:
         packets = f"{progress.packets_in_flight} in flight, {sum(progress.rejected.values())} rejected"
         self._bar.update(self._bar.task_ids[0], completed=progress.sent, description=f"Bob has {arrived}, {packets}")
 
+    def paid(self, outcome: report.Outcome) -> None:
+        if self._bar is not None:
+            arrived = format_amount(outcome.delivered, self._network.destination)
+            self._bar.update(self._bar.task_ids[0], completed=outcome.sent, description=f"Bob has {arrived}")
+        self.end()
+
     def result(self, result: Result, *, as_json: bool) -> None:
         network, outcome = self._network, result.outcome
         if as_json:
@@ -211,4 +228,4 @@ def _suggestions(show: Demo) -> list[str]:
         "Wallets and journals:",
     ]
     lines += [f"  {name:<12} {show.data(name)}" for name in show.network.names]
-    return [*lines, f"  {'logs':<12} {show.logs}", "", "Ctrl-C stops all."]
+    return [*lines, f"  {'logs':<12} {show.logs}", "", "Ctrl-C stops all; the folders stay."]

@@ -241,7 +241,7 @@ DEMO: Final = Network(
             rate=Fraction("64250.5"),
             spread="0.25 %",
             credit="0.2",
-            credit_back="10000",
+            credit_back="20000",
             packet="0.00001",
         ),
         Connector(
@@ -250,8 +250,8 @@ DEMO: Final = Network(
             destination=EUR,
             rate=Fraction("0.92"),
             spread="0.05 %",
-            credit="10000",
-            credit_back="10000",
+            credit="20000",
+            credit_back="20000",
             packet="0.35",
         ),
         Connector(
@@ -260,7 +260,7 @@ DEMO: Final = Network(
             destination=ETH,
             rate=Fraction(1, 2310),
             spread="0.3 %",
-            credit="10000",
+            credit="20000",
             credit_back="0",  # Bob can spend what he was paid
         ),
     ),

@@ -11,7 +11,7 @@ import signal
 import socket
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -57,9 +57,12 @@ class Child:
         """Raise if the process has ended."""
         if self.status is None:
             return
-        said = last_line(self.log)
-        text = f"{self.name} ended with status {self.status}{f': {said}' if said else ''}"
-        raise PortTakenError(text) if "can't listen" in said or "in use" in said else DemoError(text)
+        text = self.obituary()
+        raise PortTakenError(text) if "can't listen" in text or "in use" in text else DemoError(text)
+
+    def obituary(self) -> str:
+        said = last_words(self.log)
+        return f"{self.name} ended with status {self.status}{f': {said}' if said else ''}"
 
     def tell(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -101,6 +104,21 @@ class Processes:
         self.children[name] = child
         return child
 
+    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do this as long as all children run; raises DemoError about the first that ends."""
+        task = asyncio.create_task(work)
+        ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
+        try:
+            await asyncio.wait([task, *ends], return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                for child in self.children.values():
+                    child.check()
+            return await task
+        finally:
+            for one in [task, *ends]:
+                one.cancel()
+            await asyncio.wait([task, *ends], timeout=HURRIED_STOP_S_MAX)
+
     async def stop(self, *, within_s: float = STOP_S_MAX) -> list[str]:
         """End all; those that had to be killed, or failed, are named with the reason."""
         children = list(self.children.values())
@@ -121,7 +139,7 @@ async def _stopped(child: Child, within_s: float) -> str:
     except asyncio.CancelledError:
         child.tell(signal.SIGKILL)
         raise
-    return "" if status == 0 else f"{child.name} ended with status {status}: {last_line(child.log)}"
+    return "" if status == 0 else child.obituary()
 
 
 async def awaited(child: Child, look: Callable[[], T | None]) -> T:
@@ -177,12 +195,15 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def last_line(path: Path) -> str:
-    """The last thing that a process said."""
+def last_words(path: Path) -> str:
+    """The last line that a process said and that isn't mere news of a log."""
     try:
         with path.open("rb") as log:
             log.seek(max(0, path.stat().st_size - LOG_TAIL_BYTES))
             lines = log.read().decode(errors="replace").splitlines()
     except OSError:
         return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    for line in map(str.strip, reversed(lines)):
+        if line and '"level": "info"' not in line and not line.startswith('{"money"'):
+            return line
+    return ""

@@ -50,7 +50,11 @@ class Audience(Protocol):
     def step(self, text: str) -> None:
         """What happens now."""
 
-    def progress(self, progress: Progress) -> None: ...
+    def progress(self, progress: Progress) -> None:
+        """How far the payment is."""
+
+    def paid(self, outcome: Outcome) -> None:
+        """How it ended."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -59,7 +63,8 @@ class Result:
 
     outcome: Outcome
     books: dict[str, NodeBooks]
-    problems: list[str]
+    problems: list[str]  # why the books don't agree
+    stopped_badly: list[str]  # processes that had to be killed, or failed
 
 
 class Demo:
@@ -111,18 +116,19 @@ class Demo:
             self.audience.step("Making two wallets")
             await self._start_wallets(processes)
             self.audience.step("Paying")
-            outcome = await self._pay()
+            outcome = await processes.guard(self._pay())
+            self.audience.paid(outcome)
             if kept is not None:
                 result = await self._judged(outcome)
                 await kept(result)
-                result.problems += await processes.stop()
+                result.stopped_badly += await processes.stop()
                 return result
             self.audience.step("Stopping the nodes")
             stopped_badly = await processes.stop()
         self.audience.step("Replaying all books")
         books = await asyncio.to_thread(self._read_all)
-        problems = stopped_badly + disagreements(self.network.pairs(), books)
-        return Result(outcome=outcome, books=books, problems=problems)
+        problems = disagreements(self.network.pairs(), books)
+        return Result(outcome=outcome, books=books, problems=problems, stopped_badly=stopped_badly)
 
     # --- start --------------------------------------------------------------------------------------------------
 
@@ -194,7 +200,7 @@ class Demo:
             books = await asyncio.to_thread(self._read_all)
             problems = disagreements(self.network.pairs(), books)
             if not problems or asyncio.get_running_loop().time() > deadline:
-                return Result(outcome=outcome, books=books, problems=problems)
+                return Result(outcome=outcome, books=books, problems=problems, stopped_badly=[])
             await asyncio.sleep(QUIET_POLL_S)
 
     def _read_all(self) -> dict[str, NodeBooks]:
