@@ -157,8 +157,8 @@ class Nodes:
 
 
 @pytest.fixture
-async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
-    """Before `peers` in a test's arguments: the peers then leave first."""
+async def nodes(tmp_path: Path, peers: Peers) -> AsyncIterator[Nodes]:
+    """They stop before the peers do, which still answer what is in flight."""
     nodes = Nodes(tmp_path)
     yield nodes
     await nodes.close()
@@ -218,7 +218,8 @@ class Config:
 
     @staticmethod
     def over(name: str, relation: str, link: str, **limits: str) -> str:
-        allowed = {"receivable": "1000000", "payable": "1000000", **limits}
+        # A sender of ilp-protocol-stream leaves while a packet to it may be in flight: the stop waits for its expiry.
+        allowed = {"receivable": "1000000", "payable": "1000000", "hold": "3 s", **limits}
         table = "".join(f'{key} = "{value}"\n' for key, value in allowed.items())
         return (
             f'[accounts.{name}]\nasset = "XRP"\nscale = 9\nrelation = "{relation}"\nlink = {link}\n'
