@@ -72,3 +72,14 @@ async def test_a_parent_with_another_asset_is_told_and_gives_no_address(nodes: A
     line = await node.until("the parent counts in another asset", account="up")
     assert (line["ours"], line["theirs"]) == ("USD scale 9", "EUR scale 9")
     assert (await node.get("/health"))[0] == 200
+
+
+async def test_an_address_that_leaves_no_room_for_our_children_is_not_taken(nodes: Any, config: Any) -> None:
+    """ADDR-2, ADDR-11, ILDCP-5: what a parent says stops no node."""
+    parent = await nodes.run(config.toml(config.account("us"), address="test." + "a" * 1_000))
+    up = config.account("up", relation="parent", link=config.dials(parent.port, "us"))
+    node = await nodes.run(config.toml(up, config.account("our_child_with_a_long_name"), address="from parent"))
+    line = await node.until("the parent's address can't be used", parent="up")
+    assert "1023" in line["problem"]
+    assert (await node.get("/health"))[0] == 200
+    assert await node.stop() == 0

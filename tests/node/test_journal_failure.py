@@ -2,6 +2,7 @@
 
 import asyncio
 import resource
+import signal
 import sqlite3
 import sys
 from pathlib import Path
@@ -48,6 +49,20 @@ async def test_a_full_disk_stops_the_node_before_a_frame_leaves(nodes: Any, two:
     async with asyncio.timeout(20):
         assert isinstance(await held, Fulfill)
     assert await again.balances() == {"alice": 5, "bob": -5}
+
+
+async def test_a_journal_that_fails_while_the_node_stops_is_no_clean_stop(nodes: Any, two: str, peer: Any) -> None:
+    node = await nodes.run(two)
+    alice, bob = await peer(node, "alice"), await peer(node, "bob")
+    held = alice.prepare("test.node.bob", 5)
+    request = await bob.request()
+    node.signal(signal.SIGTERM)
+    await node.until("stopping")
+    forbid_growth(node)
+    bob.fulfil(request)
+    assert await node.exit_code() == 1
+    assert [line["event"] for line in node.log].count("halted") == 1
+    assert not held.done()
 
 
 async def test_no_first_batch_no_node(nodes: Any, two: str) -> None:

@@ -118,7 +118,11 @@ class Node:
             self._logger.error("halted", problem=driver.halted.result())
             return 1
         self._logger.info("stopping", in_flight=open_legs(driver.kernel))
-        if not await driver.drain(DRAIN_MS_MAX):
+        drained = await driver.drain(DRAIN_MS_MAX)
+        if driver.halted.done():
+            self._logger.error("halted", problem=driver.halted.result())
+            return 1
+        if not drained:
             self._logger.warning("packets were still in flight", open_legs=open_legs(driver.kernel))
         with contextlib.suppress(JournalError):
             await keeper.close()
@@ -141,10 +145,17 @@ class Node:
                 return
             if self._learned is not None and self._learned.address == answer.address:
                 return
-            self._learned = answer
+            before, self._learned = self._learned, answer
+            if self._config.address is None:
+                try:
+                    self._swap(driver, self._config)
+                except (ConfigError, ValueError) as error:
+                    # The parent's word, not ours: as with a child's address that gets too long below it.
+                    self._learned = before
+                    self._logger.error("the parent's address can't be used", parent=answer.account, problem=str(error))
+                    return
             self._logger.info("address learned", address=answer.address, parent=answer.account)
             if self._config.address is None:
-                self._swap(driver, self._config)
                 asyncio.get_running_loop().call_soon(self._tell_children, driver)
 
         return learned
