@@ -30,6 +30,7 @@ from isthmus.journal.record import (
     first_digest,
     next_digest,
 )
+from isthmus.journal.scheduling import ask_for_short_slices
 from isthmus.journal.schema import check_identity, insert_rows, migrate
 
 T = TypeVar("T")
@@ -249,6 +250,7 @@ class SqliteJournal:
     # --- the writer thread --------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        ask_for_short_slices()
         queue = self._queue
         while True:
             items = [queue.get()]
