@@ -8,6 +8,7 @@ import pytest
 
 from isthmus.connector.events import AccountId, Outbound
 from isthmus.errors import ConfigError, LinkError
+from isthmus.ilp.packet import REJECT_BYTES_MAX, Reject, encode_reject
 from isthmus.links.btp import codec, framing
 from isthmus.links.btp.codec import BtpError, BtpResponse, ProtocolData
 from isthmus.links.btp.server import BtpServer, ServerBounds, Tokens, hash_token
@@ -216,6 +217,17 @@ async def test_large_messages_pass(serve: Any, raw: Any, owner: Any, size: int) 
     peer.send(prepare_frame(1, LARGEST_PREPARE))
     await owner.until(lambda: len(owner.packets) == 1)
     assert owner.packets[0].packet == LARGEST_PREPARE
+
+
+async def test_the_largest_reject_passes(serve: Any, raw: Any, owner: Any) -> None:
+    """BTP-17, ILP-4: else any receiver could break a connection between two connectors."""
+    server = await serve()
+    peer = await raw(server, token="alice-token")
+    reject = encode_reject(Reject("F99", "test." + "a" * 1_018, "m" * 8_191, bytes(32_767)))
+    assert len(reject) == REJECT_BYTES_MAX
+    peer.send(codec.encode_ilp(codec.RESPONSE, 1, reject))
+    await owner.until(lambda: len(owner.packets) == 1)
+    assert owner.packets[0].packet == reject
 
 
 @pytest.mark.parametrize("authenticated", [True, False])

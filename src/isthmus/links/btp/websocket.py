@@ -14,11 +14,15 @@ from socket import SO_RCVBUF, SOL_SOCKET, socket
 from typing import Final, Protocol
 
 from isthmus.errors import ConfigError
+from isthmus.ilp.packet import PACKET_BYTES_MAX
 from isthmus.links.btp import framing
+from isthmus.links.btp.codec import FRAME_BYTES_MAX
 from isthmus.links.btp.framing import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT
 
-# The largest frame that our codec writes is below this; BTP-17 asks for 34 KiB at least, and rs allows 40,000.
-MESSAGE_BYTES_MAX: Final = 40_960
+# BTP-17 asks for 34 KiB at least; a Reject can be larger than a Prepare, and whoever receives a payment can make our
+# peer relay the largest: it must not end the connection.
+MESSAGE_BYTES_MAX: Final = 48 * 1024
+assert PACKET_BYTES_MAX + 1024 <= MESSAGE_BYTES_MAX <= FRAME_BYTES_MAX
 FRAGMENTS_MAX: Final = 64
 # A client pings every few seconds. More than this in a second is a flood, and nobody pays us to answer it.
 CONTROL_FRAMES_PER_SECOND_MAX: Final = 64
