@@ -242,19 +242,38 @@ class Books:
     def post(self, outgoing: OutgoingLeg) -> None:
         """Post both legs, the outgoing one first: the same as `post_outgoing` and `post_incoming`, but faster."""
         incoming = outgoing.incoming
-        self._post_outgoing(outgoing)
-        self._post_incoming(incoming)
+        self._move_outgoing(outgoing)
+        account = incoming.account
+        del account.received[incoming.session, incoming.request_id]
+        amount = incoming.amount
+        account.reserved_incoming -= amount
+        account.balance += amount
+        account.posted_incoming += amount
+        account.posted_incoming_count += 1
+        account.clearing.balance -= amount
+        if not account.dirty:
+            self._touch(account)
         self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
 
     def post_outgoing(self, leg: OutgoingLeg) -> None:
-        self._post_outgoing(leg)
+        """The peer -= amount, clearing += amount and what we keep, revenue -= what we keep."""
+        self._move_outgoing(leg)
         self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
     def post_incoming(self, leg: IncomingLeg) -> None:
-        self._post_incoming(leg)
+        """The peer += amount, clearing -= amount."""
+        account = leg.account
+        del account.received[leg.session, leg.request_id]
+        account.reserved_incoming -= leg.amount
+        account.balance += leg.amount
+        account.posted_incoming += leg.amount
+        account.posted_incoming_count += 1
+        account.clearing.balance -= leg.amount
+        if not account.dirty:
+            self._touch(account)
         self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
-    def _post_outgoing(self, leg: OutgoingLeg) -> None:
+    def _move_outgoing(self, leg: OutgoingLeg) -> None:
         account = leg.account
         del account.sent[leg.request_id]
         amount = leg.amount
@@ -263,22 +282,10 @@ class Books:
         account.posted_outgoing += amount
         account.posted_outgoing_count += 1
         kept = leg.spread + leg.rounding
-        account.clearing.balance += amount + kept
         if kept:
             account.spread.balance -= leg.spread
             account.rounding.balance -= leg.rounding
-        if not account.dirty:
-            self._touch(account)
-
-    def _post_incoming(self, leg: IncomingLeg) -> None:
-        account = leg.account
-        del account.received[leg.session, leg.request_id]
-        amount = leg.amount
-        account.reserved_incoming -= amount
-        account.balance += amount
-        account.posted_incoming += amount
-        account.posted_incoming_count += 1
-        account.clearing.balance -= amount
+        account.clearing.balance += amount + kept
         if not account.dirty:
             self._touch(account)
 

@@ -269,8 +269,10 @@ class Kernel:
                     switch.foreign += 1
                 elif event.packet[0] == PREPARE:
                     self._enqueue(lane, event)
+                elif lane.asks:
+                    self._take_answer(lane, event)
                 else:
-                    self._take_reply(lane, event)
+                    take_reply(switch, lane, event)
             elif isinstance(event, AppendFailed):
                 # Frames that were about to leave stay: nothing leaves any more.
                 self.halted = True
@@ -290,7 +292,8 @@ class Kernel:
         switch.effects = []
         return effects
 
-    def _take_reply(self, lane: Lane, event: Inbound) -> None:
+    def _take_answer(self, lane: Lane, event: Inbound) -> None:
+        """A reply from the parent: to our question for an address, or to a packet."""
         parent = self._parent
         if parent is not None and parent.is_answered_by(lane, event):
             parent.take_answer(self.switch, event.packet)
@@ -385,6 +388,8 @@ class Kernel:
     def _choose_parent(self, tables: Tables) -> None:
         """At most one parent is asked for our address (CONN-14)."""
         chosen = next((terms.id for terms in tables.accounts.values() if terms.ildcp_client), None)
+        for lane in self.switch.lanes.values():
+            lane.asks = lane.id == chosen
         if chosen is None:
             self._parent = None
         elif self._parent is None or self._parent.lane.id != chosen:

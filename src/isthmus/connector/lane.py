@@ -51,6 +51,7 @@ class Lane:
     __slots__ = (
         "account",
         "amounts",
+        "asks",
         "blocked",
         "closed",
         "expired",
@@ -92,6 +93,7 @@ class Lane:
         self.account: Final = account
         self.up = False
         self.blocked = False
+        self.asks = False  # our parent, whom we ask for our address
         self.closed = False  # no longer in the tables: what is in flight ends, nothing new begins
         self.sessions = 0  # how many sessions this process had
         self.session = derive_session(entropy, self.id, 0)
