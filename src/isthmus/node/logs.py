@@ -4,8 +4,9 @@ The pure core says what deserves a line by `Log` effects; the shell logs by the 
 secrets: nothing here could tell one from other text.
 """
 
+import contextlib
 import sys
-from typing import TextIO
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -22,7 +23,7 @@ def set_up(
         structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer(colors=out.isatty())
     )
     logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
-        structlog.PrintLogger(out),
+        structlog.PrintLogger(cast(TextIO, _Spilling(out))),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -33,6 +34,22 @@ def set_up(
         cache_logger_on_first_use=True,
     )
     return logger
+
+
+class _Spilling:
+    """A stream for lines that may be lost: a full disk or a closed pipe behind the log must not stop the node."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out: Final = out
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # ValueError: it was closed
+            self._out.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._out.flush()
 
 
 def write(logger: structlog.typing.FilteringBoundLogger, log: Log) -> None:
