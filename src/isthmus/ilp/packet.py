@@ -223,9 +223,12 @@ def _read_envelope(data: bytes, kind: int, size_max: int) -> tuple[int, int]:
 
 
 @final
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class PrepareView:
-    """The fields of a Prepare that decide where it goes; the packet stays as it came."""
+    """The fields of a Prepare that decide where it goes; the packet stays as it came.
+
+    One is made for every Prepare: mypyc compiles an `__init__` of our own, but not a dataclass's.
+    """
 
     packet: bytes
     body: int  # offset of the body
@@ -233,6 +236,16 @@ class PrepareView:
     expires_at: int  # wall ms
     condition: bytes
     destination: bytes  # 1 to 1023 bytes; its characters are not checked: what no route matches goes nowhere
+
+    def __init__(
+        self, packet: bytes, body: int, amount: int, expires_at: int, condition: bytes, destination: bytes
+    ) -> None:
+        self.packet = packet
+        self.body = body
+        self.amount = amount
+        self.expires_at = expires_at
+        self.condition = condition
+        self.destination = destination
 
 
 def view_prepare(packet: bytes, cache: TimestampCache | None = None) -> PrepareView:
