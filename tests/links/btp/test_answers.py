@@ -1,7 +1,8 @@
 """Answers that outlive a connection."""
 
 from isthmus.connector.events import Outbound
-from isthmus.links.btp.answers import KEEP_MS, Answers
+from isthmus.connector.tables import HOLD_MS_LIMIT, OPEN_LEGS_MAX
+from isthmus.links.btp.answers import KEEP_MS, WRITTEN_MS, Answers
 
 PREPARE, FULFILL, REJECT = b"\x0c", b"\x0d", b"\x0e"
 
@@ -25,22 +26,46 @@ def test_an_answer_that_fell_due_while_down_goes_out_once_under_its_id() -> None
 
 
 def test_an_answer_is_kept_until_it_is_useless() -> None:
-    """BTP-18. Just inside the bound, and on it."""
+    """BTP-18. Just inside the bound, and on it. No leg is open for longer."""
+    assert KEEP_MS >= HOLD_MS_LIMIT
     for age, expected in ((KEEP_MS - 1, [7]), (KEEP_MS, [])):
         answers = Answers()
         answers.keep(frame(7), 0)
+        assert ids(answers.take(age, knows_sessions=True)) == expected
+
+
+def test_what_was_written_before_the_last_pong_has_arrived() -> None:
+    """BTP-18."""
+    for age, expected in ((WRITTEN_MS - 1, [7]), (WRITTEN_MS, [])):
+        answers = Answers()
         answers.written([frame(7)], 0)
-        assert ids(answers.take(age, knows_sessions=True)) == expected * 2
+        assert ids(answers.take(age, knows_sessions=True)) == expected
+
+
+def test_every_fulfill_that_an_account_may_have_in_flight_is_kept() -> None:
+    """BTP-18. It is posted: one that were dropped here would be money lost."""
+    answers = Answers()
+    packet = FULFILL + bytes(200)
+    for request_id in range(OPEN_LEGS_MAX):
+        answers.keep(frame(request_id, packet), 0)
+    assert ids(answers.take(1, knows_sessions=False)) == list(range(OPEN_LEGS_MAX))
 
 
 def test_at_the_bound_the_oldest_reject_goes_first() -> None:
-    answers = Answers(answers_max=3)
+    answers = Answers(due_bytes_max=3 * 401)
     for request_id, packet in ((1, FULFILL), (2, REJECT), (3, FULFILL), (4, REJECT)):
         answers.keep(frame(request_id, packet), 0)
     assert ids(answers.take(1, knows_sessions=True)) == [1, 3, 4]
     for request_id in range(4):
         answers.keep(frame(request_id), 0)
     assert ids(answers.take(1, knows_sessions=True)) == [1, 2, 3]
+
+
+def test_rejects_have_a_bound_of_their_own() -> None:
+    answers = Answers(rejects_max=2)
+    for request_id in range(4):
+        answers.keep(frame(request_id, REJECT), 0)
+    assert ids(answers.take(1, knows_sessions=True)) == [2, 3]
 
 
 def test_a_fulfill_written_just_before_the_break_goes_out_again() -> None:
@@ -53,12 +78,19 @@ def test_a_fulfill_written_just_before_the_break_goes_out_again() -> None:
 
 
 def test_what_was_written_is_kept_within_a_bound() -> None:
-    answers = Answers(answers_max=10)
+    answers = Answers(written_max=10)
     for start in range(0, 100, 5):
         answers.written([frame(start + i) for i in range(5)], 0)
     assert ids(answers.take(1, knows_sessions=True)) == list(range(90, 100))
     answers.written([frame(i) for i in range(50)], 0)
     assert ids(answers.take(1, knows_sessions=True)) == list(range(40, 50))
+
+
+def test_what_was_written_is_kept_within_a_bound_of_bytes() -> None:
+    answers = Answers(written_bytes_max=100)
+    for request_id in range(5):
+        answers.written([frame(request_id)], 0, 40)
+    assert ids(answers.take(1, knows_sessions=True)) == [3, 4]
 
 
 def test_a_written_fulfill_is_not_repeated_to_a_peer_that_knows_no_sessions() -> None:

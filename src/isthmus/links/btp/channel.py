@@ -67,10 +67,10 @@ class Channel:
 
     # --- for the link -------------------------------------------------------------------------------------------
 
-    def write(self, frames: list[Outbound]) -> None:
-        """Send these packets with one write. The channel is ready."""
+    def write(self, frames: list[Outbound]) -> int:
+        """Send these packets with one write; its size in bytes. The channel is ready."""
         assert self.session is not None and self._socket is not None
-        self._socket.write(self.session.encode(frames))
+        return self._socket.write(self.session.encode(frames))
 
     def write_frames(self, frames: list[bytes]) -> None:
         if self._socket is not None and not self._ended:

@@ -65,8 +65,7 @@ class BtpLink:
         if channel is None:
             self._write_while_down(frames, now)
         else:
-            self.answers.written(frames, now)
-            channel.write(frames)
+            self.answers.written(frames, now, channel.write(frames))
 
     def pause_reading(self) -> None:
         self._is_paused = True
@@ -121,8 +120,7 @@ class BtpLink:
             channel.pause_reading()
         again = self.answers.take(self._owner.mono_ms(), knows_sessions=order.is_isthmus)
         if again:
-            self.answers.written(again, self._owner.mono_ms())
-            channel.write(again)
+            self.answers.written(again, self._owner.mono_ms(), channel.write(again))
         self._log("info", "btp.up", peer="isthmus" if order.is_isthmus else "other", answers_sent_again=len(again))
         self._owner.link_up(self.account)
 

@@ -109,16 +109,15 @@ class WebSocket:
 
     # --- for the channel ----------------------------------------------------------------------------------------
 
-    def write(self, messages: list[bytes]) -> None:
-        """Send all of these with one write."""
+    def write(self, messages: list[bytes]) -> int:
+        """Send all of these with one write; its size in bytes."""
         if self._closing or not messages:
-            return
-        if self._is_client:
-            self.transport.write(framing.join_masked(messages, self._entropy))
-        else:
-            self.transport.write(framing.join_plain(messages))
+            return 0
+        joined = framing.join_masked(messages, self._entropy) if self._is_client else framing.join_plain(messages)
+        self.transport.write(joined)
         if self._blocked:
             self._mind_the_backlog()
+        return len(joined)
 
     def ping(self) -> None:
         self._control(PING, b"")
