@@ -200,6 +200,7 @@ async def test_a_refused_connection_is_undelivered_and_the_link_goes_down(
     link.write([Outbound(SESSION, 1, prepare())])
     failure = await alice.failed.get()
     assert (failure.account, failure.request_id, failure.code) == ("peer", 1, "T01")
+    assert "127.0.0.1" not in failure.message and str(port) not in failure.message  # it goes upstream
     assert await alice.states.get() == "down"
     server = HttpServer(host="127.0.0.1", port=port, now=link._now)
     await server.start()
@@ -427,7 +428,7 @@ async def test_reset_leaves_waiting_requests_and_looks_for_the_peer_again(
     [
         {"url": "http://example.com/ilp"},
         {"url": "ftp://example.com/ilp"},
-        {"url": "https://u:p@example.com/ilp"},
+        {"url": "https://u:psst@example.com/ilp"},
         {"url": "https://example.com/ilp\n"},
         {"url": "https://example.com:0/"},
         {"url": "https://example.com:x/"},
@@ -439,8 +440,9 @@ async def test_reset_leaves_waiting_requests_and_looks_for_the_peer_again(
 )
 async def test_settings_that_cannot_work_are_refused(settings: dict[str, Any]) -> None:
     """AUTH-6, HTTP-9: TLS always, but on this machine."""
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError) as refusal:
         HttpSettings(**settings).check()
+    assert "psst" not in str(refusal.value)
     HttpSettings(url="http://example.com/ilp", allow_insecure=True).check()
 
 

@@ -236,7 +236,8 @@ class HttpLink:
             )
             if isinstance(outcome, NotConnected):
                 self._went_down(outcome.why)
-                self._tell(self._outgoing.not_connected(key, outcome.why))
+                # Why, with host and port, is for our log: upstream has no business with our neighbours' addresses.
+                self._tell(self._outgoing.not_connected(key, "the next hop can't be reached"))
             elif not isinstance(outcome, NoAnswer):
                 # No answer is no outcome: the expiry decides, for the peer may fulfill in time (HTTP-8).
                 now_ms = self._now().mono_ms

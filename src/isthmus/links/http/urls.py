@@ -47,7 +47,8 @@ def check_url(key: str, url: str, *, allow_insecure: bool = False) -> Origin:
     """The origin of a configured URL, or ConfigError: tokens and packets travel under TLS (AUTH-6)."""
     origin = origin_of(url)
     if origin is None:
-        raise ConfigError(key, f"{url!r} is not an http(s) URL", "Write it as https://host/path.")
+        # Not shown: it may hold a password, which is one reason to refuse it.
+        raise ConfigError(key, "it is not an http(s) URL", "Write it as https://host/path.")
     if origin.scheme == "http" and not allow_insecure and not is_loopback(origin.host):
         raise ConfigError(
             key,
