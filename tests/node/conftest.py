@@ -228,7 +228,8 @@ class Nodes:
             if node.process.returncode is None:
                 codes.append((await node.stop(), node.lines[-5:]))
         for node in self.processes:
-            assert not any("Traceback" in line for line in node.lines), node.lines
+            defects = [line for line in node.lines if "Traceback" in line]
+            assert not defects, defects
         assert all(code == 0 for code, _ in codes), codes
 
 
@@ -389,10 +390,21 @@ class RawPeer:
         self.reader = reader
         self.writer = writer
 
-    async def upgrade(self) -> None:
+    @classmethod
+    async def dial(cls, node: NodeProcess, name: str | None = None, *, path: str = "/") -> "RawPeer":
+        """A bare socket to the node's BTP listener, upgraded; with a name it authenticates too."""
+        one = cls(*await asyncio.open_connection("127.0.0.1", node.port))
+        await one.upgrade(path)
+        if name is not None:
+            one.send_auth(token_of(name))
+            answer = await one.read_btp()
+            assert isinstance(answer, codec.BtpResponse) and answer.request_id == 7
+        return one
+
+    async def upgrade(self, path: str = "/") -> None:
         self.writer.write(
-            b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n".encode()
         )
         async with asyncio.timeout(WAIT_SECONDS):
             assert (await self.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -453,63 +465,24 @@ class RawPeer:
                 while await self.reader.read(1 << 16):
                     pass
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.writer.transport.abort()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
 
 
 @pytest.fixture
 async def raw() -> AsyncIterator[Callable[..., Awaitable[RawPeer]]]:
-    """A bare socket to the node's BTP listener, upgraded; with a name it authenticates too."""
+    """`RawPeer.dial`; they end with the test."""
     peers: list[RawPeer] = []
 
-    async def start(node: NodeProcess, name: str | None = None, *, upgrade: bool = True) -> RawPeer:
-        one = RawPeer(*await asyncio.open_connection("127.0.0.1", node.port))
-        peers.append(one)
-        if upgrade:
-            await one.upgrade()
-        if name is not None:
-            one.send_auth(token_of(name))
-            answer = await one.read_btp()
-            assert isinstance(answer, codec.BtpResponse) and answer.request_id == 7
-        return one
+    async def start(node: NodeProcess, name: str | None = None) -> RawPeer:
+        peers.append(await RawPeer.dial(node, name))
+        return peers[-1]
 
     yield start
     for one in peers:
-        one.close()
-
-
-# --- what tests need by name -----------------------------------------------------------------------------------------
-
-
-class Config:
-    """Pieces of a node's TOML."""
-
-    toml = staticmethod(toml)
-    account = staticmethod(account)
-    dials = staticmethod(dials)
-    token_of = staticmethod(token_of)
-    free_port = staticmethod(free_port)
-
-
-@pytest.fixture
-def config() -> type[Config]:
-    return Config
-
-
-@pytest.fixture
-def two(config: type[Config]) -> str:
-    """A node with the children alice and bob, in USD."""
-    return toml(account("alice"), account("bob"))
-
-
-@pytest.fixture(name="wall_ms")
-def wall_ms_now() -> int:
-    return wall_ms()
-
-
-@pytest.fixture
-def http_port() -> int:
-    return free_port()
+        await one.close()
 
 
 class HttpPeer:
@@ -558,6 +531,44 @@ class HttpPeer:
             session.post(url, data=body, headers=headers) as response,
         ):
             return response.status
+
+
+# --- what tests need by name -----------------------------------------------------------------------------------------
+
+
+class Config:
+    """Pieces of a node's TOML; and the classes above, for fixtures that live longer than a test."""
+
+    Nodes = Nodes
+    Peer = Peer
+    RawPeer = RawPeer
+    HttpPeer = HttpPeer
+    toml = staticmethod(toml)
+    account = staticmethod(account)
+    dials = staticmethod(dials)
+    token_of = staticmethod(token_of)
+    free_port = staticmethod(free_port)
+
+
+@pytest.fixture(scope="session")
+def config() -> type[Config]:
+    return Config
+
+
+@pytest.fixture
+def two(config: type[Config]) -> str:
+    """A node with the children alice and bob, in USD."""
+    return toml(account("alice"), account("bob"))
+
+
+@pytest.fixture(name="wall_ms")
+def wall_ms_now() -> int:
+    return wall_ms()
+
+
+@pytest.fixture
+def http_port() -> int:
+    return free_port()
 
 
 @pytest.fixture

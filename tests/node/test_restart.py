@@ -51,8 +51,8 @@ async def interrupted(nodes: Any, text: str, raw: Any, wall_ms: int, left_ms: in
     request_id, prepare = await reply(bob)
     assert prepare.amount == 900
     await node.kill()
-    alice.close()
-    bob.close()
+    await alice.close()
+    await bob.close()
     return await nodes.run(text, folder=node.folder), request_id
 
 
@@ -157,7 +157,7 @@ async def test_an_http_answer_that_comes_after_the_restart_counts(
     alice.send_ilp(5, a_prepare(25_000, wall_ms))
     request_id, _ = await them.request()
     await node.kill()
-    alice.close()
+    await alice.close()
     node = await nodes.run(text, folder=node.folder)
     alice = await raw(node, "alice")
     fulfil = encode_fulfill(Fulfill(SEED))

@@ -5,7 +5,9 @@ secrets: nothing here could tell one from other text.
 """
 
 import contextlib
+import logging
 import sys
+import traceback
 from typing import Final, TextIO, cast
 
 import structlog
@@ -33,6 +35,10 @@ def set_up(
         ],
         cache_logger_on_first_use=True,
     )
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, LibraryHandler)]:
+        root.removeHandler(handler)
+    root.addHandler(LibraryHandler(logger))
     return logger
 
 
@@ -57,4 +63,28 @@ def write(logger: structlog.typing.FilteringBoundLogger, log: Log) -> None:
     logger.log(_LEVELS[log.level], log.event, **log.fields)
 
 
-_LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+class LibraryHandler(logging.Handler):
+    """What libraries log by Python's `logging`, as lines of ours: one each, and no traceback over many lines.
+
+    A stranger's broken HTTP request is no error of ours: whoever can connect could fill the log with it.
+    """
+
+    def __init__(self, logger: structlog.typing.FilteringBoundLogger) -> None:
+        super().__init__(logging.WARNING)
+        self._logger: Final = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        level = record.levelno
+        fields = {"logger": record.name, "problem": record.getMessage()}
+        if error is not None:
+            fields["error"] = " ".join(f"{type(error).__name__}: {error}".split())
+            if type(error).__module__ == _STRANGERS_ERRORS:
+                level = logging.DEBUG
+            else:
+                fields["trace"] = "".join(traceback.format_exception(error))
+        self._logger.log(level, "library", **fields)
+
+
+_STRANGERS_ERRORS: Final = "aiohttp.http_exceptions"
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
