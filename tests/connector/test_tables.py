@@ -58,6 +58,8 @@ def test_what_is_no_prefix_is_refused(prefix: str) -> None:
         {"packet_amount_max": -1},
         {"packets_per_minute": 0},
         {"packets_burst": 0},
+        {"amount_per_second": 0},
+        {"amount_burst": 0},
         {"expiry_margin_ms": -1},
         {"expiry_margin_ms": 30_000},
         {"hold_ms_max": HOLD_MS_LIMIT + 1},
