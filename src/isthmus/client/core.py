@@ -12,12 +12,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Final, final
 
+from isthmus.client.aftermath import Aftermath
 from isthmus.client.endpoint import LOCAL, Endpoint
 from isthmus.client.folder import JOURNAL_FILE, WalletSettings
 from isthmus.client.ledger import WalletLedger
 from isthmus.client.uplink import UPLINK, ask_connector, wait_up
 from isthmus.client.volatile import VolatileJournal
-from isthmus.connector.events import AddressLearned, Log
+from isthmus.connector.events import AddressLearned, Log, Outbound
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import LOCAL as LOCAL_RELATION
 from isthmus.connector.tables import PARENT, AccountTerms, RateTable, RouteTable, Tables, TablesChanged
@@ -88,7 +89,8 @@ class Core:
         self._link: BtpClient | None = None
         self._keeper: CheckpointKeeper | None = None
         self._halted: asyncio.Task[None] | None = None
-        self._commits: list[asyncio.Future[None]] = []
+        self._aftermath: Aftermath | None = None
+        self._settled: Final = asyncio.Event()
 
     # --- life ---------------------------------------------------------------------------------------------------
 
@@ -147,6 +149,7 @@ class Core:
             self._journal, self._tables(), entropy=os.urandom(ENTROPY_BYTES), now=clock.system_now(),
             application=self.ledger,
         )  # fmt: skip
+        self._aftermath = Aftermath(self._kernel.books, self.ledger)
 
     async def _start(self) -> None:
         settings, kernel, journal = self.settings, self._kernel, self._journal
@@ -165,6 +168,7 @@ class Core:
             asset=settings.asset,
             timeout_ms=settings.packet_timeout_ms,
             recall=self.ledger.receipts.get,
+            on_old_reply=self._old_reply,
         )
         self._endpoint = endpoint
         # A credit is applied while its batch is open: the one after the last appended.
@@ -231,20 +235,21 @@ class Core:
             raise JournalError(self.problem or "the wallet is closed")
         await self._driver.note(data)
 
-    async def until_settled(self) -> None:
-        """Wait until no packet of an earlier process is in flight: each has its outcome, by our own clock."""
-        while self._has_old_packets():
-            done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._commits.append(done)
-            await done
+    async def until_settled(self) -> Aftermath:
+        """Wait until each packet of an earlier process has its outcome, by our own clock."""
+        aftermath = self._aftermath
+        assert aftermath is not None
+        while not aftermath.is_settled:
+            self._settled.clear()
+            await self._settled.wait()
             if self.problem is not None:
                 raise JournalError(self.problem)
+        return aftermath
 
-    def _has_old_packets(self) -> bool:
-        assert self._kernel is not None
-        account = self._kernel.books.peers.get(LOCAL)
-        session = self.endpoint.link.session
-        return account is not None and any(key[0] != session for key in account.received)
+    def _old_reply(self, frame: Outbound) -> None:
+        assert self._aftermath is not None
+        self._aftermath.decided(frame)
+        self._settled.set()
 
     # --- what the driver tells ----------------------------------------------------------------------------------
 
@@ -253,11 +258,6 @@ class Core:
         self._endpoint.durable(sequence)
         if self._keeper is not None:
             self._keeper.committed(sequence)
-        if self._commits:
-            waiting, self._commits = self._commits, []
-            for done in waiting:
-                if not done.done():
-                    done.set_result(None)
 
     def _address_learned(self, told: AddressLearned) -> None:
         asset = Asset(told.asset_code, told.asset_scale)
@@ -281,9 +281,7 @@ class Core:
         log(Log("error", "wallet.stopped", {"problem": problem}))
         if self._endpoint is not None:
             self._endpoint.close()
-        for done in self._commits:
-            if not done.done():
-                done.set_result(None)
+        self._settled.set()
 
     def _tables(self) -> Tables:
         return wallet_tables(self.settings.address, self.asset, self.settings.packet_timeout_ms)

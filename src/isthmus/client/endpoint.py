@@ -96,16 +96,21 @@ class Endpoint:
         asset: Asset,
         timeout_ms: int,
         recall: Callable[[bytes], ledger.Receipts | None],
+        on_old_reply: Callable[[Outbound], None],
         now: Callable[[], Now] = clock.system_now,
         random_bytes: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        """`recall` tells what is known of a connection that comes again (durable wallets)."""
+        """`recall` tells what is known of a connection that comes again (durable wallets).
+
+        `on_old_reply` gets replies to the Prepares of an earlier process.
+        """
         self.address: str = address
         self.asset: Final = asset
         self.link: Final = LocalLink(LOCAL, owner, self._packets, session=session)
         self._server_secret: Final = server_secret
         self._timeout_ms: Final = timeout_ms
         self._recall: Final = recall
+        self._on_old_reply: Final = on_old_reply
         self._now: Final = now
         self._random_bytes: Final = random_bytes
         self._loop: Final = asyncio.get_running_loop()
@@ -221,6 +226,9 @@ class Endpoint:
         self._closed = True
         for party in [*self._clients.values(), *self._guests.values()]:
             party.dropped()
+        for answer in self._probes.values():
+            answer(Reject("T01", "", "the wallet was closed"))
+        self._probes.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -245,7 +253,8 @@ class Endpoint:
                 self._prepare(frame, now)
             elif frame.session == self.link.session:
                 self._reply(frame, now)
-            # Else: the reply to a Prepare of a process before this one. Its payment counted it as unknown.
+            else:
+                self._on_old_reply(frame)
         self._turn(now)
 
     def _reply(self, frame: Outbound, now: Now) -> None:

@@ -27,6 +27,7 @@ GRANT: Final = 2
 PROGRESS: Final = 3
 ENDED: Final = 4
 CREDIT: Final = 5
+STREAMS: Final = 6
 
 ID_BYTES: Final = 16
 _HEAD = struct.Struct(">B16s")
@@ -104,6 +105,9 @@ class WalletLedger:
         self.payments: dict[str, Payment] = {}  # by id, in the order of their start
         self.keys: dict[str, str] = {}  # idempotency key -> payment id
         self.receipts: dict[bytes, Receipts] = {}  # by connection id (16 bytes), least recently credited first
+        self.forgotten_sent = 0  # by payments that are not remembered any more
+        # Money may also leave on streams that no payment tells of: then our books can't tell what a payment sent.
+        self.has_streams = False
         self._last_credited = b""
         self._windows: dict[bytes, Receipts] = {}  # those with single sequences, in the order of `receipts`
         # Told of each credit (connection id, sequence) as it is applied; its batch is not durable yet.
@@ -124,12 +128,18 @@ class WalletLedger:
             self._outcome(note, ended=kind == ENDED)
         elif kind == STARTED:
             self._start(note)
+        elif kind == STREAMS:
+            self.has_streams = True
         else:
             raise CodecError("note", 0, f"unknown kind {kind}")
 
     def running(self) -> list[Payment]:
         """Payments that a killed wallet left behind, or that are on their way."""
         return [payment for payment in self.payments.values() if payment.status == RUNNING]
+
+    def total_sent(self) -> int:
+        """What is known to have left by all payments."""
+        return self.forgotten_sent + sum(payment.sent for payment in self.payments.values())
 
     def with_key(self, key: str) -> Payment | None:
         found = self.keys.get(key)
@@ -151,7 +161,9 @@ class WalletLedger:
         for payment in self.payments.values():
             if payment.status != RUNNING:
                 del self.payments[payment.id]
-                self.keys.pop(payment.key, None)
+                self.forgotten_sent += payment.sent
+                if self.keys.get(payment.key) == payment.id:
+                    del self.keys[payment.key]
                 return
 
     def _payment(self, note: bytes) -> tuple[Payment, int]:
@@ -210,6 +222,8 @@ class WalletLedger:
         """The whole state, canonical: equal states give equal bytes."""
         state = {
             "payments": [_to_json(payment) for payment in self.payments.values()],
+            "forgotten_sent": str(self.forgotten_sent),
+            "has_streams": self.has_streams,
             "receipts": [[key.hex(), _receipts_to_json(value)] for key, value in self.receipts.items()],
         }
         return json.dumps(state, separators=(",", ":")).encode()
@@ -218,6 +232,8 @@ class WalletLedger:
         loaded = _json(state, "wallet state")
         self.payments = {payment["id"]: _payment_from(payment) for payment in loaded["payments"]}
         self.keys = {payment.key: payment.id for payment in self.payments.values() if payment.key}
+        self.forgotten_sent = int(loaded["forgotten_sent"])
+        self.has_streams = loaded["has_streams"]
         self.receipts = {bytes.fromhex(key): _receipts_from(value) for key, value in loaded["receipts"]}
         self._windows = {key: value for key, value in self.receipts.items() if value.sequences}
         self._last_credited = b""
@@ -244,6 +260,11 @@ def ended(payment: Payment) -> bytes:
         oer.encode_var_octets(text.encode()) for text in (payment.status, payment.detail)
     )
     return _HEAD.pack(ENDED, bytes.fromhex(payment.id)) + _outcome_numbers(payment) + tail
+
+
+def streams() -> bytes:
+    """From now on money may leave without a payment that tells of it."""
+    return bytes([STREAMS])
 
 
 def credit(connection: bytes, *, at: int, sequence: int, amount: int, totals: Iterable[tuple[int, int]]) -> bytes:

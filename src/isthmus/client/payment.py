@@ -33,7 +33,7 @@ FAILED: Final = "failed"
 UNCERTAIN: Final = "uncertain"  # ended, and nobody can tell whether the goal was reached
 
 PROGRESS_MS: Final = 100
-TOTAL_MS: Final = 10_000  # how long the receiver is waited for to say what arrived
+TOTAL_MS: Final = 5_000  # how long the receiver is waited for to say what arrived
 SECRET_BYTES: Final = 32
 STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
@@ -287,7 +287,7 @@ class Payments:
     async def _resume(self, payment: Payment) -> "_Run":
         """Take up a payment that another process left in the middle."""
         core = self._core
-        await core.until_settled()
+        aftermath = await core.until_settled()
         try:
             secret = core.keys.decrypt(bytes.fromhex(payment.secret))
         except (CodecError, ValueError):
@@ -300,15 +300,15 @@ class Payments:
                 told = await connection.peer_total(STREAM_ID)
         except TimeoutError:
             pass
-        unknown = max(0, payment.granted - payment.sent)
+        sent, unknown = aftermath.sent(payment)
         delivered, estimate = payment.delivered, 0
-        if told is not None and told >= payment.delivered:
+        if told is not None and told >= delivered:
             delivered = told
-        elif unknown:
-            # The receiver doesn't say, or has forgotten: what the unknown packets brought at the rate seen, rounded up.
+        else:
+            # The receiver doesn't say, or has forgotten: what those packets brought at the rate seen, rounded up.
             rate = Fraction(payment.delivered, payment.sent) if payment.sent else Fraction(payment.minimum)
-            estimate = -(-unknown * rate.numerator // rate.denominator)
-        connection.resume(STREAM_ID, sent=payment.sent, delivered=delivered, unknown=unknown)
+            estimate = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
+        connection.resume(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
         return _Run(core, payment, connection, stream, estimate=estimate)
 
     async def recover(self) -> None:

@@ -19,7 +19,7 @@ from typing import Final, final
 
 from isthmus.client.core import Core, log
 from isthmus.client.folder import SECRET_BYTES, WalletSettings, load_folder
-from isthmus.client.ledger import Payment, Receipts
+from isthmus.client.ledger import Payment, Receipts, streams
 from isthmus.client.listener import Listener
 from isthmus.client.payment import FAILED, PaymentError, PaymentResult, Payments, Progress, Resolve
 from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, whole_rate
@@ -72,7 +72,8 @@ class Wallet:
         self._resolve: Final = resolve
         self._listener: Listener | None = None
         self._subscribers: Final[list[CreditCallback]] = []
-        self._recovery: asyncio.Task[None] | None = None
+        # Ends payments that a killed process left behind, in durable wallets.
+        self.recovery: asyncio.Task[None] | None = None
 
     @classmethod
     def at(
@@ -105,14 +106,14 @@ class Wallet:
         if self.core.is_durable:
             # A payer may come any time while we are here: its money is recorded, whoever looks at it later.
             self.listen()
-            self._recovery = asyncio.create_task(self._recover())
+            self.recovery = asyncio.create_task(self._recover())
 
     async def close(self) -> None:
         """Stop payments cleanly, finish what is in flight, disconnect."""
         await self.payments.close()
-        if self._recovery is not None:
-            self._recovery.cancel()
-            await asyncio.gather(self._recovery, return_exceptions=True)
+        if self.recovery is not None:
+            self.recovery.cancel()
+            await asyncio.gather(self.recovery, return_exceptions=True)
         await self.core.close()
 
     async def __aenter__(self) -> "Wallet":
@@ -213,6 +214,8 @@ class Wallet:
 
     async def open(self, address: str, secret: bytes, *, min_rate: Rate | None = None) -> Connection:
         """A STREAM connection to a receiver: money and data, both ways. Money needs a minimum rate (0 takes any)."""
+        if self.core.is_durable and not self.core.ledger.has_streams:
+            await self.core.note(streams())
         connection = self.payments.open(address, secret)
         if min_rate is not None:
             await connection.require_rate(min_rate)
