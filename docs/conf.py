@@ -24,7 +24,6 @@ suppress_warnings = ["ref.python"]
 
 html_theme = "furo"
 html_title = "isthmus"
-html_static_path = ["_static"]
 html_show_sourcelink = False
 
 autodoc_member_order = "bysource"
