@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.fire import fire
-from bench.stream import Paid
+from bench.stream import PAYMENT_SECONDS_MAX, Paid
 from bench.targets import ROOT, TOKENS, Target, folder_bytes, rss_bytes
 
 NATIVE = ROOT / "build" / "native"
@@ -189,9 +189,36 @@ async def http_node(receiver_port: int, *, build: str = "isthmus") -> AsyncItera
             yield order, node.pid
 
 
-async def stream_pair(target: Target, *, packets: int, packet_amount: int) -> Paid:
-    """Our library at both ends, a process each."""
-    raise NotImplementedError
+async def stream_pair(target: Target, *, packets: int, packet_amount: int, build: str) -> Paid:
+    """Our library at both ends, a process each, wallets in memory."""
+    receiver = await endpoint(build, "receive", target.receiver_url)
+    assert receiver.stdin is not None and receiver.stdout is not None
+    try:
+        invited = json.loads(await asyncio.wait_for(receiver.stdout.readline(), START_SECONDS))
+        amount = packets * packet_amount
+        sender = await endpoint(build, "pay", target.sender_url, invited["address"], invited["secret"], str(amount))
+        out, _ = await asyncio.wait_for(sender.communicate(), PAYMENT_SECONDS_MAX)
+        if sender.returncode:
+            raise RuntimeError(f"the sender ended with {sender.returncode}")
+        paid = json.loads(out)
+    finally:
+        receiver.stdin.close()
+        await receiver.wait()
+    if paid["delivered"] != amount:
+        raise RuntimeError(f"{paid['delivered']} of {amount} arrived")
+    return Paid(
+        packets=packets, delivered=paid["delivered"], setup_seconds=paid["setup_seconds"], seconds=paid["seconds"]
+    )
+
+
+async def endpoint(build: str, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.stream_endpoint", *arguments),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env=environment(build),
+    )
 
 
 # Every limit is switched on, as an operator would have them, and none is reached.

@@ -23,7 +23,7 @@ class Plan:
     stream_packets: int = 10_000
     stream_rounds: int = 5
     memory_packets: tuple[int, int] = (200_000, 1_000_000)
-    flood_seconds: float = 75.0
+    flood_seconds: float = 45.0
     profile_seconds: int = 15
 
     def count(self, target: str, window: int) -> int:
