@@ -1,7 +1,10 @@
 """When checkpoints are taken. What they are worth is `tests/journal/test_verify.py`."""
 
 import asyncio
+import os
 from pathlib import Path
+
+import pytest
 
 from isthmus.connector.events import AccountId, Log
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
@@ -16,6 +19,17 @@ from isthmus.runtime.opening import open_kernel
 PEER = AccountId("peer")
 TERMS = AccountTerms(id=PEER, asset=Asset("USD", 9), relation="peer")
 TABLES = Tables("test.node", {PEER: TERMS}, RouteTable({}), RateTable({}))
+
+
+HANGS = """
+import threading
+
+def replay(state, batches):
+    pipe = open({pipe!r}, "w")
+    pipe.write("replaying")
+    pipe.flush()
+    threading.Event().wait()
+"""
 
 
 async def run(path: Path, notes: int, every_batches: int) -> list[str]:
@@ -52,3 +66,25 @@ async def test_a_node_that_is_restarted_often_verifies_and_prunes_all_the_same(t
     assert "checkpoint" in [event for one in events for event in one]
     with JournalReader(path) as reader:
         assert any(one.verified for one in reader.checkpoints())
+
+
+async def test_a_stop_does_not_wait_for_a_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that verifies is ended; the next start takes the checkpoint anew."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "replayerthathangs.py").write_text(HANGS.format(pipe=str(pipe)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    journal = SqliteJournal(tmp_path / "journal.db")
+    kernel = open_kernel(journal, TABLES, entropy=bytes(32), now=clock.system_now())
+    driver = Driver(kernel, journal, on_log=lambda fact: None)
+    keeper = CheckpointKeeper(
+        driver, journal, on_log=lambda fact: None, every_batches=1, replayer="replayerthathangs:replay"
+    )
+    driver.on_commit = keeper.committed
+    driver.start()
+    driver.post(TablesChanged(TABLES))
+    with await asyncio.to_thread(open, pipe) as replaying:
+        assert await asyncio.to_thread(replaying.read, 9) == "replaying"
+        await asyncio.wait_for(keeper.close(), 20)
+        assert await asyncio.to_thread(replaying.read) == ""  # its only writer has ended
+    await driver.stop()

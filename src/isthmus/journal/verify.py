@@ -67,20 +67,34 @@ def verify_checkpoint(reader: JournalReader, replayer: Replayer) -> Verified | N
     return Verified(sequence, newer.sequence, newer.checksum)
 
 
-def verify_and_prune(journal: SqliteJournal, *, replayer: str = REPLAYER, timeout_s: float = VERIFY_TIMEOUT_S) -> int:
+def verify_and_prune(
+    journal: SqliteJournal,
+    *,
+    replayer: str = REPLAYER,
+    timeout_s: float = VERIFY_TIMEOUT_S,
+    on_start: Callable[[subprocess.Popen[str]], None] | None = None,
+) -> int:
     """Verify the newest checkpoint in a process of its own, then prune; returns how many batches were deleted.
 
-    Blocks its caller for as long as the replay takes: call it from a thread, after `save_checkpoint`.
+    Blocks its caller for as long as the replay takes: call it from a thread, after `save_checkpoint`. `on_start` gets
+    the process; who kills it ends the wait with a JournalError.
     """
     command = [sys.executable, "-m", "isthmus.journal.verify", "--replayer", replayer, journal.path]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)  # noqa: S603
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
+            if on_start is not None:
+                on_start(process)
+            try:
+                found, problem = process.communicate(timeout=timeout_s)
+            except BaseException:
+                process.kill()
+                raise
     except (OSError, subprocess.TimeoutExpired) as error:
         raise JournalError(f"{journal.path}: the checkpoint was not verified, nothing is pruned: {error}") from error
-    if done.returncode != 0:
-        says = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    if process.returncode != 0:
+        says = problem.strip().splitlines()[-1:] or [f"exit status {process.returncode}"]
         raise JournalError(says[0])
-    verified = json.loads(done.stdout)
+    verified = json.loads(found)
     if verified["checksum"] is not None:
         journal.mark_verified(verified["newer"], bytes.fromhex(verified["checksum"]))
     return journal.prune()

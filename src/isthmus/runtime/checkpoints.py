@@ -6,6 +6,7 @@ for it. Either way nothing is pruned before `journal.verify` has reproduced the 
 """
 
 import asyncio
+import subprocess
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -52,6 +53,8 @@ class CheckpointKeeper:
         # Counted from the last one that was verified: a node that is restarted often must prune all the same.
         self._last = journal.verified_sequence
         self._task: asyncio.Task[None] | None = None
+        self._closed = False
+        self._verifier: subprocess.Popen[str] | None = None
 
     def committed(self, sequence: int) -> None:
         """After each commit: begin a checkpoint if it is time, and none is under way."""
@@ -62,6 +65,9 @@ class CheckpointKeeper:
 
     async def close(self) -> None:
         """Let a checkpoint that is under way go: the next start makes it anew."""
+        self._closed = True
+        if self._verifier is not None:
+            self._verifier.kill()  # else its thread, and so the process, would end with the replay only
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -80,13 +86,21 @@ class CheckpointKeeper:
             else:
                 state = await self._replayed(sequence)
             await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
-            pruned = await asyncio.to_thread(verify_and_prune, self._journal, replayer=self._replayer)
+            pruned = await asyncio.to_thread(
+                verify_and_prune, self._journal, replayer=self._replayer, on_start=self._verifying
+            )
             self._on_log(Log("info", "checkpoint", {"sequence": sequence, "bytes": len(state), "pruned": pruned}))
         except (JournalError, OSError) as error:
             # The node goes on: only replay grows longer and the file larger.
             self._on_log(Log("error", "checkpoint failed", {"sequence": sequence, "problem": str(error)}))
         finally:
             self._task = None
+
+    def _verifying(self, process: subprocess.Popen[str]) -> None:
+        """From the thread that waits for it."""
+        self._verifier = process
+        if self._closed:
+            process.kill()
 
     async def _replayed(self, sequence: int) -> bytes:
         """The state after the batch, by replay in another process."""
