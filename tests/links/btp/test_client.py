@@ -389,3 +389,13 @@ async def test_settings_that_can_not_be_used_are_config_errors(owner: Any, libra
     with pytest.raises(ConfigError) as caught:
         BtpClient(ALICE, url, owner, session=bytes(16), library=library, **options)
     assert "s3cret" not in str(caught.value)
+
+
+async def test_whatever_goes_wrong_with_a_dial_it_is_told_and_tried_again(dial: Any) -> None:
+    """A name that no resolver takes is a UnicodeError, not an OSError: the task must not end for it, unseen."""
+    client, _ = await dial(f"btp+ws://{'x' * 64}.localhost:1/", allow_insecure=True, token="t", wait=False)
+    for _ in range(2):
+        client._changed.clear()
+        await asyncio.wait_for(client._changed.wait(), 20)
+    assert "localhost" in client.last_failure
+    assert not client._dialling.done()

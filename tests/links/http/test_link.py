@@ -208,6 +208,15 @@ async def test_a_refused_connection_is_undelivered_and_the_link_goes_down(
     await server.close()
 
 
+async def test_a_host_that_is_no_name_is_down_and_asked_again(make_node: MakeNode) -> None:
+    """HTTP-8. What looks for the peer must not end for it, unseen."""
+    a = await make_node()
+    settings = HttpSettings(url=f"http://{'x' * 64}.localhost:1/ilp")
+    link, alice = await a.link(settings, shows=ALICE, expects=BOB)
+    assert await alice.states.get() == "down"
+    assert link._probe is not None and not link._probe.done()
+
+
 async def test_a_peer_that_was_never_there_is_told_down_once(make_node: MakeNode) -> None:
     """HTTP-8."""
     a = await make_node()

@@ -145,6 +145,8 @@ class BtpClient(BtpLink):
         except asyncio.CancelledError:
             channel.close(NORMAL, "closing")
             raise
+        except Exception as error:  # noqa: BLE001 - as a host that is no name; the task must not end unseen
+            channel.close(NORMAL, f"can't connect to {self._url}: {type(error).__name__}: {error}")
         await channel.over
 
     def _session(self, now: Now) -> Session:

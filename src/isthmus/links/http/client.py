@@ -98,7 +98,7 @@ class HttpClient:
         try:
             async with self._http.head(url, timeout=timeout, ssl=self._ssl, allow_redirects=False):
                 return None
-        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:  # ValueError: a host that is no name
             return describe(error)
 
     def _headers(self, request_id: str) -> dict[str, str]:
