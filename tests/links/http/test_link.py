@@ -14,7 +14,7 @@ from isthmus.connector.events import Inbound, Outbound
 from isthmus.errors import ConfigError
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, encode_fulfill, encode_prepare, encode_reject
 from isthmus.links.http.auth import JwtCredentials, JwtVerifier, NoCredentials
-from isthmus.links.http.link import HttpLink
+from isthmus.links.http.link import DELIVERIES_MAX, HttpLink
 from isthmus.links.http.server import HttpServer
 from isthmus.links.http.session import format_uuid, request_key
 from isthmus.links.http.settings import HttpSettings, IncomingMode, OutgoingMode
@@ -415,6 +415,19 @@ async def test_close_lets_replies_out_first(make_node: MakeNode, prepare: Callab
     other.write([Outbound(taken.session, taken.request_id, FULFILL)])
     await other.close()
     assert (await alice.arrived.get()).packet == FULFILL
+
+
+async def test_close_lets_all_replies_out_not_only_those_on_their_way(
+    make_node: MakeNode, prepare: Callable[..., bytes]
+) -> None:
+    """HTTP-6: each is a Fulfill that our books have posted."""
+    count = DELIVERIES_MAX + 9
+    link, alice, other, bob = await joined(make_node, OutgoingMode.ASYNC, None)
+    link.write([Outbound(SESSION, number, prepare(number)) for number in range(count)])
+    taken = [await bob.arrived.get() for _ in range(count)]
+    other.write([Outbound(one.session, one.request_id, FULFILL) for one in taken])
+    await other.close()
+    assert {(await alice.arrived.get()).request_id for _ in range(count)} == set(range(count))
 
 
 async def test_reset_leaves_waiting_requests_and_looks_for_the_peer_again(

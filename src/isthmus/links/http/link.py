@@ -112,8 +112,10 @@ class HttpLink:
         self._closed = True
         if self._probe is not None:
             self._probe.cancel()
-        if self._delivering:
-            await asyncio.wait(self._tasks, timeout=CLOSE_MS_MAX / 1000)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + CLOSE_MS_MAX / 1000
+        while self._delivering and (left := until - loop.time()) > 0:
+            await asyncio.wait(self._tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
         for retry in self._retries:
             retry.cancel()
         for task in list(self._tasks):
@@ -194,7 +196,7 @@ class HttpLink:
             self._deliveries.append(ReplyDelivery(frame.session, url, frame.packet, ends_at))
 
     def _pump(self) -> None:
-        while self._deliveries and self._delivering < DELIVERIES_MAX and not self._closed:
+        while self._deliveries and self._delivering < DELIVERIES_MAX:  # also while we close: a Fulfill is money
             self._delivering += 1
             self._spawn(self._deliver(self._deliveries.popleft()))
         while (
