@@ -35,6 +35,7 @@ from isthmus.stream.packet import (
     StreamPacket,
     encode_packet,
 )
+from isthmus.stream.session import CLOSED_IDS_MAX
 from isthmus.stream.settings import Settings
 
 if TYPE_CHECKING:
@@ -224,6 +225,22 @@ def test_money_and_data_for_a_closed_stream_are_refused(make_world: "MakeWorld",
         assert STREAM_STATE_ERROR in codes
     assert not world.bob.connection.closed
     assert world.bob.connection.received == 1
+
+
+def test_closed_streams_need_no_memory_for_ever(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
+    """STREAM-18, P-9: an id that was left out long ago counts as closed; those that are open stay so."""
+    world = make_world()
+    raw = make_raw(world)
+    assert isinstance(raw.send(StreamData(5, 0, b"open")), Fulfill)
+    for number in range(CLOSED_IDS_MAX + 1):
+        stream_id = 7 + 2 * number
+        assert isinstance(raw.send(StreamData(stream_id, 0, b"x")), Fulfill)
+        raw.send(StreamClose(stream_id, APPLICATION_ERROR, ""))
+    assert isinstance(raw.send(StreamData(5, 4, b"still")), Fulfill)
+    reply = raw.send(StreamData(3, 0, b"x"))
+    assert isinstance(reply, Reject)
+    assert STREAM_STATE_ERROR in [frame.code for frame in raw.frames(reply) if isinstance(frame, StreamClose)]
+    assert not world.bob.connection.closed
 
 
 def test_a_stream_broken_off_by_the_peer_sends_nothing_more(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:

@@ -5,7 +5,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.stream.data import FITS, IncomingBytes, OutgoingBytes
+from isthmus.stream.data import FITS, FRAGMENTS_MAX, TOO_MANY, IncomingBytes, OutgoingBytes
 from isthmus.stream.packet import FLOW_CONTROL_ERROR, PROTOCOL_VIOLATION
 
 
@@ -87,3 +87,26 @@ def test_lost_chunks_go_again_with_the_same_offset_and_bytes() -> None:
     outgoing.drop()
     assert outgoing.finished
     assert outgoing.wanted == 9
+
+
+def test_crumbs_beyond_a_gap_are_bounded_and_no_violation() -> None:
+    """STREAM-22, P-9: a byte that comes alone costs a hundred."""
+    incoming = IncomingBytes(32_000)
+    for number in range(FRAGMENTS_MAX):
+        assert incoming.check(2 + 2 * number, 1) == FITS
+        incoming.push(2 + 2 * number, b"x")
+    assert incoming.check(20_000, 1) == TOO_MANY
+    assert incoming.check(2, 1) == FITS  # sent again
+    assert incoming.check(0, 2) == FITS  # it fills the gap
+    incoming.push(0, b"ab")
+    assert incoming.check(20_000, 1) == FITS
+
+
+def test_fragments_of_one_packet_fit_together() -> None:
+    """STREAM-22: they are checked against each other, not only against what was there before."""
+    incoming = IncomingBytes(32_000)
+    assert incoming.check_all([(0, 10), (10, 10)]) == FITS
+    assert incoming.check_all([(0, 10), (5, 10)]) == PROTOCOL_VIOLATION
+    assert incoming.check_all([(2 + 2 * number, 1) for number in range(FRAGMENTS_MAX + 1)]) == TOO_MANY
+    incoming.push(0, b"0123456789")
+    assert incoming.check_all([(0, 10), (5, 5)]) == FITS  # both sent again

@@ -136,6 +136,28 @@ def test_data_beyond_the_limits_or_overlapping_closes_the_connection(
     assert world.bob.first(ConnectionClosed).code == code
 
 
+def test_overlapping_data_within_one_packet_closes_the_connection(
+    make_world: "MakeWorld", make_raw: "type[Raw]"
+) -> None:
+    """STREAM-22."""
+    world = make_world()
+    raw = make_raw(world)
+    reply = raw.send(StreamData(1, 0, b"0123456789"), StreamData(1, 5, b"567890"))
+    assert isinstance(reply, Reject)
+    assert closes(raw.frames(reply)) == [PROTOCOL_VIOLATION]
+
+
+def test_a_flood_of_crumbs_is_refused_and_closes_nothing(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
+    """STREAM-21, P-9: memory per connection is bounded, whatever a hostile sender cuts its data into."""
+    world = make_world()
+    raw = make_raw(world)
+    crumbs = [StreamData(1, 2 + 2 * number, b"x") for number in range(1_500)]
+    reply = raw.send(*crumbs)
+    assert isinstance(reply, Reject)
+    assert closes(raw.frames(reply)) == []
+    assert isinstance(raw.send(StreamData(1, 0, b"whole")), Fulfill)
+
+
 def test_the_last_allowed_byte_is_taken(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
     """STREAM-21: the bound itself."""
     world = make_world()

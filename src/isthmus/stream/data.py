@@ -10,16 +10,19 @@ from typing import Final, final
 from isthmus.stream.packet import FLOW_CONTROL_ERROR, PROTOCOL_VIOLATION
 
 FITS: Final = 0
+TOO_MANY: Final = -1  # no violation: the fragment may come again when gaps are filled
+
+# Beyond gaps, per stream: each costs far more memory than a byte or two, which is all that it may bring.
+FRAGMENTS_MAX: Final = 512
 
 
 @final
 class IncomingBytes:
-    """Puts arriving fragments in order. Never holds more than the window."""
+    """Puts arriving fragments in order. Never holds more than the window, nor more than so many fragments."""
 
     __slots__ = (
         "_fragments",
         "_ready",
-        "_ready_bytes",
         "_starts",
         "_window",
         "advertised",
@@ -32,15 +35,14 @@ class IncomingBytes:
         self._window: Final = window
         self._fragments: dict[int, bytes] = {}  # beyond a gap
         self._starts: list[int] = []  # their offsets, sorted
-        self._ready: deque[bytes] = deque()
-        self._ready_bytes = 0
+        self._ready = bytearray()
         self.contiguous = 0  # all bytes below this offset have arrived
         self.highest = 0  # the end of the furthest fragment
         self.read = 0  # the application has taken the bytes below it
         self.advertised = window  # the peer may send up to here; never lowered (STREAM-21)
 
     def check(self, offset: int, size: int) -> int:
-        """FITS, or the error code that the fragment deserves."""
+        """FITS, TOO_MANY, or the error code that the fragment deserves."""
         end = offset + size
         if end > self.advertised:
             return FLOW_CONTROL_ERROR
@@ -59,7 +61,19 @@ class IncomingBytes:
             before = self._starts[at - 1]
             if before + len(self._fragments[before]) > offset:
                 return PROTOCOL_VIOLATION  # STREAM-22: fragments never overlap
-        return FITS
+        return TOO_MANY if offset > self.contiguous and len(self._starts) >= FRAGMENTS_MAX else FITS
+
+    def check_all(self, parts: list[tuple[int, int]]) -> int:
+        """The same for all (offset, size) of one packet, sorted: they must fit together as well."""
+        taken = 0
+        for offset, size in parts:
+            code = self.check(offset, size)
+            if code == FITS and offset < taken and offset + size > self.contiguous:
+                code = PROTOCOL_VIOLATION
+            if code != FITS:
+                return code
+            taken = max(taken, offset + size)
+        return TOO_MANY if len(parts) > 1 and len(self._starts) + len(parts) > FRAGMENTS_MAX else FITS
 
     def push(self, offset: int, data: bytes) -> bool:
         """Take a checked fragment. True if there are new bytes to read."""
@@ -77,29 +91,17 @@ class IncomingBytes:
         return True
 
     def _append(self, data: bytes) -> None:
-        self._ready.append(data)
-        self._ready_bytes += len(data)
+        self._ready += data
         self.contiguous += len(data)
 
     @property
     def readable(self) -> int:
-        return self._ready_bytes
+        return len(self._ready)
 
     def take(self, size_max: int) -> bytes:
         """Give the application up to `size_max` bytes in order."""
-        parts: list[bytes] = []
-        left = size_max
-        while self._ready and left > 0:
-            first = self._ready[0]
-            if len(first) > left:
-                self._ready[0] = first[left:]
-                first = first[:left]
-            else:
-                self._ready.popleft()
-            parts.append(first)
-            left -= len(first)
-        octets = b"".join(parts)
-        self._ready_bytes -= len(octets)
+        octets = bytes(self._ready[:size_max])
+        del self._ready[:size_max]
         self.read += len(octets)
         return octets
 

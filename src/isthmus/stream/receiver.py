@@ -11,6 +11,7 @@ from typing import Final, final
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import FULFILL, REJECT, Fulfill, Prepare, Reject
 from isthmus.oer import U64_MAX
+from isthmus.stream.data import FITS, TOO_MANY
 from isthmus.stream.orders import Credit, DataArrived, DecisionWanted, SendFulfill, SendReject, StreamCredit
 from isthmus.stream.packet import (
     FLOW_CONTROL_ERROR,
@@ -249,21 +250,25 @@ class Receiver:
     def _data_fits(self, frames: list[Frame]) -> bool:
         """Check all data of a packet before any is taken; a violation closes the connection (STREAM-21, STREAM-22)."""
         session = self._session
-        growth = 0
+        parts: dict[int, set[tuple[int, int]]] = {}
         for frame in frames:
-            if not isinstance(frame, StreamData):
-                continue
-            stream = session.streams[frame.stream_id]
+            if isinstance(frame, StreamData):
+                parts.setdefault(frame.stream_id, set()).add((frame.offset, len(frame.data)))
+        growth = 0
+        for stream_id, pieces in parts.items():
+            stream = session.streams[stream_id]
             if stream.peer_ended or (stream.ending and not stream.half_open):
-                self._stream_is_closed(stream.id)
+                self._stream_is_closed(stream_id)
                 return False
-            code = stream.bytes_in.check(frame.offset, len(frame.data))
-            growth += max(0, frame.offset + len(frame.data) - stream.bytes_in.highest)
-            if code == 0 and session.bytes_in + growth > session.bytes_advertised:
+            code = stream.bytes_in.check_all(sorted(pieces))
+            growth += max(0, max(offset + size for offset, size in pieces) - stream.bytes_in.highest)
+            if code == FITS and session.bytes_in + growth > session.bytes_advertised:
                 code = FLOW_CONTROL_ERROR
-            if code:
+            if code == TOO_MANY:
+                return False  # no violation: it may come again
+            if code != FITS:
                 what = "more data than allowed" if code == FLOW_CONTROL_ERROR else "overlapping data"
-                session.fail(code, f"{what} on stream {stream.id}")
+                session.fail(code, f"{what} on stream {stream_id}")
                 return False
         return True
 

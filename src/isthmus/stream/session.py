@@ -45,6 +45,8 @@ from isthmus.stream.settings import PEER_CONNECTION_BYTES, PEER_STREAM_BYTES, ST
 from isthmus.stream.substream import Stream
 from isthmus.stream.wire import IvSource
 
+# Closed streams above the lowest one that is not: beyond so many, an id that was left out counts as closed.
+CLOSED_IDS_MAX: Final = 1_024
 CONTROL_QUEUE_MAX: Final = 256  # frames waiting to leave; beyond it the oldest go: all of them can be asked for again
 
 
@@ -149,6 +151,9 @@ class Session:
         while floor + 2 in self._closed_ids or floor + 2 == 0:
             floor += 2
             self._closed_ids.pop(floor, None)
+        if len(self._closed_ids) > CLOSED_IDS_MAX:
+            floor = max(closed for closed in self._closed_ids if closed % 2 == parity)
+            self._closed_ids = {closed: None for closed in self._closed_ids if closed > floor or closed % 2 != parity}
         self._closed_floor[parity] = max(floor, 0)
         self.orders.append(StreamClosed(stream_id))
         if not stream.ours:
