@@ -88,9 +88,23 @@ def test_any_bytes_give_the_same_with_and_without_cache(data: bytes) -> None:
 def test_the_cache_is_bounded() -> None:
     """P-9: a peer that names a new minute in each packet fills nothing."""
     cache = TimestampCache()
-    for minute in range(3 * TimestampCache.MINUTES_MAX):
+    for minute in range(1, 3 * TimestampCache.MINUTES_MAX + 1):
         digits = cache.encode(minute * 60_000)
         assert cache.decode(digits, 0, "x") == minute * 60_000
         assert len(cache.parsed) <= TimestampCache.MINUTES_MAX
         assert len(cache.formatted) <= TimestampCache.MINUTES_MAX
     assert len(cache.parsed) == TimestampCache.MINUTES_MAX
+
+
+def test_a_remembered_timestamp_never_answers_for_another_one() -> None:
+    """OER-11: right, wrong, and right again, with the wrong one's words each time."""
+    cache = TimestampCache()
+    good, bad = b"20260102030405006", b"20260102030465006"
+    expected = decode_timestamp(good, 0, "x")
+    for _ in range(2):
+        assert cache.read(good, 0, "x") == expected
+        for wrong in (bad, b"2026010203040500x", b"20261302030405006"):
+            with pytest.raises(CodecError):
+                cache.read(wrong, 0, "x")
+        assert cache.encode(expected) == good
+        assert cache.encode(expected + 1) == b"20260102030405007"

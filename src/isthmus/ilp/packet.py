@@ -37,11 +37,10 @@ PACKET_BYTES_MAX: Final = REJECT_BYTES_MAX
 AMOUNT_TOO_LARGE_BYTES: Final = 16
 
 _FIXED: Final = Struct(">Q17s32s")
-_FIXED_SPLIT: Final = Struct(">Q12s5s32sB")
+_FIXED_AND_LENGTH: Final = Struct(">Q17s32sB")
 _PATCH: Final = Struct(">Q17s")
 _PATCH_BYTES: Final = 25
 _DESTINATION_AT: Final = 57
-_TAIL_MS_MAX: Final = 60_000
 _TWO_U64: Final = Struct(">QQ")
 
 
@@ -263,18 +262,13 @@ def view_prepare(packet: bytes, cache: TimestampCache | None = None) -> PrepareV
             end = 0  # read with all checks below
         if packet[0] != PREPARE or size > PREPARE_BYTES_MAX or end > size or end < body + 0x80 * (body - 2):
             body, end = _read_envelope(packet, PREPARE, PREPARE_BYTES_MAX)
-        amount, minute, tail, condition, length = _FIXED_SPLIT.unpack_from(packet, body)
+        amount, stamp, condition, length = _FIXED_AND_LENGTH.unpack_from(packet, body)
     except (IndexError, StructError):
         raise CodecError("packet", 0, f"{size} bytes, less than a Prepare's fixed fields") from None
-    if not tail.isdigit():
-        raise CodecError("expiresAt", body + 8, "not 17 digits")
-    rest = int(tail)
-    if rest >= _TAIL_MS_MAX:
-        raise CodecError("expiresAt", body + 8, f"second {rest // 1000} does not exist")
     if cache is None:
         expires_at = decode_timestamp(packet, body + 8, "expiresAt")
     else:
-        expires_at = cache.minute_ms(minute, body + 8, "expiresAt") + rest
+        expires_at = cache.read(stamp, body + 8, "expiresAt")
     start = body + 58
     if length >= 0x80:
         length, start = read_length(packet, body + _DESTINATION_AT, "destination")

@@ -44,7 +44,9 @@ def decode_timestamp(data: bytes, offset: int, field: str) -> int:
 
 @final
 class TimestampCache:
-    """Remembers the minutes that were formatted and parsed lately; held by the caller, so that nothing is global.
+    """Remembers what was formatted and parsed lately; held by the caller, so that nothing is global.
+
+    The last timestamp of each direction is kept whole: packets that are sent together expire together.
 
     Expiries lie within the maximum hold time, so a few minutes cover all of them; a peer that sends others makes us
     start anew now and then, which costs what an uncached timestamp costs.
@@ -56,6 +58,23 @@ class TimestampCache:
     def __init__(self) -> None:
         self.parsed: Final[dict[bytes, int]] = {}
         self.formatted: Final[dict[int, bytes]] = {}
+        self._last_ms = 0
+        self._last_text = encode_timestamp(0)
+        self._read_text = self._last_text
+        self._read_ms = 0
+
+    def read(self, stamp: bytes, offset: int, field: str) -> int:
+        """As `decode_timestamp`, of 17 bytes that stood at the offset."""
+        if stamp != self._read_text:
+            tail = stamp[_MINUTE_BYTES:]
+            if not tail.isdigit():
+                raise CodecError(field, offset, f"not {TIMESTAMP_BYTES} digits")
+            rest = int(tail)
+            if rest >= _MINUTE_MS:
+                raise CodecError(field, offset, f"second {rest // 1000} does not exist")
+            self._read_ms = self.minute_ms(stamp[:_MINUTE_BYTES], offset, field) + rest
+            self._read_text = stamp
+        return self._read_ms
 
     def minute_ms(self, minute: bytes, offset: int, field: str) -> int:
         """Give the milliseconds of `YYYYMMDDHHmm`; CodecError if there is no such minute."""
@@ -81,19 +100,18 @@ class TimestampCache:
 
     def encode(self, ms: int) -> bytes:
         """As `encode_timestamp`."""
-        minute, rest = divmod(ms, _MINUTE_MS)
-        return self.minute_text(minute) + b"%05d" % rest
+        if ms != self._last_ms:
+            minute, rest = divmod(ms, _MINUTE_MS)
+            self._last_text = self.minute_text(minute) + b"%05d" % rest
+            self._last_ms = ms
+        return self._last_text
 
     def decode(self, data: bytes, offset: int, field: str) -> int:
         """As `decode_timestamp`."""
-        middle = offset + _MINUTE_BYTES
-        tail = data[middle : offset + TIMESTAMP_BYTES]
-        if len(tail) != TIMESTAMP_BYTES - _MINUTE_BYTES or not tail.isdigit():
+        stamp = data[offset : offset + TIMESTAMP_BYTES]
+        if len(stamp) != TIMESTAMP_BYTES:
             raise CodecError(field, offset, f"not {TIMESTAMP_BYTES} digits")
-        rest = int(tail)
-        if rest >= _MINUTE_MS:
-            raise CodecError(field, offset, f"second {rest // 1000} does not exist")
-        return self.minute_ms(data[offset:middle], offset, field) + rest
+        return self.read(stamp, offset, field)
 
 
 def _format_minute(minute: int) -> bytes:
