@@ -523,6 +523,33 @@ async def test_a_slow_reader_blocks_its_own_link_only(serve: Any, raw: Any, owne
     assert owner.count("down", ALICE) == 0
 
 
+async def test_a_link_that_closes_lets_out_what_was_written(serve: Any, raw: Any, owner: Any) -> None:
+    """A process that ends takes its buffers along, and with them Fulfills that its books have posted."""
+    server = await serve(send_bounds=SMALL)
+    slow = await raw(server, token="alice-token")
+    await owner.up(ALICE)
+    link = server.link(ALICE)
+    written = 0
+    while owner.count("blocked", ALICE) == 0:
+        link.write(replies(10))
+        written += 10
+    transport = link._channel._socket.transport
+    closing = asyncio.create_task(link.close())
+    for _ in range(written):
+        await slow.read_frame()
+    await asyncio.wait_for(closing, 20)
+    assert transport.get_write_buffer_size() == 0
+
+
+async def test_a_link_that_closes_waits_for_nobody_long(serve: Any, raw: Any, owner: Any) -> None:
+    server = await serve(send_bounds=SMALL)
+    await raw(server, token="alice-token")
+    await owner.up(ALICE)
+    while owner.count("blocked", ALICE) == 0:
+        server.link(ALICE).write(replies(10))
+    await asyncio.wait_for(server.link(ALICE).close(), 20)
+
+
 async def test_a_peer_that_takes_nothing_is_closed_after_a_bounded_stall(serve: Any, raw: Any, owner: Any) -> None:
     server = await serve(send_bounds=SMALL, timing=Timing(stall_ms=50))
     await raw(server, token="alice-token")

@@ -103,6 +103,11 @@ class Channel:
             self._socket.close(code, why)
         self._end(why)
 
+    async def flushed(self) -> None:
+        """After `close`: wait (in bounded time) until what was written has left the process."""
+        if self._socket is not None:
+            await self._socket.flushed()
+
     def retire(self, code: int, why: str) -> None:
         """Another connection took over. What the peer sent before it heard of that is still taken: answers of its."""
         if not self._ended and self._socket is not None:

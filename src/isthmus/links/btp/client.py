@@ -99,6 +99,7 @@ class BtpClient(BtpLink):
         self._is_closing = True
         if self._attempt is not None:
             self._attempt.close(NORMAL, "closing")
+            await self._attempt.flushed()
         if self._dialling is not None:
             self._dialling.cancel()
             await asyncio.gather(self._dialling, return_exceptions=True)

@@ -85,7 +85,10 @@ class BtpLink:
     async def close(self) -> None:
         """End for good: a peer that comes back meanwhile is sent away."""
         self._is_closed = True
+        channel = self._channel
         self.reset("closing")
+        if channel is not None:
+            await channel.flushed()  # a Fulfill among it is money
 
     # --- sub-protocols ------------------------------------------------------------------------------------------
 

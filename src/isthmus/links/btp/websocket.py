@@ -103,6 +103,7 @@ class WebSocket:
         self._blocked = False
         self._paused_by: set[str] = set()
         self._closing = False
+        self._flushed: asyncio.Future[None] | None = None
         transport.set_write_buffer_limits(bounds.blocked_bytes, bounds.writable_bytes)
         if is_client:  # a server's sockets have it from their listener
             transport.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, bounds.receive_buffer_bytes)
@@ -139,6 +140,14 @@ class WebSocket:
         self._paused_by.clear()
         self._resume()
         self._loop.call_later(CLOSE_SECONDS, self.transport.abort)
+
+    async def flushed(self) -> None:
+        """Wait until what was written has left the process, or the connection is gone; call it after `close`."""
+        if self.transport.get_write_buffer_size() == 0:
+            return
+        self._flushed = self._loop.create_future()
+        self.transport.set_write_buffer_limits(0)  # `resume_writing` will say that it is empty
+        await asyncio.wait([self._flushed], timeout=CLOSE_SECONDS)
 
     def abort(self) -> None:
         """Drop the connection with all that is buffered. Events end here."""
@@ -218,6 +227,7 @@ class WebSocket:
         """The TCP connection is gone, or the library gave it up and closes it."""
         events = self._events
         self._stop()
+        self._tell_flushed()
         if not self.transport.is_closing():
             self._loop.call_later(CLOSE_SECONDS, self.transport.abort)
         if events is not None:
@@ -231,11 +241,16 @@ class WebSocket:
 
     def resume_writing(self) -> None:
         self._blocked = False
+        self._tell_flushed()
         self.resume_reading("backlog")
         if self._events is not None:
             self._events.writable()
 
     # --- inside -------------------------------------------------------------------------------------------------
+
+    def _tell_flushed(self) -> None:
+        if self._flushed is not None and not self._flushed.done():
+            self._flushed.set_result(None)
 
     def _stop(self) -> None:
         self._closing = True
