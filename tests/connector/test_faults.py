@@ -6,9 +6,10 @@ import pytest
 
 from isthmus.connector.events import AccountId, CloseLink, LinkDown, LinkUp
 from isthmus.connector.lane import RENEW_SESSION_AT
-from isthmus.connector.tables import HOLD_MS_MAX, Tables, TablesChanged
+from isthmus.connector.tables import HOLD_MS_MAX, TERMS_BYTES_MAX, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.errors import ConfigError
 from isthmus.ilp.packet import FULFILL
+from isthmus.journal.record import ENTRIES_BYTES_MAX
 
 if TYPE_CHECKING:
     from tests.connector.conftest import MakeNode, MakeTerms, Node
@@ -104,3 +105,11 @@ def test_no_value_a_second_is_no_setting(make_terms: "MakeTerms") -> None:
     """A bucket that never fills would still let its burst pass."""
     with pytest.raises(ConfigError, match="amount_per_second"):
         make_terms("alice", amount_per_second=0).check()
+
+
+def test_tables_that_no_batch_can_hold_are_refused(make_terms: "MakeTerms") -> None:
+    """Else the journal would fail on them, at each start anew."""
+    assert TERMS_BYTES_MAX < ENTRIES_BYTES_MAX
+    routes = RouteTable({f"test.{number}.{'a' * 1_000}": BOB for number in range(TERMS_BYTES_MAX // 1_000)})
+    with pytest.raises(ConfigError, match="bytes"):
+        Tables("test.node", {BOB: make_terms("bob")}, routes, RateTable({})).check()

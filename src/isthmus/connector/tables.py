@@ -24,6 +24,7 @@ RELATIONS: Final = (PARENT, PEER, CHILD, LOCAL)
 
 ACCOUNTS_MAX: Final = 65_535
 ROUTES_MAX: Final = 1_000_000
+TERMS_BYTES_MAX: Final = 32 * 1024 * 1024  # of all tables as they are journaled, in one batch with others' entries
 EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
 HOLD_MS_MAX: Final = 30_000  # CONN-9
 HOLD_MS_LIMIT: Final = 600_000  # an operator may not ask for longer holds: money lies still, and tables grow
@@ -252,6 +253,11 @@ class Tables:
         for prefix, account in self.routes.items():
             if account not in self.accounts:
                 raise ConfigError(f"routes.{prefix or 'default'}", f"there is no account {account}", "Name an account")
+        size = len(self.encode())
+        if size > TERMS_BYTES_MAX:
+            raise ConfigError(
+                "routes", f"with all accounts they take {size} bytes", f"Keep them below {TERMS_BYTES_MAX} together"
+            )
 
     def allows(self, destination: str) -> bool:
         """Whether we may carry packets to this address at all (ADDR-5, ADDR-6, ADDR-7)."""
