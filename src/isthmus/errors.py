@@ -1,5 +1,13 @@
 """The errors that isthmus raises. What a peer can cause is a value (a Reject, a status), not one of these."""
 
+STRANGER_CHARS_MAX = 200
+
+
+def plain(text: str, chars_max: int = STRANGER_CHARS_MAX) -> str:
+    """What a stranger said, fit to be shown and kept: no control characters (terminals obey them), and not long."""
+    cut = text if len(text) <= chars_max else text[: chars_max - 1] + "…"
+    return "".join(one if one.isprintable() else "?" for one in cut)
+
 
 class IsthmusError(Exception):
     """The root: every error that a caller of isthmus may want to catch."""

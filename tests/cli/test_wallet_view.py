@@ -4,7 +4,9 @@ from fractions import Fraction
 
 import pytest
 
-from isthmus.cli.wallet_view import between, decimal, left, money
+from isthmus.cli.wallet_view import between, decimal, left, money, rows, show_table
+from isthmus.client.streams import explain
+from isthmus.stream.orders import Failure
 
 BTC = {"code": "BTC", "scale": 8}
 ETH = {"code": "ETH", "scale": 9}
@@ -46,3 +48,14 @@ def test_what_is_not_known_is_shown_as_between() -> None:
     certain = {**result, "unknown": "0", "delivered_max": "250000"}
     assert between(certain) == "0.00025 ETH delivered"
     assert left(certain) == "0.00001 BTC sent"
+
+
+def test_brackets_in_strangers_words_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """ILP-21: a Reject's message may hold anything; "[/x]" would be a broken tag in markup."""
+    table = rows()
+    table.add_row("", explain(Failure.PATH_ERROR, "F00", "[/x] [red]\x1b[2Jno :smile:" + "!" * 8_000, "test.hop"))
+    show_table(table)
+    shown = capsys.readouterr().out
+    assert "[/x] [red]?[2Jno" in shown
+    assert ":smile:!!!" in shown
+    assert len(shown) < 1_000

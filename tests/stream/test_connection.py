@@ -323,6 +323,30 @@ def test_both_ends_learn_address_and_asset(make_world: "MakeWorld") -> None:
     assert world.alice.first(PeerAsset).asset == Asset("ETH", 9)
 
 
+def test_an_asset_code_is_fit_to_be_shown(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
+    """STREAM-24: terminals would obey what it says."""
+    world = make_world()
+    make_raw(world).send(ConnectionAssetDetails("\x1b[2J" + "X" * 1_000, 9))
+    asset = world.bob.connection.peer_asset
+    assert asset is not None
+    assert asset.code.isprintable()
+    assert len(asset.code) == 64
+
+
+def test_codes_that_a_connector_invents_stay_a_short_list(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """ILP-18: they are counted, whatever they are."""
+    world = make_world(hops=[make_hop(maximum=100)])
+    numbers = iter(range(100))
+
+    def garble(reply: Fulfill | Reject) -> Fulfill | Reject:
+        return reply if isinstance(reply, Fulfill) else Reject(f"T{chr(next(numbers, 7))}x", "test.hop", "")
+
+    world.garble = garble
+    world.alice.connection.send_total(open_stream(world.alice), 10_000)
+    world.run(600_000)
+    assert all(code.isprintable() for code in world.alice.connection.totals.rejected)
+
+
 def test_asset_details_never_change(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
     """STREAM-24: a contradiction closes the connection."""
     world = make_world()

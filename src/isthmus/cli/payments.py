@@ -222,7 +222,7 @@ class _Payer:
         self._request = request
         self._slippage = slippage
         self._asks = asks
-        self._console = Console(stderr=True, soft_wrap=True)
+        self._console = Console(stderr=True, soft_wrap=True, markup=False, emoji=False)
 
     async def work(self, session: AnySession, stop: asyncio.Event) -> Json | None:
         """The payment's result; None if the answer was no."""

@@ -20,9 +20,10 @@ PIPED_WIDTH: Final = 200
 
 def show_table(table: Table) -> None:
     """Print it to stdout."""
-    console = Console()
+    # No markup: what connectors and receivers say may have brackets in it.
+    console = Console(markup=False, emoji=False)
     if not console.is_terminal:
-        console = Console(width=PIPED_WIDTH)
+        console = Console(width=PIPED_WIDTH, markup=False, emoji=False)
     console.print(table, highlight=False)
 
 

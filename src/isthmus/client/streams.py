@@ -17,7 +17,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, final
 
-from isthmus.errors import IsthmusError
+from isthmus.errors import IsthmusError, plain
 from isthmus.ilp.asset import Asset
 from isthmus.stream.connection import Connection as Machine
 from isthmus.stream.orders import (
@@ -86,8 +86,8 @@ class StreamError(IsthmusError):
 
 def explain(failure: Failure, code: str, message: str, triggered_by: str) -> str:
     """One sentence: what failed, and what the path said."""
-    said = " ".join(part for part in (code, message) if part)
-    who = f" by {triggered_by}" if triggered_by else ""
+    said = " ".join(plain(part) for part in (code, message) if part)
+    who = f" by {plain(triggered_by)}" if triggered_by else ""
     return f"{failure.value} ({said}{who})" if said else failure.value
 
 

@@ -26,7 +26,7 @@ from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, w
 from isthmus.client.streams import Offer as MoneyOffer
 from isthmus.client.terms import DEFAULT_SLIPPAGE, Minimum, Offer, PaymentRequest
 from isthmus.connector.events import Log
-from isthmus.errors import ConfigError, IsthmusError
+from isthmus.errors import ConfigError, IsthmusError, plain
 from isthmus.ilp.address import is_prefix_of, is_valid
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import Fulfill, Reject
@@ -303,7 +303,7 @@ class Wallet:
             return Pong(ms, "", "", True)  # impossible by the condition, unless SHA-256 is broken
         by = reply.triggered_by
         is_there = not by or by == address or (is_valid(by) and is_prefix_of(by, address))
-        return Pong(ms, reply.code, by, is_there and reply.code[0] == "F" and reply.code != "F02")
+        return Pong(ms, plain(reply.code), plain(by), is_there and reply.code[0] == "F" and reply.code != "F02")
 
 
 def _minimum(min_rate: Rate | None, price: Rate | None, slippage: Rate) -> Minimum | None:

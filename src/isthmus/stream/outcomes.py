@@ -6,7 +6,7 @@ the receiver's own encrypted words about the payment.
 
 from typing import Final, final
 
-from isthmus.errors import CodecError
+from isthmus.errors import CodecError, plain
 from isthmus.ilp.packet import Fulfill, Reject
 from isthmus.stream.congestion import PAUSE_MS_MIN, RATE_PAUSE_MS_MIN
 from isthmus.stream.flight import Flight, Kind
@@ -34,6 +34,7 @@ LOW_RATE_MAX: Final = 3  # rounds of packets below the minimum, with growing pau
 TOO_LARGE_ROUNDS_MAX: Final = 16  # F08 in a row, before we slow down: an honest path has a few maxima
 REFUSALS_MAX: Final = 5  # rounds of packets that the receiver refuses without a reason that we can act on
 TIMEOUT_REJECTS_MAX: Final = 3  # R02
+REJECT_CODES_MAX: Final = 32  # counted one by one: RFC 0027 names fewer
 
 _LATER: Final = (StreamClose, StreamMaxMoney, StreamMaxData, ConnectionMaxData, ConnectionMaxStreamId)
 _FINAL: Final = {
@@ -192,7 +193,7 @@ class Outcomes:
 
     def _rejected(self, flight: Flight, reject: Reject, now: int) -> None:
         code = reject.code
-        self._totals.rejected[code] = self._totals.rejected.get(code, 0) + 1
+        self._count(code)
         received = self._read_reply(flight, REJECT_HEAD, reject.data, now) if code == "F99" and reject.data else None
         self._undo(flight, heard=received is not None)
         if flight.kind == Kind.CLOSE:
@@ -227,6 +228,12 @@ class Outcomes:
             if flight.prober is not None:
                 flight.prober.scarce(flight.amount)
             self._traffic.fail(_FINAL.get(code, Failure.PATH_ERROR))
+
+    def _count(self, code: str) -> None:
+        """By code; whatever a hostile connector invents, people can read it and it stays a short list."""
+        rejected = self._totals.rejected
+        known = plain(code) if code in rejected or len(rejected) < REJECT_CODES_MAX else "other"
+        rejected[known] = rejected.get(known, 0) + 1
 
     def _undo(self, flight: Flight, *, heard: bool) -> None:
         """The packet failed: its money is ours again, its data and frames must go again."""

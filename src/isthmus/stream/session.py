@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
+from isthmus.errors import plain
 from isthmus.ilp.address import is_valid
 from isthmus.ilp.asset import Asset
 from isthmus.oer import U64_MAX
@@ -47,6 +48,7 @@ from isthmus.stream.wire import IvSource
 
 # Closed streams above the lowest one that is not: beyond so many, an id that was left out counts as closed.
 CLOSED_IDS_MAX: Final = 1_024
+ASSET_CODE_CHARS_MAX: Final = 64
 CONTROL_QUEUE_MAX: Final = 256  # frames waiting to leave; beyond it the oldest go: all of them can be asked for again
 
 
@@ -289,7 +291,8 @@ class Session:
         self.orders.append(PeerAddress(address))
 
     def _asset_details(self, frame: ConnectionAssetDetails) -> None:
-        asset = Asset(frame.code, frame.scale)
+        # People read it beside amounts, and it is kept for ever.
+        asset = Asset(plain(frame.code, ASSET_CODE_CHARS_MAX), frame.scale)
         if self.peer_asset is None:
             self.peer_asset = asset
             self.orders.append(PeerAsset(asset))
