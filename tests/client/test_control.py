@@ -37,6 +37,16 @@ async def test_a_request_is_answered_with_its_events_in_order(path: Path) -> Non
     await server.close()
 
 
+async def test_an_answer_may_be_longer_than_a_request(path: Path) -> None:
+    async def history(method: str, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        return {"entries": ["x" * 4_000] * 50}
+
+    server = ControlServer(path, history)
+    await server.start()
+    assert len((await call(path, "history", {}))["entries"]) == 50
+    await server.close()
+
+
 async def test_a_refusal_carries_its_words_and_exit_status(path: Path) -> None:
     server = ControlServer(path, echo)
     await server.start()

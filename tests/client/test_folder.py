@@ -51,6 +51,13 @@ def test_nothing_is_overwritten(folder: Path) -> None:
         init_folder(folder, "btp+ws://127.0.0.1:1/", "x", TOLD)
 
 
+def test_an_interrupted_init_is_made_again(folder: Path) -> None:
+    secret = load_folder(folder).secret
+    (folder / SETTINGS_FILE).unlink()
+    init_folder(folder, "btp+ws://127.0.0.1:7768/", "another-token", TOLD)
+    assert (load_folder(folder).token, load_folder(folder).secret) == ("another-token", secret)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [

@@ -22,7 +22,9 @@ Emit = Callable[[Json], None]
 # Serves one request: (method, params, emit, cancelled) -> result. Raises IsthmusError for what the caller is told.
 Handler = Callable[[str, Json, Emit, asyncio.Event], Awaitable[Json]]
 
-LINE_BYTES_MAX: Final = 65_536  # a quote or a history page is far below it
+LINE_BYTES_MAX: Final = 65_536  # of a request
+# Of an answer or event: a history page or a thousand pings, with what strangers named themselves in them.
+ANSWER_BYTES_MAX: Final = 4 * 1_048_576
 CALLERS_MAX: Final = 64  # beyond it a caller is told to try again
 REQUEST_WAIT_S: Final = 10  # a caller that says nothing gives its place back
 WRITE_BUFFER_MAX: Final = 1_048_576  # events for a caller that doesn't read: it is hung up on
@@ -121,7 +123,7 @@ async def call(
     Raises LinkError if nobody serves the socket, ControlError for a refusal.
     """
     try:
-        reader, writer = await asyncio.open_unix_connection(str(path), limit=LINE_BYTES_MAX)
+        reader, writer = await asyncio.open_unix_connection(str(path), limit=ANSWER_BYTES_MAX)
     except OSError as error:
         raise LinkError(f"no process serves the wallet at {path}") from error
     cancel = asyncio.create_task(_pass_on(cancelled, writer)) if cancelled is not None else None

@@ -55,11 +55,12 @@ def init_folder(
     ca_file: str | None = None,
     allow_insecure: bool = False,
 ) -> None:
-    """Write a new wallet. Nothing that is there is ever overwritten."""
+    """Write a new wallet. One that is there is never overwritten."""
     path = folder / SETTINGS_FILE
     if path.exists():
         raise ConfigError(str(path), "there is a wallet already", "Name another folder with --wallet")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (folder / TOKEN_FILE).unlink(missing_ok=True)  # from an interrupted `init`: no wallet was made of it
     _write_private(folder / TOKEN_FILE, token + "\n")
     if not (folder / SECRET_FILE).exists():
         # One that is left from an interrupted `init` is as good.
