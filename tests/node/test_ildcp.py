@@ -83,3 +83,19 @@ async def test_an_address_that_leaves_no_room_for_our_children_is_not_taken(node
     assert "1023" in line["problem"]
     assert (await node.get("/health"))[0] == 200
     assert await node.stop() == 0
+
+
+async def test_a_restarted_node_goes_by_its_last_address_until_it_is_told_again(
+    nodes: Any, config: Any, peer: Any
+) -> None:
+    """ILDCP-7: without one, packets to its children would fail for good (F02)."""
+    parent = await nodes.run(config.toml(config.account("us"), address="test.top"))
+    up = config.account("up", relation="parent", link=config.dials(parent.port, "us"))
+    text = config.toml(up, config.account("alice"), config.account("bob"), address="from parent")
+    node = await nodes.run(text)
+    await node.until("address learned", address="test.top.us")
+    assert await node.stop() == 0
+    assert await parent.stop() == 0
+    again = await nodes.run(text, folder=node.folder)
+    alice, _ = await peer(again, "alice"), await peer(again, "bob", fulfils=True)
+    assert isinstance(await alice.pay("test.top.us.bob", 3), Fulfill)

@@ -284,6 +284,11 @@ class Tables:
         return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
 
 
+def address_of(encoded: bytes) -> str:
+    """Our address in the tables with these canonical bytes; "" without any."""
+    return str(json.loads(encoded)["address"]) if encoded else ""
+
+
 def longest_hold_ms(encoded: bytes) -> int:
     """The longest time that a packet was held under the tables with these canonical bytes; the limit without any."""
     described = json.loads(encoded)["accounts"] if encoded else []

@@ -18,7 +18,7 @@ import structlog
 
 from isthmus.connector.events import AddressLearned, Log
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import Tables, TablesChanged
+from isthmus.connector.tables import Tables, TablesChanged, address_of
 from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.links.btp.link import BtpLink
@@ -62,7 +62,8 @@ class Node:
     def __init__(self, config: NodeConfig, logger: Logger) -> None:
         self._config = config
         self._logger = logger
-        self._learned: AddressLearned | None = None  # from the parent
+        self._address: str | None = None  # the parent's word, of this process or of the one before
+        self._was_told = False  # by the parent, in this process
         self._stop = asyncio.Event()
         self._stopping_since: float | None = None
 
@@ -73,12 +74,22 @@ class Node:
         try:
             tables = build_tables(self._config)
             kernel = open_kernel(journal, tables, entropy=os.urandom(ENTROPY_BYTES), now=clock.system_now())
+            tables = self._with_last_address(kernel, tables)
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
             return await self._serve(kernel, journal, tables)
         finally:
             journal.close()
+
+    def _with_last_address(self, kernel: Kernel, tables: Tables) -> Tables:
+        """Until the parent tells it anew, the address is what it was: else our children would be unreachable (F02)."""
+        last = address_of(kernel.books.terms)
+        if self._config.address is None and last:
+            with contextlib.suppress(ConfigError, ValueError):  # the children may have got longer names meanwhile
+                tables = build_tables(self._config, last)
+                self._address = last
+        return tables
 
     async def _serve(self, kernel: Kernel, journal: SqliteJournal, tables: Tables) -> int:
         driver = Driver(kernel, journal, on_log=self._log)
@@ -143,19 +154,21 @@ class Node:
                     remedy="make asset and scale of the account the same on both sides",
                 )
                 return
-            if self._learned is not None and self._learned.address == answer.address:
+            before = self._address
+            if self._was_told and before == answer.address:
                 return
-            before, self._learned = self._learned, answer
+            self._address = answer.address
             if self._config.address is None:
                 try:
                     self._swap(driver, self._config)
                 except (ConfigError, ValueError) as error:
                     # The parent's word, not ours: as with a child's address that gets too long below it.
-                    self._learned = before
+                    self._address = before
                     self._logger.error("the parent's address can't be used", parent=answer.account, problem=str(error))
                     return
+            self._was_told = True
             self._logger.info("address learned", address=answer.address, parent=answer.account)
-            if self._config.address is None:
+            if self._config.address is None and before != answer.address:
                 asyncio.get_running_loop().call_soon(self._tell_children, driver)
 
         return learned
@@ -199,8 +212,7 @@ class Node:
                 )
 
     def _swap(self, driver: Driver, config: NodeConfig) -> None:
-        address = None if self._learned is None else self._learned.address
-        tables = build_tables(config, address)
+        tables = build_tables(config, self._address)
         driver.kernel.check_tables(tables)
         driver.post(TablesChanged(tables))
 
