@@ -11,6 +11,7 @@ from bench.targets import ROOT, Target
 
 RUN_SECONDS_MAX = 300.0
 WARM_UP_PACKETS = 10_000  # a second or so of ilp-connector: its code is compiled by then
+WARM_UP_ONE_BY_ONE = 1_000
 
 
 async def generate(target: Target, *options: str) -> Measured:
@@ -30,6 +31,8 @@ async def generate(target: Target, *options: str) -> Measured:
 
 async def fire(target: Target, *, packets: int, window: int, warm_up: int = WARM_UP_PACKETS) -> Measured:
     """Send that many packets. All must have been delivered and fulfilled."""
+    if window == 1:
+        warm_up = min(warm_up, WARM_UP_ONE_BY_ONE)
     counts = ("--packets", str(packets), "--window", str(window), "--warm-up", str(min(warm_up, packets)))
     measured = await generate(target, *counts)
     if measured.received != packets or measured.rejects:

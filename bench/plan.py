@@ -11,20 +11,20 @@ Tell: TypeAlias = Callable[[str], None]
 class Plan:
     """Sizes of one run of the benchmarks."""
 
-    rounds: int = 10
+    rounds: int = 10  # interleaved runs of each target: what a bar within 20 % needs
     windows: tuple[int, ...] = (1, 100, 1000)
     # ilp-connector gets the fewest that the comparison asks for; what is faster gets more, so that a run lasts long
     # enough to be timed. At window 1 all get less: the rate is low, and latencies need no more.
-    packets: dict[str, int] = field(default_factory=lambda: {"relay": 400_000, "ilp-connector": 50_000, "": 200_000})
-    packets_one_by_one: int = 20_000
-    http_packets: int = 20_000
-    http_rounds: int = 3
+    packets: dict[str, int] = field(default_factory=lambda: {"relay": 400_000, "ilp-connector": 50_000, "": 150_000})
+    packets_one_by_one: int = 5_000
+    http_packets: int = 8_000
+    http_rounds: int = 2
     connections: tuple[int, ...] = (1, 16, 100)
     stream_packets: int = 10_000
-    stream_rounds: int = 5
+    stream_rounds: int = 3
     memory_packets: tuple[int, int] = (200_000, 1_000_000)
-    flood_seconds: float = 45.0
-    profile_seconds: int = 15
+    flood_seconds: float = 40.0
+    profile_seconds: int = 10
 
     def count(self, target: str, window: int) -> int:
         if window == 1:

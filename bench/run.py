@@ -19,9 +19,9 @@ from bench.plan import FULL, SMOKE, Plan, Tell
 RESULTS = Path(__file__).parent / "RESULTS.md"
 SECTIONS: dict[str, Callable[[Plan, Tell], Awaitable[str]]] = {
     "forwarding": sections.forwarding,
-    "http": sections.http,
     "stream": sections.stream_payment,
     "memory": sections.memory,
+    "http": sections.http,
     "profile": sections.profile,
 }
 PACKAGES = ("isthmus", "cryptography", "aiohttp", "picows", "websockets", "uvloop")
@@ -72,8 +72,11 @@ def heading(arguments: list[str]) -> str:
     )
 
 
-async def run(names: list[str], plan: Plan, tell: Tell) -> tuple[str, int]:
-    """The text of the sections, and how many of them failed. One failure does not keep the others from running."""
+async def run(names: list[str], plan: Plan, tell: Tell, keep: Callable[[str], None]) -> tuple[str, int]:
+    """The text of the sections, and how many of them failed. One failure does not keep the others from running.
+
+    `keep` is given the text after each section, so that an interrupted run is not lost.
+    """
     texts = []
     failed = 0
     for name in names:
@@ -86,6 +89,7 @@ async def run(names: list[str], plan: Plan, tell: Tell) -> tuple[str, int]:
             text = f"## {name}\n\nFailed: {type(exc).__name__}: {exc}\n"
             tell(text)
         texts.append(text + f"\n({time.monotonic() - started:.0f} s)\n")
+        keep("\n".join(texts))
     return "\n".join(texts), failed
 
 
@@ -101,12 +105,15 @@ def main() -> int:
         plan = replace(plan, rounds=options.rounds, stream_rounds=options.rounds, http_rounds=options.rounds)
     names = options.only.split(",") if options.only else list(SECTIONS)
     head = heading(sys.argv[1:])
-    text, failed = asyncio.run(run(names, plan, lambda line: print(line, file=sys.stderr, flush=True)))
     out = options.out or (None if options.smoke else RESULTS)
+
+    def keep(text: str) -> None:
+        if out is not None:
+            out.write_text(head + text)
+
+    text, failed = asyncio.run(run(names, plan, lambda line: print(line, file=sys.stderr, flush=True), keep))
     if out is None:
         print(head + text)
-    else:
-        out.write_text(head + text)
     return 1 if failed else 0
 
 

@@ -137,7 +137,7 @@ async def stream_payment(plan: Plan, tell: Tell) -> str:
     text = (
         "## STREAM: one payment end to end\n\nEach end a process, keeping everything in memory; the connector's "
         f"maximum packet amount makes the packets. `isthmus` in the middle keeps its journal. {plan.stream_rounds} "
-        "interleaved rounds.\n\n"
+        "interleaved rounds, one through `ilp-connector`.\n\n"
     )
     results: dict[tuple[str, str], list[stream.Paid]] = {}
     routes = [("ilp-protocol-stream", "ilp-connector")]
@@ -147,6 +147,8 @@ async def stream_payment(plan: Plan, tell: Tell) -> str:
         routes += [("isthmus-native", "isthmus-native")]
     for number_of_round in range(plan.stream_rounds):
         for ends, middle in routes:
+            if number_of_round and middle == "ilp-connector":
+                continue  # no bar hangs on it, and it is slow
             paid = await pay_through(ends, middle, packets=plan.stream_packets)
             rate = f"{paid.packets_per_second:,.0f} packets/s"
             tell(f"stream, round {number_of_round + 1}: {ends} through {middle}: {rate}")
