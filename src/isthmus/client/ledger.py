@@ -52,6 +52,7 @@ class Payment:
     secret: str  # its shared secret, encrypted by the wallet's own key, in hex
     source_max: int  # never more than this leaves
     minimum: str  # destination units per source unit, "n/d"
+    rate: str = "0"  # the same, as the path offered it
     deliver: int  # destination units wanted; 0 for a fixed source amount
     asset_code: str  # of the destination; empty while unknown
     asset_scale: int

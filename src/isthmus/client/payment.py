@@ -35,6 +35,7 @@ UNCERTAIN: Final = "uncertain"  # ended, and nobody can tell whether the goal wa
 PROGRESS_MS: Final = 100
 TOTAL_MS: Final = 5_000  # how long the receiver is waited for to say what arrived
 SECRET_BYTES: Final = 32
+ROUNDED_AWAY_MAX: Final = 2  # `stream.outgoing`: one packet's allowance, and the last of a fixed destination amount
 STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
 # Asks whom a payment pointer or URL leads to.
@@ -271,6 +272,7 @@ class Payments:
                 secret=self._core.keys.encrypt(connection.secret, os.urandom(IV_BYTES)).hex(),
                 source_max=found.source_max,
                 minimum=str(found.minimum),
+                rate=str(found.rate),
                 deliver=found.destination_amount if request.deliver else 0,
                 asset_code=found.destination_asset.code,
                 asset_scale=found.destination_asset.scale,
@@ -301,13 +303,17 @@ class Payments:
         except TimeoutError:
             pass
         sent, unknown = aftermath.sent(payment)
-        delivered, estimate = payment.delivered, 0
+        # Each packet that our books posted brought its minimum, but for a unit of rounding in two of them.
+        least = MinimumRate(Fraction(payment.minimum)).destination(sent - payment.sent) - ROUNDED_AWAY_MAX
+        delivered, estimate = payment.delivered + max(0, least), 0
         if told is not None and told >= delivered:
             delivered = told
         else:
             # The receiver doesn't say, or has forgotten: what those packets brought at the rate seen, rounded up.
-            rate = Fraction(payment.delivered, payment.sent) if payment.sent else Fraction(payment.minimum)
-            estimate = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
+            rate = Fraction(payment.delivered, payment.sent) if payment.sent else Fraction(payment.rate)
+            rate = max(rate, Fraction(payment.minimum))
+            most = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
+            estimate = max(0, payment.delivered + most - delivered)
         connection.resume(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
         return _Run(core, payment, connection, stream, estimate=estimate)
 
@@ -454,8 +460,10 @@ class _Run:
             await asyncio.gather(*self._grants)
         machine_totals = self.connection.totals
         payment = replace(self._outcome(), status=status, detail=detail, ended_at=clock.system_now().wall_ms)
-        if payment.unknown and status == COMPLETED and payment.deliver > payment.delivered:
-            payment = replace(payment, status=UNCERTAIN)
+        if status == COMPLETED and payment.deliver > payment.delivered:
+            reached = payment.delivered_max >= payment.deliver
+            detail = "" if reached else "all that may leave has left"
+            payment = replace(payment, status=UNCERTAIN if reached else FAILED, detail=detail)
         await self._core.note(ledger.ended(payment))
         return replace(
             _recorded(payment, self._core.asset),
