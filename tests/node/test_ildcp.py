@@ -30,12 +30,13 @@ async def test_an_address_goes_down_three_nodes_and_changes_with_its_root(
         up = config.account("up", relation="parent", link=config.dials(parent_port, name))
         return str(config.toml(up, config.account(child), address=from_parent, btp=btp))
 
-    # The lowest first: nobody has an address yet, and each asks until it gets one.
+    # The root last: the others have no address yet, and ask until they get one.
+    middle = await nodes.run(child_text("middle", top_port, "leaf", middle_port))
     leaf = await nodes.run(child_text("leaf", middle_port, "alice", 0))
     alice = await raw(leaf, "alice")
     refused = await ask(alice, wall_ms)
     assert isinstance(refused, Reject) and refused.code == "F00"
-    middle = await nodes.run(child_text("middle", top_port, "leaf", middle_port))
+    await leaf.until("address_not_learned", account="up")
     top = await nodes.run(top_text("test.top"))
     await middle.until("address learned", address="test.top.middle")
     await leaf.until("address learned", address="test.top.middle.leaf")
@@ -54,10 +55,11 @@ async def test_an_address_goes_down_three_nodes_and_changes_with_its_root(
     assert await top.balances() == {"middle": 25, "bob": -25}
 
     assert await top.stop() == 0
+    await bob.until(lambda: not bob.is_up)
     top = await nodes.run(top_text("test.summit"), folder=top.folder)
     await middle.until("address learned", address="test.summit.middle")
     await leaf.until("address learned", address="test.summit.middle.leaf")
-    bob = await peer(top, "bob", fulfils=True)
+    await bob.until(lambda: bob.is_up)
     await payer.until(lambda: payer.is_up)
     assert isinstance(await bob.pay("test.summit.middle.leaf.alice", 1), Fulfill)
     # Below: the old address is nobody's any more.
