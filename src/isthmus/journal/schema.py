@@ -6,6 +6,7 @@ version number included, so that a kill in the middle leaves the file as it was.
 
 import sqlite3
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 from isthmus.errors import JournalError
@@ -85,8 +86,14 @@ def insert_rows(connection: sqlite3.Connection, insert: str, rows: Sequence[tupl
     """`executemany` with few statements: each gives up the GIL, and a busy loop makes us wait to get it back."""
     for first in range(0, len(rows), ROWS_PER_INSERT_MAX):
         some = rows[first : first + ROWS_PER_INSERT_MAX]
-        one = f"({', '.join('?' * len(some[0]))})"
-        connection.execute(f"{insert} VALUES {', '.join([one] * len(some))}", [value for row in some for value in row])
+        connection.execute(_statement(insert, len(some[0]), len(some)), [value for row in some for value in row])
+
+
+@cache
+def _statement(insert: str, columns: int, rows: int) -> str:
+    """A few hundred at the most: our tables times `ROWS_PER_INSERT_MAX`."""
+    one = f"({', '.join('?' * columns)})"
+    return f"{insert} VALUES {', '.join([one] * rows)}"
 
 
 def migrate(connection: sqlite3.Connection, migrations: Sequence[Migration] = MIGRATIONS) -> list[Migration]:

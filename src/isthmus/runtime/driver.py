@@ -275,16 +275,15 @@ class Driver:
         self._noted.clear()
 
     def _set_timer(self) -> None:
+        """Wake when the kernel asks to. A later time needs no call: waking too early only sets the timer again."""
         at = self.kernel.wakes_at()
-        if at == self._timer_at:
+        if at is None or (self._timer_at is not None and self._timer_at <= at):
             return
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
         self._timer_at = at
-        if at is not None:
-            wait_ms = max(TIMER_GRAIN_MS, at - self._now().mono_ms)
-            self._timer = self._loop.call_later(wait_ms / 1000, self._timer_fired)
+        wait_ms = max(TIMER_GRAIN_MS, at - self._now().mono_ms)
+        self._timer = self._loop.call_later(wait_ms / 1000, self._timer_fired)
 
     def _timer_fired(self) -> None:
         self._timer = None
