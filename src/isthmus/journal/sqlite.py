@@ -54,7 +54,7 @@ SWITCH_INTERVAL_S: Final = 0.0002
 _BEGIN: Final = "BEGIN IMMEDIATE"
 # A writer that missed another one's batches (a copied folder, a lock on a file system that has none) inserts nothing.
 _INSERT_FIRST: Final = (
-    "INSERT INTO batches SELECT ?1, ?2, ?3 WHERE (SELECT ifnull(max(sequence), 0) FROM batches) = ?1 - 1"
+    "INSERT INTO batches SELECT ?, ?, ? WHERE (SELECT ifnull(max(sequence), 0) FROM batches) = ? - 1"
 )
 
 
@@ -296,7 +296,7 @@ class SqliteJournal:
             rows.append((batch.sequence, envelope, digest))
         connection = self._connection
         connection.execute(_BEGIN)
-        if connection.execute(_INSERT_FIRST, rows[0]).rowcount != 1:
+        if connection.execute(_INSERT_FIRST, (*rows[0], rows[0][0])).rowcount != 1:
             raise JournalError(
                 f"{self.path}: batch {group[0].sequence} is not the next one: another process wrote to this journal;"
                 " find it, and start this node again"
@@ -378,9 +378,9 @@ class SqliteJournal:
         )
         # The older one that stays is the one to replay from: never drop a verified one for one that isn't.
         connection.execute(
-            "DELETE FROM checkpoints WHERE sequence < ?1 AND sequence IS NOT (SELECT sequence FROM checkpoints"
-            " WHERE sequence < ?1 ORDER BY verified DESC, sequence DESC LIMIT 1)",
-            (sequence,),
+            "DELETE FROM checkpoints WHERE sequence < ? AND sequence IS NOT (SELECT sequence FROM checkpoints"
+            " WHERE sequence < ? ORDER BY verified DESC, sequence DESC LIMIT 1)",
+            (sequence, sequence),
         )
         (self.bytes_since_checkpoint,) = connection.execute(
             "SELECT ifnull(sum(length(envelope)), 0) FROM batches WHERE sequence > ?", (sequence,)
