@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.client import ledger
-from isthmus.client.ledger import PAYMENTS_MAX, SEQUENCES_MAX, Payment, WalletLedger
+from isthmus.client.ledger import PAYMENTS_MAX, SEQUENCES_MAX, WINDOWS_MAX, Payment, WalletLedger
 from isthmus.errors import CodecError
 
 CONNECTION = b"c" * 16
@@ -103,7 +103,42 @@ def test_any_bytes_are_a_note_or_a_codec_error(note: bytes) -> None:
         wallet.apply(note)
     except CodecError:
         return
-    assert note[0] == ledger.CREDIT
+    assert note[0] in (ledger.CREDIT, ledger.CREDIT_ONE, ledger.STREAMS)
+
+
+def test_a_credit_of_several_streams_is_kept_by_stream() -> None:
+    wallet = WalletLedger()
+    wallet.apply(ledger.credit(CONNECTION, at=1_000, sequence=1, amount=5, totals=[(1, 2), (3, 3)]))
+    wallet.apply(ledger.credit(CONNECTION, at=1_001, sequence=2, amount=1, totals=[(3, 4)]))
+    receipts = wallet.receipts[CONNECTION]
+    assert (receipts.streams, receipts.total, receipts.packets) == ({1: 2, 3: 4}, 6, 2)
+
+
+def test_single_sequences_are_kept_of_the_last_credited_connections() -> None:
+    """Of the others nothing at or below the highest is credited again."""
+    wallet = WalletLedger()
+    for number in range(WINDOWS_MAX + 1):
+        wallet.apply(ledger.credit(number.to_bytes(16, "big"), at=number, sequence=7, amount=1, totals=[(1, 1)]))
+    oldest, newest = wallet.receipts[bytes(16)], wallet.receipts[WINDOWS_MAX.to_bytes(16, "big")]
+    assert (oldest.sequences, oldest.sequence_floor) == (set(), 7)
+    assert (newest.sequences, newest.sequence_floor) == ({7}, 0)
+    assert oldest.knows(5)
+    assert not newest.knows(5)
+    loaded = WalletLedger()
+    loaded.load_state(wallet.encode_state())
+    for one in (wallet, loaded):
+        one.apply(ledger.credit(b"x" * 16, at=9, sequence=1, amount=1, totals=[(1, 1)]))
+    assert loaded.encode_state() == wallet.encode_state()
+
+
+def test_what_forgotten_payments_sent_still_counts() -> None:
+    wallet = WalletLedger()
+    for number in range(PAYMENTS_MAX + 2):
+        payment = replace(a_payment(number), sent=3, status="completed")
+        wallet.apply(ledger.started(a_payment(number)))
+        wallet.apply(ledger.ended(payment))
+    assert len(wallet.payments) == PAYMENTS_MAX
+    assert wallet.total_sent() == 3 * (PAYMENTS_MAX + 2)
 
 
 @pytest.mark.parametrize(

@@ -28,10 +28,13 @@ PROGRESS: Final = 3
 ENDED: Final = 4
 CREDIT: Final = 5
 STREAMS: Final = 6
+CREDIT_ONE: Final = 7  # the common credit: one stream, numbers below 2^64
 
 ID_BYTES: Final = 16
 _HEAD = struct.Struct(">B16s")
 _CREDIT_HEAD = struct.Struct(">B16sQ")
+_CREDIT_ONE = struct.Struct(">B16sQQQQQ")  # kind, connection, at, sequence, amount, stream id, total
+_U64_MAX: Final = 2**64 - 1
 
 RUNNING: Final = "running"
 
@@ -119,7 +122,9 @@ class WalletLedger:
         if not note:
             raise CodecError("note", 0, "empty")
         kind = note[0]
-        if kind == CREDIT:
+        if kind == CREDIT_ONE:
+            self._credit_one(note)
+        elif kind == CREDIT:
             self._credit(note)
         elif kind == GRANT:
             payment, offset = self._payment(note)
@@ -187,22 +192,38 @@ class WalletLedger:
             detail, offset = oer.read_var_octets(note, offset, "detail")
             payment.status, payment.detail = status.decode(errors="replace"), detail.decode(errors="replace")
 
+    def _credit_one(self, note: bytes) -> None:
+        if len(note) != _CREDIT_ONE.size:
+            raise CodecError("note", len(note), "not the length of a credit")
+        _, connection, at, sequence, amount, stream, total = _CREDIT_ONE.unpack(note)
+        receipts = self._receipts(connection, at, amount)
+        receipts.streams[stream] = total
+        receipts.remember(sequence)
+        if self.on_credit is not None:
+            self.on_credit(connection, sequence)
+
     def _credit(self, note: bytes) -> None:
         if len(note) < _CREDIT_HEAD.size:
             raise CodecError("note", len(note), "ends inside a credit")
         _, connection, at = _CREDIT_HEAD.unpack_from(note)
         sequence, offset = oer.read_var_uint(note, _CREDIT_HEAD.size, "sequence")
         amount, offset = oer.read_var_uint(note, offset, "amount")
+        totals: dict[int, int] = {}
+        while offset < len(note):
+            stream, offset = oer.read_var_uint(note, offset, "stream id")
+            totals[stream], offset = oer.read_var_uint(note, offset, "stream total")
+        receipts = self._receipts(connection, at, amount)
+        receipts.streams.update(totals)
+        receipts.remember(sequence)
+        if self.on_credit is not None:
+            self.on_credit(connection, sequence)
+
+    def _receipts(self, connection: bytes, at: int, amount: int) -> Receipts:
         receipts = self.receipts[connection] if connection == self._last_credited else self._turn_to(connection, at)
         receipts.last_at = at
         receipts.packets += 1
         receipts.total += amount
-        while offset < len(note):
-            stream, offset = oer.read_var_uint(note, offset, "stream id")
-            receipts.streams[stream], offset = oer.read_var_uint(note, offset, "stream total")
-        receipts.remember(sequence)
-        if self.on_credit is not None:
-            self.on_credit(connection, sequence)
+        return receipts
 
     def _turn_to(self, connection: bytes, at: int) -> Receipts:
         """Another connection than the last is credited: it goes to the end of the order."""
@@ -271,8 +292,13 @@ def streams() -> bytes:
 def credit(connection: bytes, *, at: int, sequence: int, amount: int, totals: Iterable[tuple[int, int]]) -> bytes:
     """What one Fulfill credits: `totals` are (stream id, total received afterwards) of the streams it touched."""
     assert len(connection) == ID_BYTES
+    pairs = list(totals)
+    if len(pairs) == 1:
+        stream, total = pairs[0]
+        if total <= _U64_MAX:  # and so is the amount, a part of it
+            return _CREDIT_ONE.pack(CREDIT_ONE, connection, at, sequence, amount, stream, total)
     numbers = [sequence, amount]
-    for pair in totals:
+    for pair in pairs:
         numbers += pair
     return _CREDIT_HEAD.pack(CREDIT, connection, at) + _numbers(numbers)
 
