@@ -1,12 +1,17 @@
 """A node's life: start, announce, serve, drain, stop; the journal is its own."""
 
+import asyncio
+import contextlib
 import json
 import signal
 import stat
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from isthmus.ilp.packet import Fulfill, Reject
+import aiohttp
+
+from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_prepare
 
 
 async def test_it_says_where_it_is_reached_and_takes_that_back(nodes: Any, two: str) -> None:
@@ -119,3 +124,51 @@ async def test_a_wrong_file_is_told_before_anything_is_opened(nodes: Any, config
     (line,) = node.lines
     assert "accounts.alice.scale" in line
     assert not (node.folder / "data").exists()
+
+
+async def test_sigterm_answers_an_http_request_in_flight_too(nodes: Any, config: Any, peer: Any, wall_ms: int) -> None:
+    """HTTP-10: the reply of a synchronous request leaves before its connection is closed."""
+    link = f'{{ type = "http", incoming = {{ auth = "bearer", token = "{config.token_of("eve")}" }} }}'
+    node = await nodes.run(config.toml(config.account("bob"), config.account("eve", link=link), http=0))
+    bob = await peer(node, "bob")
+    preimage = bytes(range(32))
+    prepare = Prepare(3, wall_ms + 20_000, sha256(preimage).digest(), "test.node.bob", preimage)
+
+    async def post() -> tuple[int, bytes]:
+        headers = {"Authorization": f"Bearer {config.token_of('eve')}", "Content-Type": "application/octet-stream"}
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+            session.post(node.listening["http"], data=encode_prepare(prepare), headers=headers) as response,
+        ):
+            return response.status, await response.read()
+
+    posting = asyncio.create_task(post())
+    request = await bob.request()
+    node.signal(signal.SIGTERM)
+    await node.until("stopping", in_flight=2)
+    bob.fulfil(request)
+    status, body = await posting
+    assert status == 200 and decode(body) == Fulfill(preimage)
+    assert await node.exit_code() == 0
+
+
+async def test_a_second_sigterm_does_not_wait_and_loses_nothing(nodes: Any, two: str, peer: Any) -> None:
+    """Exit status 1; the packet is in flight again in the next process, and ends as if nothing had been."""
+    node = await nodes.run(two)
+    alice, bob = await peer(node, "alice"), await peer(node, "bob")
+    in_flight = alice.prepare("test.node.bob", 10)
+    request = await bob.request()
+    async with asyncio.timeout(20):
+        while node.process.returncode is None:
+            node.signal(signal.SIGTERM)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(node.process.wait(), 0.2)
+    assert await node.exit_code() == 1
+    await alice.close()
+    await bob.close()
+    again = await nodes.run(two, folder=node.folder)
+    await alice.dial(again.port)
+    await bob.dial(again.port)
+    bob.fulfil(request)
+    assert isinstance(await asyncio.wait_for(in_flight, 20), Fulfill)
+    assert await again.balances() == {"alice": 10, "bob": -10}
