@@ -321,6 +321,8 @@ class Endpoint:
     def _turn(self, now: Now) -> None:
         """Poll what was touched or is due; hand everything to the link in one call."""
         mono_ms = now.mono_ms
+        if self._pending:
+            self._undo_late(mono_ms)
         out: list[Inbound] = []
         touched = self._touched
         self._touched = {}
@@ -410,9 +412,7 @@ class Endpoint:
     def _timer_fired(self) -> None:
         self._timer = None
         self._timer_at = None
-        now = self._now()
-        self._undo_late(now.mono_ms)
-        self._turn(now)
+        self._turn(self._now())
 
     # --- money that came in -------------------------------------------------------------------------------------
 
@@ -437,7 +437,11 @@ class Endpoint:
 
     def _undo_late(self, mono_ms: int) -> None:
         """Fulfills that the kernel didn't take because they came too late: the money isn't ours."""
-        late = [key for key, pending in self._pending.items() if pending.deadline + UNDO_AFTER_MS <= mono_ms]
+        late: list[tuple[bytes, int]] = []
+        for key, pending in self._pending.items():
+            if pending.deadline + UNDO_AFTER_MS > mono_ms:
+                break  # nearly in the order of deadlines
+            late.append(key)
         for key in late:
             pending = self._pending.pop(key)
             pending.party.machine.undo(pending.credit)
