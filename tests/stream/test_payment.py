@@ -406,6 +406,17 @@ def test_nobody_answers(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     assert world.alice.first(SendFailed).failure is Failure.NO_ANSWER
 
 
+def test_a_whole_window_lost_with_one_connection_does_not_end_a_payment(
+    make_world: "MakeWorld", make_hop: "type[Hop]"
+) -> None:
+    """BTP-18: what was written is lost for sure only at its expiry, as late as we would give up."""
+    world = make_world(hops=[make_hop(maximum=100)], alice=Settings(timeout_ms=10_000, stall_ms=10_000))
+    world.at(world.now + 200, lambda: setattr(world, "lose", lambda prepare: True))
+    world.at(world.now + 1_000, lambda: setattr(world, "lose", None))
+    pay(world, 1_000_000)
+    assert world.alice.first(SendDone).sent == 1_000_000
+
+
 def test_asking_again_after_a_failure_tries_again(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     hop = make_hop(refuse="F02")
     world = make_world(hops=[hop])

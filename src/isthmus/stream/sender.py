@@ -75,7 +75,7 @@ class Sender:
             times.append(flight.deadline)
             break
         if self._wanting and self.traffic.failure is None:
-            times.append(self.traffic.progress_at + self._session.settings.stall_ms)
+            times.append(self.traffic.progress_at + self._patience())
             if self._window.paused_until > now:
                 times.append(self._window.paused_until)
             if self.traffic.poll_ms:
@@ -156,7 +156,7 @@ class Sender:
         self._wanting = wanting
         if not wanting or self.traffic.failure is not None:
             return
-        if now - self.traffic.progress_at >= self._session.settings.stall_ms:
+        if now - self.traffic.progress_at >= self._patience():
             self.traffic.fail(self._stalled())
             return
         failure = self._outgoing.needs()
@@ -165,6 +165,14 @@ class Sender:
         elif self.traffic.prober is None and self._outgoing.needs_rate():
             self.investigate(self._outgoing.probe(for_quote=False))
         self._ask_when_blocked(now)
+
+    def _patience(self) -> int:
+        """How long nothing may go forward. A whole window can be lost with one connection on the way, and is known to
+        be lost only at its expiry: there must be time for another try after it.
+        """
+        settings = self._session.settings
+        lost = self.traffic.trouble == "R00" or (self._flights and not self.traffic.trouble)
+        return settings.stall_ms + (settings.timeout_ms if lost else 0)
 
     def _stalled(self) -> Failure:
         code = self.traffic.trouble
