@@ -1,6 +1,7 @@
 """Wallets in memory, paying each other through a connector on a real socket."""
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import pytest
 import isthmus
 from isthmus import Listener, PaymentError, StreamError, Wallet
 from isthmus.client.payment import Progress
-from isthmus.client.streams import Offer
+from isthmus.client.streams import Offer, as_fraction
 from isthmus.client.terms import Receiver
 from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import Asset
@@ -161,6 +162,21 @@ async def test_a_cancelled_payment_ends_cleanly(world: World) -> None:
     await world.alice.payments.close()
     (payment,) = world.alice.paid()
     assert (payment.status, payment.sent) == ("stopped", world.connector.balance("alice"))
+
+
+async def test_a_payment_cancelled_before_money_moves_leaves_no_complaint(world: World) -> None:
+    complaints: list[object] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    paying = asyncio.create_task(world.alice.pay("$bob", "0.5", min_rate="24"))
+    await asyncio.sleep(0)
+    paying.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await paying
+    await world.alice.payments.close()
+    gc.collect()
+    assert complaints == []
+    assert world.alice.paid() == []
 
 
 async def test_progress_is_told(world: World) -> None:
@@ -404,6 +420,18 @@ async def test_a_closed_connection_ends_iteration_and_sending(world: World) -> N
     assert [one async for one in accepted] == []
     with pytest.raises(StreamError, match="closed"):
         await stream.send(400)
+
+
+@pytest.mark.parametrize("amount", [0.015, True, None])
+async def test_floats_are_no_amounts(world: World, amount: object) -> None:
+    with pytest.raises(TypeError, match="floats are not exact"):
+        await world.alice.pay("$bob", amount, min_rate="24")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("rate", ["1e999999999", "1/0", "-1", "abc", "1" * 101])
+def test_rates_that_are_no_numbers_or_fill_the_memory_are_refused(rate: str) -> None:
+    with pytest.raises(ValueError, match="rate|literal"):
+        as_fraction(rate)
 
 
 async def test_floats_are_no_rates(world: World) -> None:

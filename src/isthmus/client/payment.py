@@ -219,6 +219,8 @@ class Payments:
         task = asyncio.create_task(self._pay(request, on_progress, stop))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        # Who waited for it may have been cancelled: its failure is then nobody's.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
         if request.key:
             self._keys[request.key] = (terms, task)
             task.add_done_callback(lambda _: self._keys.pop(request.key, None))

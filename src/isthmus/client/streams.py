@@ -125,7 +125,12 @@ def as_fraction(rate: Rate) -> Fraction:
         raise TypeError("a rate is a str, int, Decimal or Fraction: floats are not exact")
     if isinstance(rate, str) and len(rate) > RATE_TEXT_MAX:
         raise ValueError(f"a rate has at most {RATE_TEXT_MAX} characters")
-    value = Fraction(rate)
+    if isinstance(rate, str) and abs(int(rate.lower().partition("e")[2] or 0)) > RATE_TEXT_MAX:
+        raise ValueError(f"a rate has at most {RATE_TEXT_MAX} digits")
+    try:
+        value = Fraction(rate)
+    except ZeroDivisionError:
+        raise ValueError("a rate over nothing") from None
     if value < 0:
         raise ValueError(f"a rate is not negative: {rate}")
     return value

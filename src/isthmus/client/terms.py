@@ -71,7 +71,10 @@ class PaymentRequest:
     secret: bytes = field(default=b"", repr=False)  # of a STREAM connection, if the target is an ILP address
 
     def check(self) -> None:
-        """Raise ConfigError for what can't be asked."""
+        """Raise ConfigError for what can't be asked, TypeError for what is no amount."""
+        amount: object = self.amount
+        if not isinstance(amount, int | str) or isinstance(amount, bool):
+            raise TypeError("an amount is an int (base units) or a str (whole units): floats are not exact")
         if isinstance(self.amount, int) and self.amount <= 0:
             raise ConfigError("amount", "not positive", "Give what is to be sent")
         if len(self.key) > KEY_CHARS_MAX or not self.key.isprintable():
