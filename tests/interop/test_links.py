@@ -1,6 +1,7 @@
 """Our links by themselves against the plugins of others: ilp-plugin-btp 1.5.0 and ilp-plugin-http 1.6.1."""
 
 import asyncio
+import signal
 import time
 from hashlib import sha256
 from typing import Any
@@ -109,9 +110,12 @@ async def test_btp_they_dial(peers: Any) -> None:
     try:
         peer = await peers.endpoint(peers.dial(server.address[1], token=TOKEN), handler="fulfill")
         await both_ways(till, peer)
-        # A second connection takes over (newest wins), and packets flow on it.
+        # A second connection takes over (newest wins), and packets flow on it. The first process is frozen meanwhile:
+        # its plugin would dial again, and the two would throw each other out.
+        peer.process.send_signal(signal.SIGSTOP)
         again = await peers.endpoint(peers.dial(server.address[1], token=TOKEN), handler="fulfill")
         answer = await again.call("prepare", destination="test.isthmus.till", amount="1")
+        peer.process.send_signal(signal.SIGCONT)
         assert answer["valid"]
     finally:
         await server.close()
