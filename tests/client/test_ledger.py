@@ -147,3 +147,13 @@ def test_what_forgotten_payments_sent_still_counts() -> None:
 def test_bad_notes_say_what_is_wrong(note: bytes) -> None:
     with pytest.raises(CodecError):
         WalletLedger().apply(note)
+
+
+def test_the_totals_of_the_oldest_streams_are_forgotten_at_the_bound() -> None:
+    wallet = WalletLedger()
+    for number in range(ledger.STREAMS_MAX + 1):
+        wallet.apply(ledger.credit(CONNECTION, at=1, sequence=number + 1, amount=1, totals=[(2 * number + 1, 1)]))
+    receipts = wallet.receipts[CONNECTION]
+    assert len(receipts.streams) == ledger.STREAMS_MAX
+    assert 1 not in receipts.streams
+    assert receipts.total == ledger.STREAMS_MAX + 1

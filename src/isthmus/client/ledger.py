@@ -17,6 +17,7 @@ from isthmus.errors import CodecError
 
 PAYMENTS_MAX: Final = 10_000  # ended ones beyond it are forgotten, oldest first, and their keys with them
 CONNECTIONS_MAX: Final = 10_000  # receiving connections; the one without a credit for the longest goes first
+STREAMS_MAX: Final = 1_024  # per connection: totals of its latest streams; the connection's own total has all
 SEQUENCES_MAX: Final = 1_024  # per connection: how far below its highest sequence a repeat is known as one
 # Connections whose single sequences are remembered; of others only the highest, and what is not above it counts as
 # known. Packets live for half a minute: it matters where more are paid on at one time than this, just after a restart.
@@ -87,6 +88,11 @@ class Receipts:
     def knows(self, sequence: int) -> bool:
         """Whether a packet with this sequence was credited, or is too old to tell (and so must not be credited)."""
         return sequence <= self.sequence_floor or sequence in self.sequences
+
+    def forget_streams(self) -> None:
+        """A payer opens as many streams as it likes, one after the other: keep the totals of the latest."""
+        while len(self.streams) > STREAMS_MAX:
+            del self.streams[min(self.streams)]
 
     def remember(self, sequence: int) -> None:
         sequences = self.sequences
@@ -198,6 +204,7 @@ class WalletLedger:
         _, connection, at, sequence, amount, stream, total = _CREDIT_ONE.unpack(note)
         receipts = self._receipts(connection, at, amount)
         receipts.streams[stream] = total
+        receipts.forget_streams()
         receipts.remember(sequence)
         if self.on_credit is not None:
             self.on_credit(connection, sequence)
@@ -214,6 +221,7 @@ class WalletLedger:
             totals[stream], offset = oer.read_var_uint(note, offset, "stream total")
         receipts = self._receipts(connection, at, amount)
         receipts.streams.update(totals)
+        receipts.forget_streams()
         receipts.remember(sequence)
         if self.on_credit is not None:
             self.on_credit(connection, sequence)
