@@ -60,7 +60,7 @@ async def test_an_address_goes_down_three_nodes_and_changes_with_its_root(
     await middle.until("address learned", address="test.summit.middle")
     await leaf.until("address learned", address="test.summit.middle.leaf")
     await bob.until(lambda: bob.is_up)
-    await payer.until(lambda: payer.is_up)
+    await leaf.until("btp.up", account="alice")  # she was sent to ask anew
     assert isinstance(await bob.pay("test.summit.middle.leaf.alice", 1), Fulfill)
     # Below: the old address is nobody's any more.
     old = await bob.pay("test.top.middle.leaf.alice", 1)
