@@ -53,9 +53,7 @@ SWITCH_INTERVAL_S: Final = 0.0002
 
 _BEGIN: Final = "BEGIN IMMEDIATE"
 # A writer that missed another one's batches (a copied folder, a lock on a file system that has none) inserts nothing.
-_INSERT_FIRST: Final = (
-    "INSERT INTO batches SELECT ?, ?, ? WHERE (SELECT ifnull(max(sequence), 0) FROM batches) = ? - 1"
-)
+_INSERT_FIRST: Final = "INSERT INTO batches SELECT ?, ?, ? WHERE (SELECT ifnull(max(sequence), 0) FROM batches) = ? - 1"
 
 
 class _Batch(NamedTuple):
