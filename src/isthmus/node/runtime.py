@@ -38,7 +38,7 @@ from isthmus.runtime.opening import open_kernel
 JOURNAL_FILE: Final = "journal.db"
 # Where a running node says how it is reached: for tools on this machine, and for ports that were chosen by the system.
 RUNNING_FILE: Final = "running.json"
-# Longer than any hold: what is in flight ends by itself before it.
+# Longer than the default hold. Legs that are held longer stay open in the journal, and end after the next start.
 DRAIN_MS_MAX: Final = 35_000
 ENTROPY_BYTES: Final = 32
 # A second signal after this long means it; before, it is the same one sent to the process and to its group.
