@@ -7,6 +7,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,6 +92,13 @@ def metrics(printed: str) -> str:
     with urllib.request.urlopen(urllib.request.Request(found[2], headers=headers), timeout=WAIT_S) as answer:
         text: str = answer.read().decode()
     return text
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """Short, whoever runs the tests: a wallet's socket must fit into a socket's name."""
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as folder:
+        yield Path(folder)
 
 
 def test_a_payment_arrives_and_all_books_agree(tmp_path: Path) -> None:
