@@ -82,7 +82,7 @@ async def test_without_an_answer_the_expiry_ends_it_and_the_sender_is_told(
 ) -> None:
     """ILP-10, BTP-18: R00 under the old request id, also if it fell due before she came back. A late answer is late."""
     quick = two.replace('payable = "1000"\n', 'payable = "1000"\nmargin = "100 ms"\n')
-    node, request_id = await interrupted(nodes, quick, raw, wall_ms, 3_000)
+    node, request_id = await interrupted(nodes, quick, raw, wall_ms, 6_000)
     alice = await raw(node, "alice") if alice_waits else None
     accounts = await settled(node)
     alice = alice or await raw(node, "alice")
