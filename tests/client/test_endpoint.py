@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 
-from isthmus.client.endpoint import LOCAL, UNDO_AFTER_MS, Endpoint
+from isthmus.client.endpoint import UNDO_AFTER_MS, Endpoint
 from isthmus.client.ledger import CREDIT_ONE
 from isthmus.client.listener import Listener
+from isthmus.client.tables import LOCAL
 from isthmus.connector.events import AccountId, Inbound, Now, Outbound, Undelivered
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import FULFILL, REJECT, Fulfill, Reject, decode_reply, encode_prepare, encode_reject

@@ -7,8 +7,8 @@ hold beyond what is known of the others is its own.
 
 from typing import Final, final
 
-from isthmus.client.endpoint import LOCAL
 from isthmus.client.ledger import RUNNING, Payment, WalletLedger
+from isthmus.client.tables import LOCAL
 from isthmus.connector.books import Books
 from isthmus.connector.events import Outbound
 from isthmus.ilp.packet import FULFILL

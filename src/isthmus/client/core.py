@@ -13,15 +13,15 @@ from dataclasses import replace
 from typing import Final, final
 
 from isthmus.client.aftermath import Aftermath
-from isthmus.client.endpoint import LOCAL, Endpoint
+from isthmus.client.endpoint import Endpoint
 from isthmus.client.folder import JOURNAL_FILE, WalletSettings
 from isthmus.client.ledger import WalletLedger
-from isthmus.client.uplink import UPLINK, ask_connector, wait_up
+from isthmus.client.tables import UPLINK, wallet_tables
+from isthmus.client.uplink import ask_connector, wait_up
 from isthmus.client.volatile import VolatileJournal
 from isthmus.connector.events import AddressLearned, Log, Outbound
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import LOCAL as LOCAL_RELATION
-from isthmus.connector.tables import PARENT, AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.connector.tables import Tables, TablesChanged
 from isthmus.errors import JournalError, LinkError
 from isthmus.ilp.asset import Asset
 from isthmus.journal.interface import Journal, StoredBatch
@@ -39,10 +39,6 @@ REPLAYER: Final = "isthmus.client.core:replay_journal"
 ENTROPY_BYTES: Final = 32
 SESSION_BYTES: Final = 16
 DRAIN_MS_MAX: Final = 2_000  # at the end: what is in flight then is in the journal, and ends by itself
-# Room for several connections with full windows; nobody but ourselves fills this inbox.
-LOCAL_INBOX_MAX: Final = 8_192
-LOCAL_BATCH_MAX: Final = 2_048
-HOLD_MARGIN_MS: Final = 5_000
 
 _LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _logger: Final = logging.getLogger("isthmus")
@@ -52,24 +48,6 @@ _logger.addHandler(logging.NullHandler())
 def log(fact: Log) -> None:
     """To the standard library's logger `isthmus`."""
     _logger.log(_LEVELS[fact.level], "%s %s", fact.event, fact.fields)
-
-
-def wallet_tables(address: str, asset: Asset, packet_timeout_ms: int) -> Tables:
-    """The tables of a wallet's kernel."""
-    hold_ms_max = packet_timeout_ms + HOLD_MARGIN_MS
-    accounts = {
-        UPLINK: AccountTerms(id=UPLINK, asset=asset, relation=PARENT, ildcp_client=True, hold_ms_max=hold_ms_max),
-        LOCAL: AccountTerms(
-            id=LOCAL,
-            asset=asset,
-            relation=LOCAL_RELATION,
-            expiry_margin_ms=0,
-            hold_ms_max=hold_ms_max,
-            inbox_max=LOCAL_INBOX_MAX,
-            prepares_per_batch_max=LOCAL_BATCH_MAX,
-        ),
-    }
-    return Tables(address, accounts, RouteTable({address: LOCAL, "": UPLINK}), RateTable({}))
 
 
 @final

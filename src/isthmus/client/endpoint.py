@@ -12,7 +12,8 @@ from collections.abc import Callable
 from typing import Final, Protocol, final
 
 from isthmus.client import ledger
-from isthmus.connector.events import AccountId, Inbound, Now, Outbound
+from isthmus.client.tables import LOCAL
+from isthmus.connector.events import Inbound, Now, Outbound
 from isthmus.errors import CodecError
 from isthmus.ilp.address import append_segments
 from isthmus.ilp.asset import Asset
@@ -30,7 +31,7 @@ from isthmus.ilp.packet import (
     fulfillment_of,
 )
 from isthmus.links.inprocess import LocalLink
-from isthmus.links.port import LinkOwner
+from isthmus.links.port import LinkOwner, Scheduler, Timer
 from isthmus.runtime import clock
 from isthmus.stream.connection import Connection as Machine
 from isthmus.stream.crypto import token_of
@@ -39,7 +40,6 @@ from isthmus.stream.server import ConnectionAccepted, ConnectionDropped, Recolle
 from isthmus.stream.settings import Settings
 from isthmus.stream.tokens import Invitation
 
-LOCAL: Final = AccountId("local")
 TOKEN_BYTES: Final = 12  # of an outgoing connection's own address; its secret does the protecting
 # A Fulfill that the kernel has not posted so long after its deadline never will be.
 UNDO_AFTER_MS: Final = 1_000
@@ -99,10 +99,11 @@ class Endpoint:
         on_old_reply: Callable[[Outbound], None],
         now: Callable[[], Now] = clock.system_now,
         random_bytes: Callable[[int], bytes] = os.urandom,
+        scheduler: Scheduler | None = None,
     ) -> None:
         """`recall` tells what is known of a connection that comes again (durable wallets).
 
-        `on_old_reply` gets replies to the Prepares of an earlier process.
+        `on_old_reply` gets replies to the Prepares of an earlier process. Without a `scheduler`: the running loop.
         """
         self.address: str = address
         self.asset: Final = asset
@@ -113,7 +114,7 @@ class Endpoint:
         self._on_old_reply: Final = on_old_reply
         self._now: Final = now
         self._random_bytes: Final = random_bytes
-        self._loop: Final = asyncio.get_running_loop()
+        self._loop: Final[Scheduler] = asyncio.get_running_loop() if scheduler is None else scheduler
         self._host: Host | None = None
         self._server: Server | None = None
         self._server_settings: Settings | None = None
@@ -134,7 +135,7 @@ class Endpoint:
         self._pending: Final[dict[tuple[bytes, int], _Pending]] = {}
         self._posted: list[tuple[int, _Pending]] = []
         self._turn_due = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at: int | None = None
         self._closed = False
 

@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 from typing import Final, final
 
+from isthmus.client.tables import UPLINK
 from isthmus.connector.events import SESSION_BYTES, AccountId, Inbound, Outbound, Undelivered
 from isthmus.errors import CodecError, LinkError
 from isthmus.ilp.ildcp import PEER_FULFILLMENT, IldcpResponse, decode_response, encode_request
@@ -16,7 +17,6 @@ from isthmus.ilp.packet import PREPARE, Reject, decode_reply
 from isthmus.links.btp.client import BtpClient
 from isthmus.runtime import clock
 
-UPLINK: Final = AccountId("uplink")
 CONNECT_MS: Final = 15_000
 # A connector that refuses connections may be starting; longer than this we don't wait for one.
 REFUSED_MS: Final = 2_000

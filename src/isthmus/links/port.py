@@ -1,8 +1,26 @@
 """How a link and the node that owns it meet. A link moves ILP packets between us and one peer; it decides nothing."""
 
-from typing import Protocol
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None: ...
+
+
+class Scheduler(Protocol):
+    """What a shell needs of time: the event loop, or the simulator's virtual time."""
+
+    def call_soon(self, callback: Callable[..., object], /, *args: Any) -> object: ...
+
+    def call_later(self, delay: float, callback: Callable[..., object], /) -> Timer: ...
+
+    def create_future(self) -> Any:
+        """For whoever waits; nobody does in the simulator."""
 
 
 class LinkOwner(Protocol):

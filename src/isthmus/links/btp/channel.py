@@ -9,7 +9,11 @@ from isthmus.connector.events import Log, Now, Outbound
 from isthmus.links.btp.codec import ProtocolData
 from isthmus.links.btp.session import Answered, Asked, Close, Output, Phase, Ping, Ready, Session
 from isthmus.links.btp.websocket import WebSocket
-from isthmus.links.port import LinkOwner
+from isthmus.links.port import LinkOwner, Scheduler, Timer
+
+
+def _system_wall_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 class ChannelOwner(Protocol):
@@ -32,28 +36,47 @@ class ChannelOwner(Protocol):
 
 
 class Channel:
-    """Implements `websocket.Events` for a session. Packets go straight to the links' owner."""
+    """Implements `websocket.Events` for a session. Packets go straight to the links' owner.
 
-    def __init__(self, owner: ChannelOwner, packets_to: LinkOwner) -> None:
+    The running event loop and the system's clock serve it, unless others are given.
+    """
+
+    def __init__(
+        self,
+        owner: ChannelOwner,
+        packets_to: LinkOwner,
+        *,
+        scheduler: Scheduler | None = None,
+        wall_ms: Callable[[], int] = _system_wall_ms,
+    ) -> None:
         self.owner = owner
         self.session: Session | None = None
         self.why = ""
         self.refused = False
         self._make_session: Callable[[Now], Session] | None = None
         self._packets_to: Final = packets_to
-        self._loop: Final = asyncio.get_running_loop()
+        self._loop: Final[Scheduler] = asyncio.get_running_loop() if scheduler is None else scheduler
+        self._wall_ms: Final = wall_ms
         self._socket: WebSocket | None = None
         self._ended = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: Timer | None = None
         self._timer_at: int | None = None
         # For the shell: authenticated, or over.
         self.settled: Final[asyncio.Future[None]] = self._loop.create_future()
         self.over: Final[asyncio.Future[None]] = self._loop.create_future()
 
     @classmethod
-    def of(cls, owner: ChannelOwner, packets_to: LinkOwner, make_session: Callable[[Now], Session]) -> "Channel":
+    def of(
+        cls,
+        owner: ChannelOwner,
+        packets_to: LinkOwner,
+        make_session: Callable[[Now], Session],
+        *,
+        scheduler: Scheduler | None = None,
+        wall_ms: Callable[[], int] = _system_wall_ms,
+    ) -> "Channel":
         """The session is made when the WebSocket opens: its timers count from there."""
-        channel = cls(owner, packets_to)
+        channel = cls(owner, packets_to, scheduler=scheduler, wall_ms=wall_ms)
         channel._make_session = make_session
         return channel
 
@@ -115,7 +138,7 @@ class Channel:
             self._socket.close(code, why, still_listen=True)
 
     def now(self) -> Now:
-        return Now(time.time_ns() // 1_000_000, self._packets_to.mono_ms())
+        return Now(self._wall_ms(), self._packets_to.mono_ms())
 
     # --- websocket.Events ---------------------------------------------------------------------------------------
 
