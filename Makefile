@@ -3,13 +3,15 @@ PYTHON_BIN := .venv/bin/python
 PYTEST := $(PYTHON_BIN) -m pytest
 WORKERS ?= 2
 ARGS ?=
+SEEDS ?= 200
+FIRST ?= 1
 # How `make test` and CI choose: what needs other programs or much time has targets of its own.
 QUICK := -m "not interop and not ledger and not slow" --ignore=tests/interop
 PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/stream tests/links/btp/test_codec.py \
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow test-native lint format types layers rows docs interop npm bench \
+.PHONY: help setup setup-run demo test test-slow sim test-native lint format types layers rows docs interop npm bench \
   bench-smoke native wheel lock clean
 
 help: ## this list
@@ -29,6 +31,9 @@ test: setup ## the tests, with coverage (ARGS="-k name" for some of them)
 
 test-slow: setup ## the tests that take long
 	@$(PYTEST) -m slow --ignore=tests/interop -n $(WORKERS) $(ARGS); status=$$?; [ $$status -eq 5 ] || exit $$status
+
+sim: setup ## 200 simulated networks with faults and adversaries, audited (SEEDS=n FIRST=n)
+	@$(PYTHON_BIN) -m isthmus sim sweep --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
 test-native: native ## the tests of the pure core on the compiled build
 	@PYTHONPATH=build/native $(PYTHON_BIN) -m isthmus --version

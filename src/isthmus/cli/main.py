@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "ping": Entry("isthmus.cli.payments:ping", "Measure the way to an address or payment pointer."),
     "node": Entry("isthmus.cli.node:node", "Make, check and run a connector."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
+    "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
     "decode": Entry("isthmus.cli.decode:decode", "Show an ILP, BTP or STREAM packet as a readable tree."),
     "completion": Entry("isthmus.cli.completion:completion", "Print the completion script of your shell."),
 }

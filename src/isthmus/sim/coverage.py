@@ -1,0 +1,32 @@
+"""What runs have covered: kinds of faults and vices, rules of the switch, states of the machines. Counts only."""
+
+from collections.abc import Mapping
+from typing import Final, final
+
+from isthmus.sim import plan as p
+
+Counts = dict[str, int]
+
+
+@final
+class Coverage:
+    """Counts by group and name. Groups and names come in the order in which they were first met, or are listed."""
+
+    def __init__(self) -> None:
+        self.groups: Final[dict[str, Counts]] = {
+            "fault": dict.fromkeys(p.FAULTS, 0),
+            "vice": dict.fromkeys(p.VICES, 0),
+        }
+
+    def enter(self, group: str, name: str, times: int = 1) -> None:
+        counts = self.groups.setdefault(group, {})
+        counts[name] = counts.get(name, 0) + times
+
+    def add(self, other: Mapping[str, Mapping[str, int]]) -> None:
+        for group, counts in other.items():
+            for name, times in counts.items():
+                self.enter(group, name, times)
+
+    def missing(self, group: str) -> list[str]:
+        """What was never met."""
+        return [name for name, times in self.groups[group].items() if not times]

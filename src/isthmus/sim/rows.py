@@ -1,0 +1,93 @@
+"""A node's stored batches as rows, as `isthmus books export --what transfers --format json` writes them.
+
+Read from the records alone: no books are kept here, so that what the auditor is given can't be wrong with them.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from isthmus.connector import record as r
+from isthmus.journal.interface import StoredBatch
+
+# By the numbers that journals hold.
+_TRANSFERS: Final = {1: "adjustment", 2: "loss", 3: "write-off"}
+_REASONS: Final = {1: "rejected", 2: "expired", 3: "wrong fulfillment", 4: "undelivered", 5: "never sent"}
+_EMPTY: Final[dict[str, Any]] = dict.fromkeys(
+    (
+        "leg",
+        "direction",
+        "account",
+        "counter_account",
+        "asset_code",
+        "asset_scale",
+        "amount",
+        "spread",
+        "rounding",
+        "expires_at_ms",
+        "session",
+        "request_id",
+        "condition",
+        "reason",
+    )
+)
+
+
+def rows_of(batches: Iterable[StoredBatch]) -> Iterator[dict[str, Any]]:
+    """Every entry of every batch, from the first batch on."""
+    accounts: list[tuple[str, str, int]] = []
+    last_leg = 0
+    for batch in batches:
+        for position, entry in enumerate(r.decode_record(batch.record)):
+            row: dict[str, Any] = {"sequence": batch.sequence, "position": position}
+            if isinstance(entry, r.Post):
+                row |= {"entry": "post", "leg": entry.leg}
+            elif isinstance(entry, r.Void):
+                row |= {"entry": "void", "leg": entry.leg, "reason": _REASONS[entry.reason]}
+            elif isinstance(entry, r.ReserveIncoming | r.ReserveOutgoing):
+                last_leg += 1
+                row |= _reserve(entry, last_leg, accounts[entry.account])
+            else:
+                if isinstance(entry, r.AccountOpened):
+                    accounts.append((entry.name, entry.asset_code, entry.asset_scale))
+                row |= _rare(entry, accounts)
+            yield row
+
+
+def _reserve(entry: r.ReserveIncoming | r.ReserveOutgoing, leg: int, account: tuple[str, str, int]) -> dict[str, Any]:
+    is_outgoing = isinstance(entry, r.ReserveOutgoing)
+    return {
+        "entry": "reserve",
+        "leg": leg,
+        "direction": "outgoing" if is_outgoing else "incoming",
+        "account": account[0],
+        "asset_code": account[1],
+        "asset_scale": account[2],
+        "amount": entry.amount,
+        "spread": entry.spread if isinstance(entry, r.ReserveOutgoing) else 0,
+        "rounding": entry.rounding if isinstance(entry, r.ReserveOutgoing) else 0,
+        "expires_at_ms": entry.expires_at,
+        "session": entry.session.hex(),
+        "request_id": entry.request_id,
+        "condition": entry.condition.hex(),
+    }
+
+
+def _rare(entry: r.Entry, accounts: list[tuple[str, str, int]]) -> dict[str, Any]:
+    if isinstance(entry, r.AccountOpened):
+        return _EMPTY | {
+            "entry": "account opened",
+            "account": entry.name,
+            "asset_code": entry.asset_code,
+            "asset_scale": entry.asset_scale,
+        }
+    if isinstance(entry, r.Transfer):
+        name, code, scale = accounts[entry.debit]
+        return _EMPTY | {
+            "entry": _TRANSFERS.get(entry.kind, f"transfer of kind {entry.kind}"),
+            "account": name,
+            "counter_account": accounts[entry.credit][0],
+            "asset_code": code,
+            "asset_scale": scale,
+            "amount": entry.amount,
+        }
+    return _EMPTY | {"entry": "other"}

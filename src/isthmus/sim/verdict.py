@@ -1,0 +1,127 @@
+"""After a run: the evidence for the auditor, taken from disks, wallets and the network, and what it says of it."""
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from isthmus.sim import plan as p
+from isthmus.sim.agenda import WALL_START_MS
+from isthmus.sim.auditor import Report, examine
+from isthmus.sim.evidence import Cut, Down, End, Evidence, Journal, Mark, Paid, Received, Skew, Wire
+from isthmus.sim.rows import rows_of
+from isthmus.sim.wallet import Wallet
+
+if TYPE_CHECKING:
+    from isthmus.sim.node import Node
+    from isthmus.sim.world import World
+
+# What a link may take to come up again after a fault: two pings to notice, and the longest pause between two calls.
+RECONNECT_MS_MAX: Final = 60_000
+
+
+def judge(world: "World") -> Report:
+    """Replay everything, and let the auditor look at it."""
+    for node in world.nodes.values():
+        if node.process is not None:
+            world.check_replay(node)
+        if isinstance(node, Wallet):
+            _check_promises(world, node)
+    return examine(evidence_of(world))
+
+
+def _check_promises(world: "World", wallet: Wallet) -> None:
+    """What a user was told came in is still there, whatever crashed since."""
+    for connection, seen in wallet.seen.items():
+        known = wallet.ledger.receipts.get(connection)
+        total = 0 if known is None else known.total
+        if total < seen:
+            world.found("promise", wallet.name, f"its user was told of {seen}, and {total} are in its ledger")
+
+
+def evidence_of(world: "World") -> Evidence:
+    """The network as it stands, in the auditor's terms."""
+    nodes = [node for node in world.nodes.values() if node.disk.journal is not None]
+    wallets = [node for node in nodes if isinstance(node, Wallet)]
+    return Evidence(
+        journals=[_journal(world, node) for node in nodes],
+        wires=[_wire(world, link) for link in world.plan.links],
+        paid=[one for wallet in wallets for one in _paid(wallet)],
+        received=[
+            Received(node=wallet.name, connection=connection.hex(), amount=receipts.total)
+            for wallet in wallets
+            for connection, receipts in wallet.ledger.receipts.items()
+        ],
+        downs=_downs(world),
+        cuts=_cuts(world),
+        skews=_skews(world),
+        dishonest=frozenset(node.name for node in world.plan.nodes if not node.is_honest),
+    )
+
+
+def _journal(world: "World", node: "Node") -> Journal:
+    journal = node.disk.journal
+    assert journal is not None
+    rows = list(rows_of(journal.read_from(1)))
+    for row in rows:
+        if row["entry"] == "void":
+            world.coverage.enter("void", row["reason"])
+    return Journal(node=node.name, rows=rows, marks=[Mark(at, sequence) for at, sequence in node.marks])
+
+
+def _wire(world: "World", link: p.LinkPlan) -> Wire:
+    line = world.lines[link.name]
+    a, b = world.nodes[link.a], world.nodes[link.b]
+    return Wire(End(a.name, a.account_of(line)), End(b.name, b.account_of(line)))
+
+
+def _paid(wallet: Wallet) -> list[Paid]:
+    return [
+        Paid(
+            node=wallet.name,
+            payee=payment.target,
+            id=payment.id,
+            sent=payment.sent,
+            unknown=payment.unknown,
+            delivered=payment.delivered,
+            delivered_max=payment.delivered_max,
+            connection=sha256(payment.destination.rpartition(".")[2].encode()).digest()[:16].hex(),
+        )
+        for payment in wallet.ledger.payments.values()
+    ]
+
+
+# --- what was broken, by whoever broke it ----------------------------------------------------------------------------
+
+
+def _downs(world: "World") -> list[Down]:
+    downs = [
+        Down(node.name, _wall(start), _wall(world.agenda.now if end < 0 else end))
+        for node in world.nodes.values()
+        for start, end in node.downs
+    ]
+    return downs + [Down(node, _wall(start), _wall(end)) for node, start, end in world.stalls]
+
+
+def _cuts(world: "World") -> list[Cut]:
+    """From a fault until the link was up again, but no longer than that may take."""
+    last = world.plan.quiet_at + RECONNECT_MS_MAX
+    return [
+        Cut(line.plan.a, line.plan.b, _wall(start), _wall(min(last, world.agenda.now if end < 0 else end)))
+        for line in world.lines.values()
+        for start, end in line.gaps
+        if start < last
+    ]
+
+
+def _skews(world: "World") -> list[Skew]:
+    """Until the clocks are set right, each is off by what the plan says at most."""
+    skews = []
+    for node in world.plan.nodes:
+        jumps = [fault.value for fault in world.plan.faults if fault.kind == p.CLOCK_JUMP and fault.target == node.name]
+        most = abs(node.skew_ms) + sum(abs(jump) for jump in jumps)
+        if most > 100:
+            skews.append(Skew(node.name, _wall(0), _wall(world.plan.quiet_at + 1), most))
+    return skews
+
+
+def _wall(at: int) -> int:
+    return WALL_START_MS + at

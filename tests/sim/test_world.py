@@ -1,0 +1,28 @@
+"""Whole runs: the same seed makes the same run, and what must be found is found."""
+
+from isthmus.sim.draw import draw
+from isthmus.sim.world import World
+
+
+def traced(seed: int) -> list[str]:
+    lines: list[str] = []
+    World(draw(seed), trace_to=lines.append).run()
+    return lines
+
+
+def test_the_same_seed_makes_the_same_run() -> None:
+    first = traced(4)
+    assert len(first) > 1_000
+    assert traced(4) == first
+
+
+def test_another_seed_makes_another_run() -> None:
+    assert draw(4) != draw(5)
+
+
+def test_a_run_is_as_large_as_a_seed_must_be() -> None:
+    result = World(draw(4)).run()
+    assert result.nodes >= 4
+    assert result.packets >= 300
+    assert result.faults >= 8
+    assert result.crashes >= 1
