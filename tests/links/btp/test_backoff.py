@@ -23,4 +23,10 @@ def test_a_good_connection_starts_the_waits_anew() -> None:
 
 def test_a_refusal_waits_the_longest() -> None:
     """BTP-14: what was refused for good is not asked again at once."""
-    assert Backoff(lambda: 0.0, max_ms=9_000).after(lasted_ms=0, refused=True) == 9_000
+    assert Backoff(lambda: 0.0, max_ms=2_000, refused_ms=9_000).after(lasted_ms=0, refused=True) == 9_000
+
+
+def test_a_peer_that_fell_often_is_found_while_its_packets_still_live() -> None:
+    """Seen in the crash suite: links that lasted a few seconds each were dialled again after half a minute only."""
+    backoff = Backoff(lambda: 0.999999)
+    assert max(backoff.after(lasted_ms=5_000, refused=False) for _ in range(50)) <= 2_000

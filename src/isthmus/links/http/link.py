@@ -43,7 +43,7 @@ DELIVERIES_MAX: Final = 64
 WAITERS_MAX: Final = 4
 SWEEP_MS: Final = 1_000
 PROBE_MS_FIRST: Final = 250
-PROBE_MS_MAX: Final = 30_000
+PROBE_MS_MAX: Final = 2_000  # a peer that is back is found while packets from before still live
 CLOSE_MS_MAX: Final = 2_000
 
 
