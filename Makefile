@@ -2,6 +2,7 @@
 PYTHON_BIN := .venv/bin/python
 PYTEST := $(PYTHON_BIN) -m pytest
 WORKERS ?= 2
+N ?= 50
 ARGS ?=
 SEEDS ?= 200
 FIRST ?= 1
@@ -11,7 +12,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow sim test-native lint format types layers rows docs interop npm bench \
+.PHONY: help setup setup-run demo test test-slow sim test-native lint format types layers crash rows docs interop npm bench \
   bench-smoke native wheel lock clean
 
 help: ## this list
@@ -52,6 +53,9 @@ types: setup ## types (mypy --strict)
 
 layers: setup ## which folder may import which (import-linter)
 	@.venv/bin/lint-imports
+
+crash: setup ## kill -9 a network's processes under load, audit all books (N=1000 kills, SEED=…, RESUME=…)
+	@$(PYTHON_BIN) -m tests.crash $(N) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 rows: setup ## rows of the conformance list that no test names
 	@$(PYTHON_BIN) tools/conformance_rows.py

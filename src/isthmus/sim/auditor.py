@@ -332,7 +332,8 @@ class _Audit:
             least = sum(one.delivered for one in payments if one.payee == payee)
             most = sum(one.delivered_max for one in payments if one.payee == payee)
             arrived = self._arrived.get((node, payee), 0)
-            if self._is_judged(payee) and not least <= arrived <= most + self._unpaid.get((node, payee), 0):
+            # The receiver's word counts what it fulfilled and was not paid for, too.
+            if self._is_judged(payee) and not least - self._unpaid.get((node, payee), 0) <= arrived <= most:
                 text = f"{arrived} of its money is in the books of {payee}, {least} to {most} by its wallet's word"
                 self._find("delivered", node, text, min(abs(arrived - least), abs(arrived - most)))
 

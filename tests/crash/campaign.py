@@ -1,0 +1,425 @@
+"""The campaign: kill, look, start again, thousands of times; then let it be quiet, and audit.
+
+It goes in rounds. In a round every process lives and dies by itself, under load: at a random instant, or at a named
+point of the shell that it was armed for. After each death its journal is looked at before the next start: how many
+packets it left undecided, and whether it verifies. At the end of a round nothing is killed any more, payments end, and
+the auditor gets what all journals and both wallets say. In most rounds a killed process starts again at once, and
+then no loss at all is permitted; in some it may stay away for longer than any packet lives.
+"""
+
+import asyncio
+import json
+import pickle
+import random
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from isthmus.cli import books_view
+from isthmus.cli.books import _verify
+from isthmus.cli.books_replay import replay
+from isthmus.cli.wallet_session import look
+from isthmus.errors import JournalError
+from isthmus.journal.reader import JournalReader
+from isthmus.journal.schema import SCHEMA_VERSION, schema_version
+from isthmus.sim.auditor import Finding, Loss, Report, examine
+from isthmus.sim.evidence import Down, Evidence, Journal, Opening, Paid, Received
+from tests.crash.children import Children
+from tests.crash.killpoints import CHECKPOINT_EVERY, PASSAGE, POINT
+from tests.crash.network import WALLETS, Place, read_json, wires
+from tests.crash.payer import QUIET_FILE, STATUS_FILE
+from tests.crash.tail import Tail
+
+OPEN_WANTED: Final = 20  # undecided packets that a kill should meet
+SHARE_WANTED: Final = 70  # per cent of the kills
+PACKETS_WANTED: Final = 60  # in flight from each wallet
+TIMEOUT_MS: Final = 15_000  # of the wallets' packets
+KILLS_PER_ROUND: Final = 100
+LONG_EVERY: Final = 4  # each so manieth round has long downtimes
+LONG_DOWN_S_MAX: Final = 25  # longer than a packet lives
+SETTLE_MS: Final = 5_000
+LIFE_S_MAX: Final = 6  # an armed process that doesn't reach its point in time is killed from outside
+START_S_MAX: Final = 60
+QUIET_S_MAX: Final = 120
+DOWN_SLACK_MS: Final = 500  # deaths and starts are seen a little late
+RANDOM: Final = "random"
+# How often each manner of dying is chosen, and for the armed ones the passages to die at.
+MANNERS: Final[dict[str, tuple[int, int, int]]] = {
+    RANDOM: (30, 0, 0),
+    "append.before": (11, 5, 70),
+    "append.written": (11, 5, 70),
+    "append.durable": (14, 5, 70),
+    "released": (10, 10, 140),
+    "checkpoint.written": (4, 1, 1),
+    "checkpoint.saved": (3, 1, 1),
+    "checkpoint.verified": (3, 1, 1),
+    "checkpoint.pruning": (3, 1, 1),
+    "log.copied": (4, 1, 4),
+    "migration": (4, 1, 1),
+    "start.replayed": (3, 1, 1),
+}
+CHECKPOINT_BATCHES: Final = (10, 60)  # between checkpoints, in a life that is to die in one
+USUAL_CHECKPOINT_EVERY: Final = 1_500
+
+
+@dataclass(slots=True, kw_only=True)
+class Kill:
+    """One line of the log."""
+
+    number: int = 0
+    node: str
+    point: str  # where it died
+    planned: str  # where it was to die
+    at_ms: int
+    back_ms: int = 0
+    open_packets: int = 0  # undecided in its journal
+    sequence: int = 0
+    digest: str = ""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What a campaign has come to; kept on disk after every round."""
+
+    seed: int
+    rounds: int = 0
+    kills: int = 0
+    loaded: int = 0  # kills that met enough open packets
+    by_point: Counter[str] = field(default_factory=Counter)
+    loaded_by_point: Counter[str] = field(default_factory=Counter)
+    by_node: Counter[str] = field(default_factory=Counter)
+    packets: int = 0
+    fulfilled: int = 0
+    payments: int = 0
+    findings: list[str] = field(default_factory=list)
+    losses: list[Loss] = field(default_factory=list)
+    quick_losses: int = 0  # in rounds in which everybody was back at once
+    opening: Opening | None = None
+    seconds: float = 0.0
+
+    def count(self, kill: Kill) -> None:
+        self.kills += 1
+        kill.number = self.kills
+        self.by_point[kill.point] += 1
+        self.by_node[kill.node] += 1
+        if kill.open_packets >= OPEN_WANTED:
+            self.loaded += 1
+            self.loaded_by_point[kill.point] += 1
+
+
+class Campaign:
+    """One network, killed until `wanted` kills are done."""
+
+    def __init__(self, folder: Path, wanted: int, standing: Standing, tell: Callable[["Campaign"], None]) -> None:
+        self.folder: Final = folder
+        self.wanted: Final = wanted
+        self.standing: Final = standing
+        self.phase = "starting"
+        self._tell: Final = tell
+        self._place = Place.found(folder)
+        self._children = Children(self._place.logs)
+        self._tails: dict[str, Tail] = {}
+        self._downs: list[Down] = []
+        self._draw = random.Random()
+        self._enough = asyncio.Event()
+        self._is_long = False
+        self._round_kills = 0
+        self._round_wanted = 0
+
+    @classmethod
+    def begin(cls, folder: Path, wanted: int, seed: int, tell: Callable[["Campaign"], None]) -> "Campaign":
+        """A new one in an empty folder."""
+        Place.make(folder, seed=seed, packets_wanted=PACKETS_WANTED, timeout_ms=TIMEOUT_MS)
+        return cls(folder, wanted, Standing(seed), tell)
+
+    @classmethod
+    def resume(cls, folder: Path, wanted: int, tell: Callable[["Campaign"], None]) -> "Campaign":
+        """One that was interrupted: it goes on with the round after the last one that was audited."""
+        standing = pickle.loads((folder / "standing").read_bytes())
+        assert isinstance(standing, Standing)
+        return cls(folder, wanted, standing, tell)
+
+    async def run(self) -> None:
+        """To the end, or to the first round with findings."""
+        async with self._children:
+            try:
+                await self._gather([self._start(name, self._usual()) for name in reversed(self._place.names)])
+                for name in self._place.names:
+                    self._tails[name] = Tail(name, self._journal(name), self._rows(name))
+                    self._tails[name].start()
+                while self.standing.kills < self.wanted and not self.standing.findings:
+                    await self._round()
+            finally:
+                for tail in self._tails.values():
+                    await asyncio.to_thread(tail.close)
+
+    async def _round(self) -> None:
+        standing, began = self.standing, time.monotonic()
+        self._draw = random.Random(f"{standing.seed}/{standing.rounds}")
+        self._is_long = standing.rounds % LONG_EVERY == LONG_EVERY - 1
+        self._round_kills, self._round_wanted = 0, min(KILLS_PER_ROUND, self.wanted - standing.kills)
+        self._enough.clear()
+        self._downs = []
+        for wallet in WALLETS:
+            (self._place.folder / wallet / QUIET_FILE).unlink(missing_ok=True)
+        self._say("killing, long downtimes" if self._is_long else "killing")
+        lives = [random.Random(self._draw.random()) for _ in self._place.names]
+        await self._gather([self._lives(*each) for each in zip(self._place.names, lives, strict=True)])
+        self._say("waiting for quiet")
+        for wallet in WALLETS:
+            (self._place.folder / wallet / QUIET_FILE).touch()
+        restless = await self._until_quiet()
+        self._say("auditing")
+        report = await self._audit()
+        standing.rounds += 1
+        standing.findings += restless + [str(finding) for finding in report.findings]
+        self._keep_losses(report.losses)
+        standing.packets += report.packets
+        standing.fulfilled += report.fulfilled
+        standing.opening = report.closing
+        standing.seconds += time.monotonic() - began
+        if not standing.findings:
+            await self._next_rows()
+            (self.folder / "standing").write_bytes(pickle.dumps(standing))
+        self._say("")
+
+    def _say(self, phase: str) -> None:
+        self.phase = phase
+        self._tell(self)
+
+    async def _gather(self, work: list[Any]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for one in work:
+                group.create_task(one)
+
+    # --- living and dying ---------------------------------------------------------------------------------------
+
+    def _usual(self) -> dict[str, str]:
+        return {CHECKPOINT_EVERY: str(USUAL_CHECKPOINT_EVERY)}
+
+    async def _start(self, name: str, environment: dict[str, str]) -> None:
+        """Start it and wait until it serves, or is dead again."""
+        kind, arguments = self._place.command(name)
+        child = await self._children.start(name, kind, arguments, environment)
+        deadline = time.monotonic() + START_S_MAX
+        while not child.ended.done() and not self._place.is_ready(name, child.pid):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"{name} was not ready within {START_S_MAX} s")
+            await asyncio.sleep(0.02)
+
+    async def _lives(self, name: str, draw: random.Random) -> None:
+        """One process after the other, until there were enough kills; the last one is not armed."""
+        await asyncio.sleep(draw.random() * 2)
+        planned, environment, patience_s = RANDOM, self._usual(), draw.uniform(0.5, 3.0)
+        while True:
+            died_ms, point = await self._death(name, planned, patience_s)
+            kill = Kill(node=name, point=point, planned=planned, at_ms=died_ms)
+            await self._examine(kill)
+            self.standing.count(kill)
+            self._round_kills += 1
+            if self._round_kills >= self._round_wanted:
+                self._enough.set()
+            is_over = self._enough.is_set()
+            planned, environment, patience_s = self._draw_life(draw)
+            if is_over:
+                planned, environment = RANDOM, self._usual()
+            if planned == "migration":
+                make_older(self._journal(name))
+            if self._is_long and not is_over and draw.random() < 0.3:
+                await asyncio.sleep(draw.uniform(1, LONG_DOWN_S_MAX))
+            await self._start(name, environment)
+            kill.back_ms = _wall_ms()
+            self._downs.append(Down(name, died_ms - DOWN_SLACK_MS, kill.back_ms + DOWN_SLACK_MS))
+            self._log(kill)
+            self._tell(self)
+            if is_over:
+                return
+
+    def _draw_life(self, draw: random.Random) -> tuple[str, dict[str, str], float]:
+        """Where the next process is to die, its environment, and how long that may take."""
+        planned = draw.choices(list(MANNERS), [weight for weight, _, _ in MANNERS.values()])[0]
+        passage = draw.randint(*MANNERS[planned][1:])
+        environment = self._usual()
+        if planned == RANDOM:
+            return planned, environment, draw.uniform(0.2, 4.0)
+        environment |= {POINT: planned, PASSAGE: str(passage)}
+        if planned.startswith("checkpoint"):
+            environment[CHECKPOINT_EVERY] = str(draw.randint(*CHECKPOINT_BATCHES))
+        return planned, environment, LIFE_S_MAX
+
+    async def _death(self, name: str, planned: str, patience_s: float) -> tuple[int, str]:
+        """Wait for it, or kill. When it was, and where."""
+        child = self._children.alive[name]
+        enough = asyncio.ensure_future(self._enough.wait())
+        either: set[asyncio.Future[Any]] = {child.ended, enough}
+        await asyncio.wait(either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        enough.cancel()
+        point = planned
+        if not child.ended.done():
+            child.kill()
+            point = RANDOM
+        status = await child.ended
+        if status != -9:
+            raise RuntimeError(f"{name} ended by itself with status {status}: {self._children.last_words(name)}")
+        return _wall_ms(), point
+
+    async def _examine(self, kill: Kill) -> None:
+        """The dead one's journal: it verifies, and the packets that it has left undecided are counted."""
+        path = self._journal(kill.node)
+        tail = self._tails[kill.node]
+        if not await asyncio.to_thread(tail.catch_up, START_S_MAX):
+            raise RuntimeError(f"{kill.node}'s journal can't be followed: {tail.failure!r}")
+        kill.open_packets = tail.open_packets
+        if _is_older(path):
+            return  # it was to die in the migration, and died before: the next start migrates
+        try:
+            found = await asyncio.to_thread(lambda: {key: value for key, value, _ in _verify(path)})
+            kill.sequence, kill.digest = int(str(found["sequence"])), str(found["digest"])
+        except JournalError as error:
+            self.standing.findings.append(f"{kill.node}: verify: {error}")
+
+    def _journal(self, name: str) -> Path:
+        return self._place.data(name) / "journal.db"
+
+    def _log(self, kill: Kill) -> None:
+        line = {"seed": self.standing.seed, "round": self.standing.rounds, **asdict(kill)}
+        with (self.folder / "kills.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    # --- quiet, and the audit -----------------------------------------------------------------------------------
+
+    async def _until_quiet(self) -> list[str]:
+        """Wait until no payment is under way and nothing is reserved; what is left if that never comes."""
+        deadline = time.monotonic() + QUIET_S_MAX
+        still = 0
+        while True:
+            left = {name: tail.open_packets for name, tail in self._tails.items() if tail.open_packets}
+            status = {wallet: read_json(self._place.folder / wallet / STATUS_FILE) or {} for wallet in WALLETS}
+            busy = {wallet: one.get("payments", 1) for wallet, one in status.items() if one.get("payments", 1)}
+            still = 0 if left or busy else still + 1
+            if still >= 10:  # outcomes are exchanged and acknowledged meanwhile
+                return []
+            if time.monotonic() > deadline:
+                return [f"never quiet: payments under way {busy}, packets undecided {left}"]
+            self.phase = f"waiting for quiet ({sum(busy.values())} payments, {sum(left.values())} packets)"
+            self._tell(self)
+            await asyncio.sleep(0.2)
+
+    async def _audit(self) -> Report:
+        journals = []
+        for name in self._place.names:
+            tail = self._tails[name]
+            if not await asyncio.to_thread(tail.catch_up, START_S_MAX):
+                raise RuntimeError(f"{name}'s journal can't be followed: {tail.failure!r}")
+            journals.append(await asyncio.to_thread(self._exported, name))
+        paid = [one for wallet in WALLETS for one in await self._paid(wallet)]
+        self.standing.payments = len(paid)
+        evidence = Evidence(
+            journals=journals,
+            wires=wires(),
+            paid=paid,
+            received=[one for wallet in WALLETS for one in await self._received(wallet)],
+            downs=self._downs,
+            opening=self.standing.opening,
+            hold_ms=2 * TIMEOUT_MS,
+            settle_ms=SETTLE_MS,
+        )
+        report = await asyncio.to_thread(examine, evidence)
+        if report.findings:
+            (self.folder / "downs.json").write_text(json.dumps(self._downs))
+        return report
+
+    def _exported(self, name: str) -> Journal:
+        with JournalReader(str(self._journal(name))) as reader:
+            replayed = replay(reader)
+        return Journal(
+            node=name,
+            rows=_lines(self._tails[name].rows),
+            balances=[books_view.balance_json(row) for row in replayed.accounts],
+            assets=[books_view.currency_json(row) for row in replayed.currencies],
+            marks=self._tails[name].marks,
+        )
+
+    async def _history(self, wallet: str) -> list[dict[str, Any]]:
+        """As `isthmus history --json` collects it."""
+        entries: list[dict[str, Any]] = []
+        while True:
+            page = await look(self._place.folder / wallet, "history", {"offset": len(entries), "limit": 50})
+            entries += page["entries"]
+            if not page["entries"] or len(entries) >= page["count"]:
+                return entries
+
+    async def _paid(self, wallet: str) -> list[Paid]:
+        plan = self._place.plan(wallet)
+        other = next(one for one in WALLETS if one != wallet)
+        return [
+            Paid(
+                node=wallet,
+                payee=other,
+                id=entry["key"],
+                connection=plan.connection(int(entry["key"].rpartition("-")[2])),
+                **{name: int(entry[name]) for name in ("sent", "unknown", "delivered", "delivered_max")},
+            )
+            for entry in await self._history(wallet)
+            if entry["kind"] == "paid"
+        ]
+
+    async def _received(self, wallet: str) -> list[Received]:
+        return [
+            Received(node=wallet, connection=entry["id"], amount=int(entry["amount"]))
+            for entry in await self._history(wallet)
+            if entry["kind"] == "received"
+        ]
+
+    def _keep_losses(self, losses: list[Loss]) -> None:
+        standing = self.standing
+        standing.losses += losses
+        if not self._is_long:
+            standing.quick_losses += len(losses)
+            standing.findings += [
+                str(Finding("loss", one.node, f"{one.amount} {one.asset} to {one.peer}, and all were back at once"))
+                for one in losses
+            ]
+
+    # --- rows ---------------------------------------------------------------------------------------------------
+
+    def _rows(self, name: str) -> Path:
+        folder = self.folder / "rows"
+        folder.mkdir(exist_ok=True)
+        return folder / f"{name}-{self.standing.rounds}.jsonl"
+
+    async def _next_rows(self) -> None:
+        """Rows that were audited are not needed any more."""
+        for name, tail in self._tails.items():
+            audited = tail.rows
+            await asyncio.to_thread(tail.rotate, self._rows(name), START_S_MAX)
+            audited.unlink()
+            del tail.marks[:-1]
+
+
+def make_older(journal: Path) -> None:
+    """Give the journal of a stopped node the schema that it had before the projection: the next start migrates it."""
+    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
+        for table in ("ledger_accounts", "periods", "singles"):
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
+        connection.execute("PRAGMA user_version = 1")
+
+
+def _is_older(journal: Path) -> bool:
+    with closing(sqlite3.connect(journal)) as connection:
+        return schema_version(connection) < SCHEMA_VERSION
+
+
+def _lines(path: Path) -> Any:
+    with path.open(encoding="utf-8") as file:
+        for line in file:
+            yield json.loads(line)
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
