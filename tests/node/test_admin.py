@@ -1,13 +1,16 @@
 """The admin API and the metrics of a running node."""
 
 import json
+from hashlib import sha256
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from isthmus.ilp.packet import Fulfill
+from isthmus.links.throttle import FAILURES_MAX
 
+ADMIN_TOKEN = "admin-token-of-the-node-tests-0123456789"
 PATHS = ("/accounts", "/balances", "/routes", "/metrics")
 
 
@@ -48,6 +51,19 @@ async def test_other_paths_and_methods_are_problems_too(nodes: Any, two: str) ->
         assert status == expected, path
         assert headers["Content-Type"].startswith("application/problem+json")
         assert json.loads(body)["status"] == expected
+
+
+async def test_wrong_tokens_again_and_again_are_told_to_wait(nodes: Any, config: Any) -> None:
+    """P-16: 429 above the limit; the right token is served at once, and may be configured by its hash."""
+    digest = sha256(ADMIN_TOKEN.encode()).hexdigest()
+    text = config.toml(config.account("alice")).replace(f'token = "{ADMIN_TOKEN}"', f'token_sha256 = "{digest}"')
+    node = await nodes.run(text)
+    statuses = [(await node.get("/accounts", token=f"wrong-{number}"))[0] for number in range(FAILURES_MAX + 1)]
+    assert statuses == [401] * FAILURES_MAX + [429]
+    status, headers, _ = await node.get("/accounts", token="wrong")
+    assert status == 429 and int(headers["Retry-After"]) >= 1
+    assert (await node.get("/accounts", token=ADMIN_TOKEN))[0] == 200
+    await node.until("admin.throttled", address="127.0.0.1")
 
 
 async def test_health_accounts_balances_and_routes(paid: Any) -> None:

@@ -239,6 +239,7 @@ def test_bearer_tokens_to_the_peer() -> None:
         ('listen = "127.0.0.1:7768"', 'listen = "127.0.0.1:7770"', "admin.listen", "taken by listeners.btp"),
         ('[listeners.btp]\nlisten = "127.0.0.1:7768"', "", "accounts.ann.link", "nowhere to dial"),
         ('[listeners.http]\nlisten = "[::1]:7769"', "", "accounts.bob.link", "nowhere to send to"),
+        ('token = "x"', 'token = "x"\ntoken_sha256 = "' + "a" * 64 + '"', "admin.token", "given beside"),
         ('listen = "127.0.0.1:7770"\ntoken = "x"', 'listen = "0.0.0.0:7770"', "admin.token", "others can reach"),
         ("[rates]", "rates = 3\n[rate]", "routes.rates", "a string is needed"),
     ],

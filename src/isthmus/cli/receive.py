@@ -20,9 +20,13 @@ from isthmus.client.folder import load_folder
 from isthmus.client.session import AnySession, open_session
 from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import parse_amount
+from isthmus.links.http.listener import HttpListener
+from isthmus.links.places import StrangerBounds
+from isthmus.runtime import clock
 from isthmus.stream.tokens import Invitation, Tokens
 
 PORT: Final = 7780
+IDLE_S_MAX: Final = 75.0  # a payer asks once, and seldom again on the same connection
 EXAMPLES: Final = """\b
 Examples:
   isthmus receive
@@ -109,13 +113,13 @@ class _Receiver:
 
     async def work(self, session: AnySession, stop: asyncio.Event) -> int:
         """Until stopped, or the goal; returns what came in."""
-        runner = await self._serve(session)
+        server = await self._serve(session)
         stopping = asyncio.create_task(self._stop_when_reached(stop))
         try:
             await self._listen(session, stop)
         finally:
             stopping.cancel()
-            await runner.cleanup()
+            await server.close()
         return self._total
 
     async def _listen(self, session: AnySession, stop: asyncio.Event) -> None:
@@ -138,27 +142,31 @@ class _Receiver:
 
     # --- SPSP ---------------------------------------------------------------------------------------------------
 
-    async def _serve(self, session: AnySession) -> web.AppRunner:
+    async def _serve(self, session: AnySession) -> HttpListener:
         self._address = str((await session.ask("show", {}))["address"])
         server = SpspServer()
         for path in ("/", WELL_KNOWN_PATH):
             server.add(self._credentials, path=path, make_receipt_credentials=self._receipt_credentials)
         app = web.Application()
         server.register(app)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        site = web.TCPSite(runner, self._host, self._port)
+        # Whoever asks here stays a stranger.
+        listener = HttpListener(
+            app,
+            (self._host, self._port),
+            mono_ms=clock.mono_ms,
+            ssl_context=None,
+            strangers=StrangerBounds(),
+            connections_max=0,
+            keepalive_timeout=IDLE_S_MAX,
+        )
         try:
-            await site.start()
-        except OSError as error:
-            await runner.cleanup()
-            raise LinkError(
-                f"can't serve SPSP on {self._host}:{self._port}: {error.strerror}; name another place with --listen"
-            ) from None
-        host, port = runner.addresses[0][:2]
+            await listener.start()
+        except LinkError as error:
+            raise LinkError(f"can't serve SPSP: {error}; name another place with --listen") from None
+        host, port = listener.address
         url = self._url or f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         self._announce(url)
-        return runner
+        return listener
 
     def _announce(self, url: str) -> None:
         if self._as_json:

@@ -4,6 +4,7 @@ Amounts are strings in base units, with asset code and scale beside them. Everyt
 token; changing anything over HTTP is not this API's business.
 """
 
+import asyncio
 import hmac
 import json
 import ssl
@@ -13,8 +14,12 @@ from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from isthmus.errors import LinkError
+from isthmus.connector.events import Log
+from isthmus.links.http.listener import HttpListener
+from isthmus.links.places import StrangerBounds
+from isthmus.links.throttle import FailureThrottle
 from isthmus.node.config_model import Admin
+from isthmus.runtime import clock
 
 Json = dict[str, Any]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -22,6 +27,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PROBLEM: Final = "application/problem+json"
 REQUEST_BYTES_MAX: Final = 4_096
 STOP_S_MAX: Final = 2.0
+# Operators and their tools are few: a dashboard, a scraper, a person.
+STRANGERS: Final = StrangerBounds(strangers_max=64, strangers_per_address_max=32)
+CONNECTIONS_MAX: Final = 64
+IDLE_S_MAX: Final = 75.0
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -43,12 +52,24 @@ class View(Protocol):
 class AdminServer:
     """Serves one node's view."""
 
-    def __init__(self, settings: Admin, view: View, *, ssl_context: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        settings: Admin,
+        view: View,
+        *,
+        ssl_context: ssl.SSLContext | None = None,
+        strangers: StrangerBounds = STRANGERS,
+        throttle: FailureThrottle | None = None,
+        on_log: Callable[[Log], None] | None = None,
+        mono_ms: Callable[[], int] = clock.mono_ms,
+    ) -> None:
         self._settings = settings
         self._view = view
         self._ssl = ssl_context
-        self._runner: web.AppRunner | None = None
-        self._token = None if settings.token is None else sha256(settings.token.reveal().encode()).digest()
+        self._throttle = throttle if throttle is not None else FailureThrottle()
+        self._on_log = on_log
+        self._mono_ms = mono_ms
+        self._token = None if settings.token_digest is None else bytes.fromhex(settings.token_digest)
         self.app: Final = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[_problems, self._guard])
         self.app.router.add_get("/health", self._health)
         self.app.router.add_get("/accounts", self._list("accounts", view.accounts))
@@ -57,25 +78,27 @@ class AdminServer:
         if settings.metrics:
             self.app.router.add_get("/metrics", self._metrics)
 
+        self._listener = HttpListener(
+            self.app,
+            (settings.listen.host, settings.listen.port),
+            mono_ms=mono_ms,
+            ssl_context=ssl_context,
+            strangers=strangers,
+            connections_max=CONNECTIONS_MAX,
+            keepalive_timeout=IDLE_S_MAX,
+            shutdown_timeout=STOP_S_MAX,
+        )
+
     async def start(self) -> None:
         """Listen; LinkError if the address can't be had."""
-        host, port = self._settings.listen.host, self._settings.listen.port
-        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False, shutdown_timeout=STOP_S_MAX)
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, host, port, ssl_context=self._ssl).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise LinkError(f"can't listen on {host}:{port}: {error}") from error
+        await self._listener.start()
 
     async def close(self) -> None:
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close()
 
     @property
     def url(self) -> str:
-        assert self._runner is not None and self._runner.addresses
-        host, port = self._runner.addresses[0][:2]
+        host, port = self._listener.address
         return f"{'http' if self._ssl is None else 'https'}://{f'[{host}]' if ':' in host else host}:{port}"
 
     # --- handlers -------------------------------------------------------------------------------------------------
@@ -96,9 +119,27 @@ class AdminServer:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         open_path = request.path == "/health" or (request.path == "/metrics" and not self._settings.metrics_need_token)
-        if not open_path and not self._is_allowed(request):
-            return _problem(401, "Unauthorized", "Send the admin token: Authorization: Bearer …", bearer=True)
+        if open_path:
+            return await handler(request)
+        if not self._is_allowed(request):
+            return await self._refuse(request)
+        if not self._listener.is_known(request, "admin"):
+            return _problem(429, "Too Many Requests", "Too many connections; close some.")
         return await handler(request)
+
+    async def _refuse(self, request: web.Request) -> web.StreamResponse:
+        """401, later 429 and not at once."""
+        host = request.remote or ""
+        verdict = self._throttle.failed(host, self._mono_ms())
+        headers = {"WWW-Authenticate": "Bearer"}
+        if verdict is None:
+            return _problem(401, "Unauthorized", "Send the admin token: Authorization: Bearer …", headers)
+        if verdict.is_news and self._on_log is not None:
+            fields: dict[str, str | int] = {"address": host, "retry_after_s": verdict.retry_after_s}
+            self._on_log(Log("warning", "admin.throttled", fields))
+        await asyncio.sleep(verdict.hold_ms / 1000)
+        headers["Retry-After"] = str(verdict.retry_after_s)
+        return _problem(429, "Too Many Requests", "Too many requests without the right token.", headers)
 
     def _is_allowed(self, request: web.Request) -> bool:
         if self._token is None:
@@ -124,7 +165,9 @@ def _answer(body: Json, *, status: int = 200) -> web.Response:
     return web.Response(status=status, text=json.dumps(body), content_type="application/json")
 
 
-def _problem(status: int, title: str, detail: str, *, bearer: bool = False) -> web.Response:
+def _problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> web.Response:
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail}
-    headers = {"WWW-Authenticate": "Bearer"} if bearer else {}
-    return web.Response(status=status, text=json.dumps(body), content_type=PROBLEM, headers=headers)
+    response = web.Response(status=status, text=json.dumps(body), content_type=PROBLEM, headers=headers)
+    if status in (401, 429):
+        response.force_close()  # one try for each connection
+    return response

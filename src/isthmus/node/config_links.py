@@ -199,7 +199,9 @@ def check_together(
         elif isinstance(each, Listener) and not each.allow_insecure and not is_loopback(each.listen.host):
             remedy = "Give [tls], listen on 127.0.0.1 behind a reverse proxy, or set allow_insecure = true."
             source.problem((*path, "listen"), f"{each.listen} would be served without TLS", remedy)
-    if admin is not None and admin.token is None and not is_loopback(admin.listen.host):
+    if admin is not None and admin.token is not None and admin.token_sha256 is not None:
+        source.problem(("admin", "token"), "given beside token_sha256", "Give either token or token_sha256.")
+    if admin is not None and admin.token_digest is None and not is_loopback(admin.listen.host):
         remedy = "Set a token, or listen on 127.0.0.1."
         source.problem(("admin", "token"), "missing, and others can reach this address", remedy)
 

@@ -175,10 +175,16 @@ class Admin:
     """The read-only API, and the metrics beside it."""
 
     listen: Endpoint
-    token: Secret | None
+    token: Secret | None = None
+    token_sha256: str | None = None  # instead of the token; hex
     tls: ServerTls | None = None
     metrics: bool = True
     metrics_need_token: bool = True
+
+    @property
+    def token_digest(self) -> str | None:
+        """SHA-256 (hex) of the token that is asked for; None for none."""
+        return self.token_sha256 if self.token is None else self.token.sha256()
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -20,6 +20,7 @@ from isthmus.links.http.link import HttpLink
 from isthmus.links.http.server import HttpServer
 from isthmus.links.http.settings import HttpSettings, IncomingMode, OutgoingMode
 from isthmus.links.port import Link
+from isthmus.links.throttle import FailureThrottle
 from isthmus.node import config_model as model
 from isthmus.node.config_links import key_bytes
 from isthmus.node.tls import client_context, server_context
@@ -35,10 +36,12 @@ class Links:
         config: model.NodeConfig,
         driver: Driver,
         *,
+        throttle: FailureThrottle,
         on_log: Callable[[Log], None],
     ) -> None:
         self._driver: Final = driver
         self._session: Final = driver.kernel.session
+        self._throttle: Final = throttle
         self._on_log: Final = on_log
         self.btp: Final = self._btp_server(config)
         self.http: Final = self._http_server(config)
@@ -86,6 +89,7 @@ class Links:
             self._driver,
             path=listener.path,
             ssl_context=None if listener.tls is None else server_context(listener.tls),
+            throttle=self._throttle,
             on_log=self._on_log,
         )
 
@@ -100,6 +104,8 @@ class Links:
             path=listener.path,
             ssl_context=None if listener.tls is None else server_context(listener.tls),
             allow_insecure=listener.allow_insecure,
+            throttle=self._throttle,
+            on_log=self._on_log,
         )
 
     def _link(self, account: model.Account) -> Link:

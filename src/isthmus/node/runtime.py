@@ -22,6 +22,7 @@ from isthmus.connector.tables import Tables, TablesChanged, address_of
 from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.links.btp.link import BtpLink
+from isthmus.links.throttle import FailureThrottle
 from isthmus.node import logs
 from isthmus.node.admin import AdminServer
 from isthmus.node.config import load_config
@@ -98,9 +99,10 @@ class Node:
             driver, journal, on_log=self._log, every_batches=self._config.journal.checkpoint_every
         )
         driver.on_commit = keeper.committed
-        links = Links(self._config, driver, on_log=self._log)
+        throttle = FailureThrottle()  # one for all listeners: an address is an address
+        links = Links(self._config, driver, throttle=throttle, on_log=self._log)
         view = NodeView(driver)
-        admin = self._admin(view)
+        admin = self._admin(view, throttle)
         self._install_signals(driver)
         driver.start()
         driver.post(TablesChanged(tables))
@@ -234,11 +236,12 @@ class Node:
             self._logger.warning("stopping without waiting for packets in flight")
             os._exit(1)
 
-    def _admin(self, view: NodeView) -> AdminServer | None:
+    def _admin(self, view: NodeView, throttle: FailureThrottle) -> AdminServer | None:
         settings = self._config.admin
         if settings is None:
             return None
-        return AdminServer(settings, view, ssl_context=None if settings.tls is None else server_context(settings.tls))
+        context = None if settings.tls is None else server_context(settings.tls)
+        return AdminServer(settings, view, ssl_context=context, throttle=throttle, on_log=self._log)
 
     def _announce(self, links: Links, admin: AdminServer | None) -> None:
         listening = links.listening()

@@ -144,6 +144,11 @@ class RawPeer:
         except (asyncio.IncompleteReadError, ConnectionError):
             return 1006
 
+    async def no_bytes(self) -> bool:
+        """Whether the node has sent nothing that waits to be read. It has had its turn: a ping is answered first."""
+        self.send(b"", framing.PING)
+        return await self.read_frame() == (framing.PONG, b"")
+
     async def ended(self) -> None:
         """Wait until the other side has closed the TCP connection."""
         try:

@@ -11,7 +11,7 @@ from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.packet import REJECT_BYTES_MAX, Reject, encode_reject
 from isthmus.links.btp import codec, framing
 from isthmus.links.btp.codec import BtpError, BtpResponse, ProtocolData
-from isthmus.links.btp.server import BtpServer, ServerBounds, Tokens, hash_token
+from isthmus.links.btp.server import BtpServer, Tokens, hash_token
 from isthmus.links.btp.session import SESSION_ENTRY, Timing
 from isthmus.links.btp.websocket import (
     CONTROL_FRAMES_PER_SECOND_MAX,
@@ -20,6 +20,8 @@ from isthmus.links.btp.websocket import (
     Bounds,
     choose_library,
 )
+from isthmus.links.places import StrangerBounds
+from isthmus.links.throttle import FAILURES_MAX, FailureThrottle
 
 ALICE, BOB = AccountId("alice"), AccountId("bob")
 LARGEST_PREPARE = b"\x0c" + bytes(33_856)
@@ -118,7 +120,7 @@ async def test_what_is_no_websocket_is_sent_away(serve: Any, raw: Any, owner: An
     "bad", [("Version: 13", "Version: 12"), ("Key: AAAA", "Key: A"), ("Upgrade: websocket", "Upgrade: h2c")]
 )
 async def test_a_failed_upgrade_gives_its_room_back(serve: Any, raw: Any, owner: Any, bad: tuple[str, str]) -> None:
-    server = await serve(bounds=ServerBounds(strangers_max=1))
+    server = await serve(bounds=StrangerBounds(strangers_max=1))
     reader, writer = await asyncio.open_connection(*server.address)
     request = (
         "GET / HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -165,7 +167,7 @@ async def test_control_frames_are_answered_before_auth(serve: Any, raw: Any) -> 
 async def test_strangers_have_bounded_room_and_authenticated_peers_take_none_of_it(
     serve: Any, raw: Any, owner: Any
 ) -> None:
-    server = await serve(bounds=ServerBounds(strangers_max=8, strangers_per_address_max=2))
+    server = await serve(bounds=StrangerBounds(strangers_max=8, strangers_per_address_max=2))
     peers = [await raw(server, token="alice-token") for _ in range(4)]
     await owner.up(ALICE, 4)
     idle = [await asyncio.open_connection(*server.address) for _ in range(2)]
@@ -185,6 +187,49 @@ async def test_strangers_have_bounded_room_and_authenticated_peers_take_none_of_
             except (ConnectionError, asyncio.IncompleteReadError):
                 await asyncio.sleep(0)
     await owner.up(BOB)
+
+
+async def test_who_holds_places_without_a_word_makes_room_for_others(serve: Any, raw: Any, owner: Any) -> None:
+    """From the same address: the oldest goes, once it has had its time."""
+    server = await serve(bounds=StrangerBounds(strangers_max=8, strangers_per_address_max=2, kept_ms=0))
+    silent = [await raw(server) for _ in range(2)]
+    for _ in range(3):
+        await works(owner, await raw(server, token="alice-token"), ALICE, 9)
+    # The first to come lost its place to the first peer; a peer that is let in gives his back.
+    assert await silent[0].read_close() == 1001
+    assert server.strangers == 1
+
+
+async def test_wrong_tokens_again_and_again_wait_for_their_answer(serve: Any, raw: Any, owner: Any) -> None:
+    """P-16; who has the right one is let in at once, from the same address too."""
+    server = await serve(throttle=FailureThrottle(hold_ms=60_000))
+    for number in range(FAILURES_MAX):
+        peer = await raw(server)
+        peer.send_auth("guess", request_id=number)
+        assert isinstance(await peer.read_btp(), BtpError)
+        assert await peer.read_close() == 1008
+    held = [await raw(server) for _ in range(2)]
+    for peer in held:
+        peer.send_auth("guess")
+    await owner.until(lambda: [log.event for log in owner.logs].count("btp.throttled") == 1)
+    await works(owner, await raw(server, token="alice-token"), ALICE, 9)
+    assert server.strangers == 2
+    for peer in held:
+        assert await peer.no_bytes()
+
+
+async def test_the_refusal_comes_once_its_time_is_over(serve: Any, raw: Any, owner: Any) -> None:
+    server = await serve(throttle=FailureThrottle(failures_max=1, hold_ms=20))
+    for words in (b"wrong credentials", b"wrong credentials, too often from this address"):
+        peer = await raw(server)
+        peer.send_auth("guess")
+        answer = await peer.read_btp()
+        assert isinstance(answer, BtpError) and (answer.code, answer.data) == ("F00", words)
+        assert await peer.read_close() == 1008
+        await owner.until(lambda: server.strangers == 0)
+    # What is above the limit is told once, not once for each.
+    levels = [log.level for log in owner.logs if log.event == "btp.refused"]
+    assert levels == ["debug", "debug"] or levels == ["info", "debug"]
 
 
 def test_tokens_are_kept_as_hashes() -> None:

@@ -24,6 +24,7 @@ from isthmus.links.btp.session import (
     Phase,
     Ping,
     Ready,
+    Refusal,
     Session,
     Timing,
 )
@@ -42,13 +43,16 @@ def now(ms: int = 0) -> Now:
 class OneDoor:
     """Admits one token; remembers who asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, hold_ms: int = 0) -> None:
         self.asked: list[tuple[str, bytes]] = []
+        self.hold_ms = hold_ms
 
-    def admit(self, username: str, token: bytes) -> Admission | None:
+    def admit(self, username: str, token: bytes) -> Admission | Refusal | None:
         self.asked.append((username, token))
         good = sha256(token).digest() == sha256(b"secret").digest()
-        return Admission(ALICE, OURS) if good else None
+        if good:
+            return Admission(ALICE, OURS)
+        return Refusal(self.hold_ms) if self.hold_ms else None
 
 
 def a_server(door: OneDoor | None = None) -> Session:
@@ -545,3 +549,19 @@ def test_a_peer_that_takes_its_answers_in_time_stays() -> None:
     session.writable()
     session.receive([], now(TIMING.stall_ms))
     assert session.tick(now(100 + TIMING.stall_ms)) == Output()
+
+
+def test_a_refusal_that_is_held_back_comes_in_its_time_and_takes_no_second_try() -> None:
+    """BTP-6, P-16: wrong credentials again and again from one address."""
+    session = a_server(OneDoor(hold_ms=1_000))
+    wrong = codec.encode(BtpMessage(7, [ProtocolData("auth", 0, b""), ProtocolData("auth_token", 1, b"guess")]))
+    right = codec.encode(BtpMessage(8, [ProtocolData("auth", 0, b""), ProtocolData("auth_token", 1, b"secret")]))
+    assert session.receive([wrong, right], now(5)) == Output()
+    assert session.receive([right], now(6)) == Output()
+    assert session.wakes_at() == now(1_005).mono_ms
+    assert session.tick(now(1_004)) == Output()
+    out = session.tick(now(1_005))
+    answer = codec.decode(out.frames[0])
+    assert isinstance(answer, BtpError) and (answer.request_id, answer.code) == (7, "F00")
+    assert out.orders == [Close(1008, "wrong credentials, too often from this address")]
+    assert session.phase is Phase.ENDED

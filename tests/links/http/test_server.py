@@ -11,7 +11,7 @@ from uuid import UUID
 import aiohttp
 import pytest
 
-from isthmus.connector.events import Inbound, Outbound
+from isthmus.connector.events import Inbound, Log, Outbound
 from isthmus.errors import LinkError
 from isthmus.ilp.packet import (
     PACKET_BYTES_MAX,
@@ -28,6 +28,8 @@ from isthmus.links.http.auth import BearerVerifier
 from isthmus.links.http.server import HttpServer
 from isthmus.links.http.session import format_uuid, request_key
 from isthmus.links.http.settings import HttpSettings, IncomingMode
+from isthmus.links.places import StrangerBounds
+from isthmus.links.throttle import FailureThrottle
 
 MakeNode = Callable[..., Awaitable[Any]]
 
@@ -335,6 +337,66 @@ async def test_without_the_right_token_nothing_is_read(peer: Peer, token: str | 
     with suppress(aiohttp.ClientError, OSError):  # the connection may be closed before we read the answer
         assert (await peer.post(endless(), token=token))[0] == 401
     assert peer.owner.arrived.empty()
+
+
+async def test_wrong_tokens_again_and_again_are_told_to_wait(peer: Peer) -> None:
+    """P-16: 429 with Retry-After, and not at once. The right token is served from the same address all the same."""
+    logs: list[Log] = []
+    throttle = FailureThrottle(failures_max=2, hold_ms=1)
+    server = HttpServer(host="127.0.0.1", port=0, now=peer.link._now, throttle=throttle, on_log=logs.append)
+    server.add(peer.link, BearerVerifier.of_tokens(ALICE))
+    await server.start()
+    url = f"http://127.0.0.1:{server.port}/ilp"
+    async with aiohttp.ClientSession() as session:
+
+        async def status(token: str) -> tuple[int, str | None]:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": OCTETS}
+            async with session.post(url, data=b"no packet", headers=headers) as response:
+                return response.status, response.headers.get("Retry-After")
+
+        assert [await status(CAROL) for _ in range(4)] == [(401, None), (401, None), (429, "2"), (429, "2")]
+        assert (await status(ALICE))[0] == 400
+    assert [(log.event, log.fields["address"]) for log in logs] == [("http.throttled", "127.0.0.1")]
+    await server.close()
+
+
+async def test_strangers_connections_are_bounded_and_peers_take_no_place(peer: Peer) -> None:
+    """Beyond the bound a stranger is hung up on; a connection with a good request on it counts for its account."""
+    bounds = StrangerBounds(strangers_max=4, strangers_per_address_max=2)
+    server = HttpServer(host="127.0.0.1", port=0, now=peer.link._now, strangers=bounds, connections_per_account_max=3)
+    server.add(peer.link, BearerVerifier.of_tokens(ALICE))
+    await server.start()
+    head = f"POST /ilp HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ALICE}\r\nContent-Length: 0\r\n\r\n".encode()
+
+    open_connections: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+    for status in (b"400", b"400", b"400", b"429"):
+        open_connections.append(await asyncio.open_connection("127.0.0.1", server.port))
+        open_connections[-1][1].write(head)
+        assert (await open_connections[-1][0].readline()).split()[1] == status
+    await open_connections[-1][0].read()  # the fourth is closed by the server
+    silent = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    with suppress(ConnectionError):
+        assert await reader.read() == b""
+    assert server.strangers == 2
+    for _, each in (*open_connections, *silent, (reader, writer)):
+        each.close()
+    await server.close()
+
+
+async def test_who_holds_connections_without_a_word_makes_room(peer: Peer) -> None:
+    bounds = StrangerBounds(strangers_max=4, strangers_per_address_max=1, kept_ms=0)
+    server = HttpServer(host="127.0.0.1", port=0, now=peer.link._now, strangers=bounds)
+    await server.start()
+    first, first_writer = await asyncio.open_connection("127.0.0.1", server.port)
+    second, second_writer = await asyncio.open_connection("127.0.0.1", server.port)
+    with suppress(ConnectionError):
+        assert await first.read() == b""
+    second_writer.write(b"GET /ilp HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b" 405 " in await second.readline()
+    for writer in (first_writer, second_writer):
+        writer.close()
+    await server.close()
 
 
 async def test_a_path_per_account(peer: Peer) -> None:

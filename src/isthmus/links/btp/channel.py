@@ -155,7 +155,8 @@ class Channel:
     def messages(self, messages: list[bytes]) -> None:
         if not self._ended:
             assert self.session is not None
-            awaited = self.session.awaits_pong
+            # What may change when the session wants to be woken.
+            awaited = self.session.awaits_pong or self.session.phase is Phase.AUTHENTICATING
             self._carry_out(self.session.receive(messages, self.now()))
             if awaited:
                 self._set_timer()

@@ -1,7 +1,6 @@
 """The listening side of BTP: one port for many accounts, told apart by their tokens."""
 
 import asyncio
-import errno
 import hmac
 import os
 import socket
@@ -15,12 +14,12 @@ from isthmus.connector.events import SESSION_BYTES, AccountId, Log, Now
 from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.link import BtpLink, Subprotocol, no_log
-from isthmus.links.btp.session import Admission, Answered, Asked, Ready, Session, Timing
+from isthmus.links.btp.session import Admission, Answered, Asked, Ready, Refusal, Session, Timing
 from isthmus.links.btp.websocket import GOING_AWAY, PROTOCOL_ERROR, Bounds, Events, Library, choose_library
+from isthmus.links.doorway import Doorway
+from isthmus.links.places import StrangerBounds
 from isthmus.links.port import LinkOwner
-
-_ACCEPT_AGAIN_SECONDS: Final = 0.2
-_NO_ROOM: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+from isthmus.links.throttle import FailureThrottle
 
 
 @final
@@ -31,16 +30,6 @@ class ServerAccount:
     account: AccountId
     token_hash: str
     session: bytes
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class ServerBounds:
-    """How much room strangers get: connections that are not authenticated yet. Above it they are closed at once."""
-
-    strangers_max: int = 256
-    strangers_per_address_max: int = 16
-    backlog: int = 128
 
 
 def hash_token(token: str) -> str:
@@ -83,15 +72,19 @@ class Tokens:
 class _Visitor:
     """A stranger on his way in: finds his account by token, then hands his channel to its link."""
 
-    def __init__(self, server: "BtpServer", path_name: str) -> None:
+    def __init__(self, server: "BtpServer", path_name: str, host: str) -> None:
         self._server = server
         self._path_name = path_name
+        self._host = host
+        self._is_counted = False
 
-    def admit(self, username: str, token: bytes) -> Admission | None:
-        """For the session (`session.Door`)."""
+    def admit(self, username: str, token: bytes) -> Admission | Refusal | None:
+        """For the session (`session.Door`). Right credentials are let in, whatever came from that address before."""
         account = self._server.tokens.find(token, (username, self._path_name))
         if account is None:
-            return None
+            self._is_counted = True
+            hold_ms = self._server.failed(self._host)
+            return Refusal(hold_ms) if hold_ms else None
         return Admission(account, self._server.link(account).session)
 
     def ready(self, channel: Channel, order: Ready) -> None:
@@ -107,7 +100,9 @@ class _Visitor:
     def writable(self, channel: Channel) -> None: ...
 
     def ended(self, channel: Channel, why: str, refused: bool) -> None:
-        self._server.log(Log("info", "btp.refused", {"why": why}))
+        if not self._is_counted:
+            self._server.failed(self._host)  # it knocked, and said nothing that we know
+        self._server.tell_refused(self._host, why)
 
     def log(self, fact: Log) -> None:
         self._server.log(fact)
@@ -128,30 +123,35 @@ class BtpServer:
         *,
         path: str = "/",
         ssl_context: ssl.SSLContext | None = None,
-        bounds: ServerBounds = ServerBounds(),
+        bounds: StrangerBounds = StrangerBounds(),  # noqa: B008 - frozen
         send_bounds: Bounds = Bounds(),  # noqa: B008 - frozen
         timing: Timing = Timing(),  # noqa: B008 - frozen
         entropy: Callable[[int], bytes] = os.urandom,
         library: Library | None = None,
+        throttle: FailureThrottle | None = None,
         on_log: Callable[[Log], None] = no_log,
     ) -> None:
         self.tokens: Final = Tokens()
         # Sub-protocols of all links: name -> handler. Register before `start`.
         self.subprotocols: Final[dict[str, Subprotocol]] = {}
         self.log: Final = on_log
-        self._listen: Final = listen
+        self._throttle: Final = throttle if throttle is not None else FailureThrottle()
         self._owner: Final = owner
         self._path: Final = "/" + path.strip("/")
         self._tls: Final = ssl_context
-        self._bounds: Final = bounds
         self._send_bounds: Final = send_bounds
         self._timing: Final = timing
         self._entropy: Final = entropy
         self._library: Final = library if library is not None else choose_library()
         self._links: dict[AccountId, BtpLink] = {}
-        self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
-        self._strangers: dict[asyncio.Task[None], str] = {}
+        self._doorway: Final = Doorway(
+            listen,
+            self._let_in,
+            mono_ms=owner.mono_ms,
+            bounds=bounds,
+            receive_buffer_bytes=send_bounds.receive_buffer_bytes,
+            on_left=self._stranger_left,
+        )
         for account in accounts:
             self.add(account)
 
@@ -174,82 +174,43 @@ class BtpServer:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, once started."""
-        assert self._listener is not None
-        host, port = self._listener.getsockname()[:2]
-        return host, port
+        return self._doorway.address
 
     @property
     def strangers(self) -> int:
         """Connections that are not authenticated yet."""
-        return len(self._strangers)
+        return self._doorway.strangers
 
     async def start(self) -> None:
         """Listen. LinkError if the address can't be had."""
-        host, port = self._listen
-        loop = asyncio.get_running_loop()
-        try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, address = found[0]
-            listener = socket.socket(family, socket.SOCK_STREAM)
-            try:
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                # Accepted sockets inherit it. It bounds how much one read, and so one batch, can hold.
-                listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._send_bounds.receive_buffer_bytes)
-                listener.setblocking(False)
-                listener.bind(address)
-                listener.listen(self._bounds.backlog)
-            except OSError:
-                listener.close()
-                raise
-        except OSError as error:
-            raise LinkError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
-        self._listener = listener
-        self._accepting = asyncio.create_task(self._accept())
+        await self._doorway.start()
 
     async def close(self) -> None:
         """Let nobody in any more and end all connections."""
-        tasks = list(self._strangers)
-        if self._accepting is not None:
-            tasks.append(self._accepting)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
+        await self._doorway.close()
         for link in self._links.values():
             await link.close()
 
     # --- strangers ----------------------------------------------------------------------------------------------
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        assert self._listener is not None
-        while True:
-            try:
-                peer, address = await loop.sock_accept(self._listener)
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
-                continue  # else the peer left before we came to it
-            host = str(address[0])
-            if not self._has_room(host):
-                peer.close()
-                continue
-            task = asyncio.create_task(self._let_in(peer))
-            self._strangers[task] = host
-            task.add_done_callback(self._stranger_gone)
+    def failed(self, host: str) -> int:
+        """Count a failure of this address; how long (ms) its refusal is to be held back."""
+        verdict = self._throttle.failed(host, self._owner.mono_ms())
+        if verdict is None:
+            return 0
+        if verdict.is_news:
+            self.log(Log("warning", "btp.throttled", {"address": host, "retry_after_s": verdict.retry_after_s}))
+        return verdict.hold_ms
 
-    def _stranger_gone(self, task: asyncio.Task[None]) -> None:
-        del self._strangers[task]
-        self.log(Log("debug", "btp.strangers", {"count": len(self._strangers)}))
+    def tell_refused(self, host: str, why: str) -> None:
+        """One line each while the address is within its limit: else whoever can connect could fill the log."""
+        level = "debug" if self._throttle.is_above(host, self._owner.mono_ms()) else "info"
+        self.log(Log(level, "btp.refused", {"address": host, "why": why}))
 
-    def _has_room(self, host: str) -> bool:
-        if len(self._strangers) >= self._bounds.strangers_max:
-            return False
-        same = sum(1 for other in self._strangers.values() if other == host)
-        return same < self._bounds.strangers_per_address_max
+    def _stranger_left(self, count: int) -> None:
+        self.log(Log("debug", "btp.strangers", {"count": count}))
 
-    async def _let_in(self, peer: socket.socket) -> None:
+    async def _let_in(self, peer: socket.socket, host: str) -> None:
         """A stranger's place is taken until he is authenticated or gone: both take bounded time."""
         channels: list[Channel] = []
 
@@ -257,10 +218,9 @@ class BtpServer:
             name = self._name_in(path)
             if name is None:
                 return None
-            channels.append(self._channel(name))
+            channels.append(self._channel(name, host))
             return channels[0]
 
-        peer.setblocking(False)
         peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         try:
             await self._library.accept(peer, open_path, tls=self._tls, entropy=self._entropy, bounds=self._send_bounds)
@@ -272,7 +232,7 @@ class BtpServer:
             return  # a port scan, a browser, a health check
         except asyncio.CancelledError:
             for channel in channels:
-                channel.close(GOING_AWAY, "the server is closing")
+                channel.close(GOING_AWAY, "the place is needed")
             raise
 
     def _name_in(self, path: str) -> str | None:
@@ -283,8 +243,8 @@ class BtpServer:
         prefix = self._path.rstrip("/") + "/"
         return place[len(prefix) :] if place.startswith(prefix) else None
 
-    def _channel(self, name: str) -> Channel:
-        visitor = _Visitor(self, name)
+    def _channel(self, name: str, host: str) -> Channel:
+        visitor = _Visitor(self, name, host)
 
         def session(now: Now) -> Session:
             return Session.server(

@@ -60,10 +60,18 @@ class Admission:
     own_session: bytes
 
 
+@dataclass(slots=True, frozen=True)
+class Refusal:
+    """Wrong credentials, and too many of them from that address: the answer is held back for so long."""
+
+    hold_ms: int
+
+
 class Door(Protocol):
     """Who may come in. Given by the shell, which keeps the tokens."""
 
-    def admit(self, username: str, token: bytes) -> Admission | None: ...
+    def admit(self, username: str, token: bytes) -> Admission | Refusal | None:
+        """None: wrong credentials."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -176,6 +184,7 @@ class Session:
         self._blocked_at: int | None = None
         self._reading = True
         self._garbled = 0
+        self._held: tuple[int, int] | None = None  # a refusal that waits: its time (mono ms), its request id
         self._asked: dict[int, int] = {}  # request id -> deadline
         self._last_asked = AUTH_REQUEST_ID
 
@@ -365,7 +374,7 @@ class Session:
         for index, frame in enumerate(frames):
             if self.is_client:
                 self._await_admission(frame, out)
-            else:
+            elif self._held is None:  # else it has had its one try
                 self._admit(frame, out, now)
             if self.phase is not Phase.AUTHENTICATING:
                 return frames[index + 1 :]
@@ -397,6 +406,9 @@ class Session:
         admission = self._door.admit(username, token)
         if admission is None:
             self._refuse_entry(request_id, "F00", "wrong credentials", out, now)
+            return
+        if isinstance(admission, Refusal):
+            self._held = (now.mono_ms + admission.hold_ms, request_id)
             return
         self.account = admission.account
         self._own_session = admission.own_session
@@ -519,7 +531,10 @@ class Session:
         """Do what is due."""
         out = Output()
         if self.phase is Phase.AUTHENTICATING:
-            if now.mono_ms >= self._started_at + self._timing.auth_ms:
+            if self._held is not None:
+                if now.mono_ms >= self._held[0]:
+                    self._refuse_entry(self._held[1], "F00", "wrong credentials, too often from this address", out, now)
+            elif now.mono_ms >= self._started_at + self._timing.auth_ms:
                 self._auth_timed_out(out, now)
         elif self.phase is Phase.READY:
             self._tick_ready(out, now)
@@ -550,7 +565,7 @@ class Session:
     def wakes_at(self) -> int | None:
         """When the shell owes us a tick, in mono ms; None once ended."""
         if self.phase is Phase.AUTHENTICATING:
-            return self._started_at + self._timing.auth_ms
+            return self._started_at + self._timing.auth_ms if self._held is None else self._held[0]
         if self.phase is Phase.ENDED:
             return None
         due = list(self._asked.values())

@@ -12,15 +12,18 @@ from typing import Final, final
 import aiohttp
 from aiohttp import web
 
-from isthmus.connector.events import AccountId, Now
-from isthmus.errors import ConfigError, LinkError
+from isthmus.connector.events import AccountId, Log, Now
+from isthmus.errors import ConfigError
 from isthmus.ilp.packet import PACKET_BYTES_MAX
 from isthmus.links.http.auth import Authenticator, Verifier
 from isthmus.links.http.client import read_limited
 from isthmus.links.http.link import HttpLink
+from isthmus.links.http.listener import HttpListener
 from isthmus.links.http.session import parse_uuid
 from isthmus.links.http.settings import OCTETS, PACKET_TYPES, Answer, Post
 from isthmus.links.http.urls import is_loopback
+from isthmus.links.places import StrangerBounds
+from isthmus.links.throttle import FailureThrottle
 
 # The largest packet is a Reject, above the 33,857 bytes of a Prepare that HTTP-14 asks for.
 BODY_BYTES_MAX: Final = PACKET_BYTES_MAX
@@ -30,10 +33,18 @@ IDLE_MS_MAX: Final = 60_000
 # Requests still waiting when we stop: their links have been closed before, so they end at once.
 STOP_MS_MAX: Final = 1_000
 LINGER_MS: Final = 1_000
+# From one address as many connections may come at once as our own client opens (`CONCURRENCY_MAX`), and a few more:
+# all are strangers until their first request.
+STRANGERS: Final = StrangerBounds(strangers_max=512, strangers_per_address_max=288)
+# Connections of one account after that; a Prepare on one more is refused with 429 and was not taken.
+CONNECTIONS_PER_ACCOUNT_MAX: Final = 512
 CALLBACK_URL_CHARS_MAX: Final = 2_048
 
 PROBLEM: Final = "application/problem+json"
 _PACKET_HEADERS: Final = {"Content-Type": OCTETS}
+
+
+def _no_log(log: Log) -> None: ...
 
 
 @final
@@ -51,6 +62,10 @@ class HttpServer:
         allow_insecure: bool = False,
         body_ms_max: int = BODY_MS_MAX,
         idle_ms_max: int = IDLE_MS_MAX,
+        strangers: StrangerBounds = STRANGERS,
+        connections_per_account_max: int = CONNECTIONS_PER_ACCOUNT_MAX,
+        throttle: FailureThrottle | None = None,
+        on_log: Callable[[Log], None] = _no_log,
     ) -> None:
         if ssl_context is None and not allow_insecure and not is_loopback(host):
             raise ConfigError(
@@ -59,18 +74,30 @@ class HttpServer:
                 "Give a certificate, listen on 127.0.0.1 behind a reverse proxy, or set allow_insecure = true.",
             )
         self._host = host
-        self._port = port
         self._now = now
         self._path = path
         self._ssl = ssl_context
         self._body_ms_max = body_ms_max
-        self._idle_ms_max = idle_ms_max
+        self._throttle = throttle if throttle is not None else FailureThrottle()
+        self._on_log = on_log
         self._links: dict[AccountId, HttpLink] = {}
         self._authenticator = Authenticator()
-        self._runner: web.AppRunner | None = None
         self.app = web.Application(client_max_size=BODY_BYTES_MAX)
         self.app.router.add_route("*", path, self._common)
         self.app.router.add_route("*", path.rstrip("/") + "/{account}", self._of_account)
+        self._listener = HttpListener(
+            self.app,
+            (host, port),
+            mono_ms=lambda: self._now().mono_ms,
+            ssl_context=ssl_context,
+            strangers=strangers,
+            connections_max=connections_per_account_max,
+            keepalive_timeout=idle_ms_max / 1000,
+            shutdown_timeout=STOP_MS_MAX / 1000,
+            # A body that we refused to read is drained no longer than this.
+            lingering_time=LINGER_MS / 1000,
+            auto_decompress=False,
+        )
 
     def add(self, link: HttpLink, verifier: Verifier) -> None:
         """Serve an account from now on."""
@@ -85,33 +112,21 @@ class HttpServer:
         """Listen. Raises LinkError if the address can't be had."""
         if self._ssl is not None:
             self._ssl.set_alpn_protocols(["http/1.1"])  # all that we speak (HTTP-9)
-        self._runner = web.AppRunner(
-            self.app,
-            access_log=None,
-            handle_signals=False,
-            keepalive_timeout=self._idle_ms_max / 1000,
-            shutdown_timeout=STOP_MS_MAX / 1000,
-            # A body that we refused to read is drained no longer than this.
-            lingering_time=LINGER_MS / 1000,
-            auto_decompress=False,
-        )
-        await self._runner.setup()
-        try:
-            await web.TCPSite(self._runner, self._host, self._port, ssl_context=self._ssl).start()
-        except OSError as error:
-            await self._runner.cleanup()
-            raise LinkError(f"can't listen on {self._host}:{self._port}: {error}") from error
+        await self._listener.start()
 
     async def close(self) -> None:
         """Stop listening. Close the links first, so that no request waits."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        await self._listener.close()
 
     @property
     def port(self) -> int:
         """The port that is listened on, also if 0 was asked for."""
-        assert self._runner is not None and self._runner.addresses
-        return int(self._runner.addresses[0][1])
+        return self._listener.address[1]
+
+    @property
+    def strangers(self) -> int:
+        """Connections whose peer has not shown a token yet."""
+        return self._listener.strangers
 
     @property
     def url(self) -> str:
@@ -134,14 +149,27 @@ class HttpServer:
         account = self._authenticator.identify(authorization, self._now().wall_ms, account=account)
         link = None if account is None else self._links.get(account)
         if link is None:
-            # The body of a stranger isn't read.
-            return problem(
-                401, "missing, wrong or expired token", {"WWW-Authenticate": "Bearer", "Connection": "close"}
-            )
+            return await self._refuse(request)
+        if not self._listener.is_known(request, link.account):
+            return problem(429, "too many connections of this account", close=True)
         post = await _read_post(request, self._body_ms_max)
         if isinstance(post, web.Response):
             return post
         return _response(await link.receive(post))
+
+    async def _refuse(self, request: web.Request) -> web.Response:
+        """401, later 429 and not at once; the body of a stranger isn't read."""
+        host = request.remote or ""
+        verdict = self._throttle.failed(host, self._now().mono_ms)
+        if verdict is None:
+            headers = {"WWW-Authenticate": "Bearer"}
+            return problem(401, "missing, wrong or expired token", headers, close=True)
+        if verdict.is_news:
+            fields: dict[str, str | int] = {"address": host, "retry_after_s": verdict.retry_after_s}
+            self._on_log(Log("warning", "http.throttled", fields))
+        await asyncio.sleep(verdict.hold_ms / 1000)
+        headers = {"WWW-Authenticate": "Bearer", "Retry-After": str(verdict.retry_after_s)}
+        return problem(429, "too many requests without the right token from this address", headers, close=True)
 
 
 async def _read_post(request: web.Request, body_ms_max: int) -> Post | web.Response:
