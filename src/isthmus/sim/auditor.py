@@ -102,8 +102,12 @@ class _Audit:
             self._check_node(tally)
         for leg in self._paid_here():
             self._follow(leg)
+        known: dict[tuple[str, str], Leg] = {}
         for leg in self._received_here():
-            self._credited[leg.node] = self._credited.get(leg.node, 0) + leg.amount
+            # A liar may pay the same packet again and again: its money, and no second credit.
+            first = known.setdefault((leg.node, leg.condition), leg)
+            if first is leg or not self.evidence.dishonest:
+                self._credited[leg.node] = self._credited.get(leg.node, 0) + leg.amount
         self._check_wallets()
         return Report(
             findings=self.found,
@@ -312,7 +316,7 @@ class _Audit:
             if payment.connection and self._is_judged(payment.payee):
                 amount = connections.get((payment.payee, payment.connection), 0)
                 unpaid = self._unpaid.get((payment.node, payment.payee), 0)
-                if not payment.delivered <= amount <= payment.delivered_max + unpaid:
+                if not payment.delivered <= amount <= self._most(payment.delivered_max) + unpaid:
                     text = (
                         f"payment {payment.id} delivered {payment.delivered} to {payment.delivered_max} by its"
                         f" sender's word, and {payment.payee} has {amount} of it"
@@ -333,9 +337,14 @@ class _Audit:
             most = sum(one.delivered_max for one in payments if one.payee == payee)
             arrived = self._arrived.get((node, payee), 0)
             # The receiver's word counts what it fulfilled and was not paid for, too.
-            if self._is_judged(payee) and not least - self._unpaid.get((node, payee), 0) <= arrived <= most:
+            unpaid = self._unpaid.get((node, payee), 0)
+            if self._is_judged(payee) and not least - unpaid <= arrived <= self._most(most):
                 text = f"{arrived} of its money is in the books of {payee}, {least} to {most} by its wallet's word"
                 self._find("delivered", node, text, min(abs(arrived - least), abs(arrived - most)))
+
+    def _most(self, delivered_max: int) -> int:
+        """Of packets whose receiver is silent a sender knows the rate before, and it may have become better."""
+        return delivered_max * (100 + self.evidence.rates_rose) // 100
 
     # --- the next part ------------------------------------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """From a seed to a plan. Everything is drawn here, in one order, so that a plan doesn't depend on what a run does."""
 
+from dataclasses import replace
 from fractions import Fraction
 from random import Random
 from typing import Final
@@ -85,7 +86,7 @@ def _peering(rng: Random, a: str, b: str, asset: str) -> LinkPlan:
         a=a,
         b=b,
         asset=asset,
-        carrier=rng.choice((p.BTP, p.BTP, p.BTP)),
+        carrier=rng.choice((p.BTP, p.BTP, p.HTTP)),
         delay_ms=rng.randint(2, 40),
         jitter_ms=rng.choice((0, 2, 5, 20)),
         credit=rng.choice((None, 1_000_000, 20_000, 4_000)),
@@ -124,23 +125,7 @@ def _vices(rng: Random, nodes: list[NodePlan]) -> list[NodePlan]:
     bad = rng.choice(wallets[2:] if of_wallet else connectors)
     vice = rng.choice(p.WALLET_VICES if of_wallet else p.CONNECTOR_VICES)
     rate = rng.choice((8, 20, 50))
-    return [_bad(node, vice, rate) if node is bad else node for node in nodes]
-
-
-def _bad(node: NodePlan, vice: str, rate: int) -> NodePlan:
-    return NodePlan(
-        name=node.name,
-        kind=node.kind,
-        home=node.home,
-        asset=node.asset,
-        skew_ms=node.skew_ms,
-        sync_ms=node.sync_ms,
-        spread=node.spread,
-        timeout_ms=node.timeout_ms,
-        vice=vice,
-        vice_rate=rate,
-        seed=node.seed,
-    )
+    return [replace(node, vice=vice, vice_rate=rate) if node is bad else node for node in nodes]
 
 
 def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
@@ -157,7 +142,7 @@ def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
                 payer=payer.name,
                 payee=payee.name,
                 at_ms=rng.randint(300, 9_000),
-                value=rng.randint(3_000, 9_000),
+                value=rng.randint(2_000, 6_000),
                 deliver=rng.random() < 0.5,
                 slack=rng.choice((3, 10, 25)),
                 key=f"key {number}" if rng.random() < 0.8 else "",

@@ -169,6 +169,7 @@ class Evidence:
     skews: Sequence[Skew] = ()
     dishonest: frozenset[str] = frozenset()
     opening: Opening | None = None
+    rates_rose: int = 0  # by up to so many percent, while payments were on their way
     # The faults are over, everything that was open has had time to end. False: only contradictions are looked for.
     is_quiet: bool = True
     hold_ms: int = HOLD_MS

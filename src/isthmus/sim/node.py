@@ -21,6 +21,7 @@ from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS, Clock, Due
 from isthmus.sim.btp import Dialler, Listener
 from isthmus.sim.disk import Disk
+from isthmus.sim.http import HttpLink
 from isthmus.sim.plan import ASSETS, LinkPlan, NodePlan, units
 from isthmus.sim.process import Process
 from isthmus.sim.vices import Vice, vice_of
@@ -135,8 +136,13 @@ class Node:
     def _begin(self) -> None:
         assert self.process is not None
         for line in self.lines:
-            kind = Dialler if line.plan.a == self.name else Listener
-            self.process.attach(kind(self.process, AccountId(self.account_of(line)), line))
+            account = AccountId(self.account_of(line))
+            if line.plan.carrier == p.HTTP:
+                self.process.attach(HttpLink(self.process, account, line))
+            elif line.plan.a == self.name:
+                self.process.attach(Dialler(self.process, account, line))
+            else:
+                self.process.attach(Listener(self.process, account, line))
         for link in self.process.links.values():
             link.begin()
 

@@ -160,7 +160,6 @@ class Payer:
         """Nothing has left: the user tries again a few times."""
         if self._machine is not None:
             self._endpoint.forget(self._machine)
-            self._machine = None
         self._quotes += 1
         wish = self.wish
         assert wish is not None

@@ -53,6 +53,8 @@ def evidence_of(world: "World") -> Evidence:
         downs=_downs(world),
         cuts=_cuts(world),
         skews=_skews(world),
+        # A change that ends is one back; several on a path add up.
+        rates_rose=2 * sum(abs(fault.value) for fault in world.plan.faults if fault.kind == p.RATE),
         dishonest=frozenset(node.name for node in world.plan.nodes if not node.is_honest),
     )
 

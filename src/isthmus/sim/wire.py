@@ -9,13 +9,15 @@ from random import Random
 from typing import Final, Protocol, final
 
 from isthmus.sim.agenda import Agenda
-from isthmus.sim.plan import HTTP, LinkPlan
+from isthmus.sim.plan import DUPLICATE, HTTP, LOSS, REORDER, LinkPlan
 
 # Send-buffer bounds, far below the real ones, so that a few packets fill them.
 BLOCKED_BYTES: Final = 6_000
 WRITABLE_BYTES: Final = 1_500
 # How long a dialling side waits for an answer from nowhere.
 CONNECT_MS: Final = 20_000
+# How often a message that is held up looks whether it may go on.
+HELD_LOOK_MS: Final = 100
 
 
 class Listener(Protocol):
@@ -135,6 +137,30 @@ class Line:
         for connection in self.connections():
             for socket in (connection.of_a, connection.of_b):
                 socket.deliver_soon()
+
+    def carry(self, source: str, arrive: Callable[[], None], *, is_request: bool = False) -> None:
+        """Take one HTTP message to the other side, on a connection of its own: it may pass others, or be lost."""
+        rng = self.rng
+        if self.lost and rng.randrange(100) < self.lost:
+            self.on_hit(LOSS)
+            return
+        wait_ms = self.delay_ms()
+        if self.shuffled and rng.randrange(100) < self.shuffled:
+            self.on_hit(REORDER)
+            wait_ms += rng.randrange(600)
+        self._arrive_after(wait_ms, source, arrive)
+        if is_request and self.doubled and rng.randrange(100) < self.doubled:
+            self.on_hit(DUPLICATE)
+            self._arrive_after(wait_ms + rng.randrange(400), source, arrive)
+
+    def _arrive_after(self, wait_ms: int, source: str, arrive: Callable[[], None]) -> None:
+        def look() -> None:
+            if self.holds_up(source, self.other(source)):
+                self._arrive_after(HELD_LOOK_MS, source, arrive)
+            else:
+                arrive()
+
+        self.agenda.after(wait_ms, look)
 
     def cut(self, why: str, *, seen_by: str = "") -> int:
         """Break all connections, or let only one side notice now; how many were up."""
