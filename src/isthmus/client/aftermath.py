@@ -5,6 +5,7 @@ payment a posted packet belonged to they don't tell; but if one payment only was
 hold beyond what is known of the others is its own.
 """
 
+from fractions import Fraction
 from typing import Final, final
 
 from isthmus.client.ledger import RUNNING, Payment, WalletLedger
@@ -12,6 +13,9 @@ from isthmus.client.tables import LOCAL
 from isthmus.connector.books import Books
 from isthmus.connector.events import Outbound
 from isthmus.ilp.packet import FULFILL
+from isthmus.stream.rate import MinimumRate
+
+ROUNDED_AWAY_MAX: Final = 2  # `stream.outgoing`: one packet's allowance, and the last of a fixed destination amount
 
 
 @final
@@ -48,3 +52,23 @@ class Aftermath:
             return payment.sent + left, 0
         # Several were in the middle: what left is shared among them in a way that nobody knows.
         return payment.sent, min(left, max(0, payment.granted - payment.sent))
+
+
+def arrived(payment: Payment, sent: int, unknown: int, told: int | None) -> tuple[int, int]:
+    """What a payment that was in the middle delivered at least, and how much more at most. `told`: the receiver's word.
+
+    `sent` and `unknown` are what `Aftermath.sent` says.
+    """
+    # Each packet that our books posted brought its minimum, but for a unit of rounding in two of them.
+    minimum = Fraction(payment.minimum)
+    least = MinimumRate(minimum).destination(sent - payment.sent) - ROUNDED_AWAY_MAX
+    delivered = payment.delivered + max(0, least)
+    if told is not None and told >= delivered:
+        return told, 0
+    # The receiver doesn't say, or has forgotten: what those packets brought at the best rate known, rounded up. The
+    # rate seen is of amounts that each hop rounded down, packet by packet, so the one that was offered may be better.
+    rate = max(Fraction(payment.rate), minimum)
+    if payment.sent:
+        rate = max(rate, Fraction(payment.delivered, payment.sent))
+    most = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
+    return delivered, max(0, payment.delivered + most - delivered)

@@ -15,6 +15,7 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias, final
 
 from isthmus.client import ledger
+from isthmus.client.aftermath import arrived
 from isthmus.client.core import Core
 from isthmus.client.ledger import RUNNING, Payment
 from isthmus.client.streams import Connection, Stream, StreamError, whole_rate
@@ -35,7 +36,6 @@ UNCERTAIN: Final = "uncertain"  # ended, and nobody can tell whether the goal wa
 PROGRESS_MS: Final = 100
 TOTAL_MS: Final = 5_000  # how long the receiver is waited for to say what arrived
 SECRET_BYTES: Final = 32
-ROUNDED_AWAY_MAX: Final = 2  # `stream.outgoing`: one packet's allowance, and the last of a fixed destination amount
 STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
 # Asks whom a payment pointer or URL leads to.
@@ -305,17 +305,7 @@ class Payments:
         except TimeoutError:
             pass
         sent, unknown = aftermath.sent(payment)
-        # Each packet that our books posted brought its minimum, but for a unit of rounding in two of them.
-        least = MinimumRate(Fraction(payment.minimum)).destination(sent - payment.sent) - ROUNDED_AWAY_MAX
-        delivered, estimate = payment.delivered + max(0, least), 0
-        if told is not None and told >= delivered:
-            delivered = told
-        else:
-            # The receiver doesn't say, or has forgotten: what those packets brought at the rate seen, rounded up.
-            rate = Fraction(payment.delivered, payment.sent) if payment.sent else Fraction(payment.rate)
-            rate = max(rate, Fraction(payment.minimum))
-            most = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
-            estimate = max(0, payment.delivered + most - delivered)
+        delivered, estimate = arrived(payment, sent, unknown, told)
         connection.resume(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
         return _Run(core, payment, connection, stream, estimate=estimate)
 

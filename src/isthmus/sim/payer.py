@@ -9,6 +9,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Final, final
 
 from isthmus.client import ledger
+from isthmus.client.aftermath import arrived
 from isthmus.client.ledger import Payment
 from isthmus.sim.plan import PaymentPlan, units
 from isthmus.stream.connection import Connection as Machine
@@ -34,7 +35,6 @@ STOPPED: Final = "stopped"
 FAILED: Final = "failed"
 UNCERTAIN: Final = "uncertain"
 STREAM_ID: Final = 1
-ROUNDED_AWAY_MAX: Final = 2
 TOTAL_MS: Final = 5_000
 CLOSE_MS: Final = 1_000
 # A user whose quote fails asks again after this, and gives up in the end.
@@ -226,15 +226,7 @@ class Payer:
         aftermath = self.wallet.aftermath
         assert aftermath is not None
         sent, unknown = aftermath.sent(payment)
-        least = MinimumRate(Fraction(payment.minimum)).destination(sent - payment.sent) - ROUNDED_AWAY_MAX
-        delivered = payment.delivered + max(0, least)
-        if told is not None and told >= delivered:
-            delivered = told
-        else:
-            rate = Fraction(payment.delivered, payment.sent) if payment.sent else Fraction(payment.rate)
-            rate = max(rate, Fraction(payment.minimum))
-            most = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
-            self._estimate = max(0, payment.delivered + most - delivered)
+        delivered, self._estimate = arrived(payment, sent, unknown, told)
         self.machine.resume_stream(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
         if self.wish is None:
             self._enter(State.SENDING)
