@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from isthmus.cli.errors import run_guarded
 from isthmus.errors import ConfigError
+from isthmus.runtime.process import protect
 
 
 class Entry(NamedTuple):
@@ -87,7 +88,9 @@ def _show_version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> 
     callback=_show_version,
     help="Say which build runs.",
 )
-@click.option("--debug", is_flag=True, envvar="ISTHMUS_DEBUG", help="Show the stack trace of an error.")
+@click.option(
+    "--debug", is_flag=True, envvar="ISTHMUS_DEBUG", help="Show the stack trace of an error, allow core dumps."
+)
 @click.pass_context
 def cli(ctx: click.Context, debug: bool) -> None:
     """Interledger: pay, be paid, and run a connector between currencies."""
@@ -105,4 +108,5 @@ def main(args: list[str] | None = None) -> NoReturn:
 
     # The option is looked for by hand: an error may come before click has read it.
     wants_trace = "--debug" in arguments or bool(os.environ.get("ISTHMUS_DEBUG"))
+    protect(allow_dumps=wants_trace)
     sys.exit(run_guarded(command, debug=lambda: wants_trace))

@@ -118,11 +118,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--drop-checkpoint", type=int, metavar="N", help="give up the damaged checkpoint after batch N (node stopped)"
     )
+    parser.add_argument(
+        "--trust-checkpoint",
+        type=int,
+        metavar="N",
+        help="replay from the checkpoint after batch N although batches before it are damaged (node stopped)",
+    )
     given = parser.parse_args(arguments)
     try:
         if given.drop_checkpoint is not None:
             with closing(SqliteJournal(given.path)) as journal:
                 journal.drop_checkpoint(given.drop_checkpoint)
+        if given.trust_checkpoint is not None:
+            with closing(SqliteJournal(given.path)) as journal:
+                _trust(journal, given.trust_checkpoint)
         with JournalReader(given.path) as reader:
             # No snapshot for all of it: only this journal's owner prunes, and it waits for the answer.
             verified = verify_checkpoint(reader, load_replayer(given.replayer))
@@ -132,6 +141,16 @@ def main(arguments: list[str] | None = None) -> int:
     older, newer, checksum = verified or (None, None, None)
     sys.stdout.write(json.dumps({"older": older, "newer": newer, "checksum": checksum and checksum.hex()}) + "\n")
     return 0
+
+
+def _trust(journal: SqliteJournal, sequence: int) -> None:
+    """Say for replay, which can't any more, that a checkpoint is right; its own checksum must hold."""
+    with JournalReader(journal.path) as reader:
+        for one in reader.checkpoints():
+            if one.sequence == sequence:
+                journal.mark_verified(sequence, one.checksum)
+                return
+    raise JournalError(f"{journal.path}: there is no checkpoint after batch {sequence}")
 
 
 def _trusted_before(reader: JournalReader, kept: list[StoredCheckpoint]) -> StoredCheckpoint | None:

@@ -113,7 +113,8 @@ class Node:
             self._announce(links, admin)
             status = await self._until_stopped(driver, keeper)
         finally:
-            (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a folder that turned read-only must not keep the rest from ending
+                (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
             await keeper.close()
             await driver.stop()
             await links.close()
@@ -249,12 +250,19 @@ class Node:
             listening["admin"] = admin.url
         path = self._config.data / RUNNING_FILE
         fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps({"pid": os.getpid(), "listening": listening}) + "\n")
+        fresh.unlink(missing_ok=True)  # left by a kill
+        with open(fresh, "x", encoding="utf-8", opener=_private) as file:
+            file.write(json.dumps({"pid": os.getpid(), "listening": listening}) + "\n")
         fresh.replace(path)
         self._logger.info("running", address=self._config.address or "from the parent", **listening)
 
     def _log(self, log: Log) -> None:
         logs.write(self._logger, log)
+
+
+def _private(path: str, flags: int) -> int:
+    """For the owner only, whatever the umask is."""
+    return os.open(path, flags, 0o600)
 
 
 def _fixed(config: NodeConfig) -> dict[str, tuple[object, ...]]:
