@@ -288,10 +288,12 @@ async def measure(
     )
 
 
-async def flood(sender_url: str, receiver_url: str, destination: str, *, window: int, seconds: float) -> Measured:
-    """Prepares towards a receiver that never answers; what is refused at once is sent again at once."""
+async def flood(
+    sender_url: str, receiver_url: str, destination: str, *, window: int, seconds: float, silent: bool = True
+) -> Measured:
+    """Prepares towards a receiver, who if `silent` never answers; what is answered is sent again at once."""
     shot = frames.load(window, seed=os.urandom(16), destination=destination, amount=1)
-    receiver = Receiver(receiver_url, shot.message_bytes, silent=True)
+    receiver = Receiver(receiver_url, shot.message_bytes, silent=silent)
     sender = Flood(sender_url)
     await connect(receiver)
     await connect(sender)
@@ -314,10 +316,13 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=2_000)
     parser.add_argument("--amount", type=int, default=1_000)
     parser.add_argument("--flood-seconds", type=float, help="flood a receiver that never answers, for so long")
+    parser.add_argument("--flood-answered", action="store_true", help="let that receiver answer")
     options = parser.parse_args()
     if options.flood_seconds:
         urls = (options.sender, options.receiver, options.destination)
-        measured = asyncio.run(flood(*urls, window=options.window, seconds=options.flood_seconds))
+        measured = asyncio.run(
+            flood(*urls, window=options.window, seconds=options.flood_seconds, silent=not options.flood_answered)
+        )
         print(json.dumps(asdict(measured)))
         return
     measured = asyncio.run(

@@ -25,6 +25,8 @@ class Plan:
     memory_packets: tuple[int, int] = (200_000, 1_000_000)
     flood_seconds: float = 40.0
     profile_seconds: int = 10
+    fairness_rounds: int = 5
+    fairness_seconds: float = 4.0
 
     def count(self, target: str, window: int) -> int:
         if window == 1:
@@ -46,4 +48,6 @@ SMOKE = Plan(
     memory_packets=(1_000, 3_000),
     flood_seconds=2.0,
     profile_seconds=2,
+    fairness_rounds=1,
+    fairness_seconds=1.0,
 )

@@ -97,9 +97,8 @@ async def runs(nodes: Any, recorded: Recorded) -> None:
     assert await node.stop() == 0
 
 
-@pytest.mark.parametrize(
-    "at", [0, pytest.param(20, marks=slow), pytest.param(60, marks=slow), pytest.param(-1, marks=slow)]
-)
+@slow
+@pytest.mark.parametrize("at", [0, 20, 60, -1])
 async def test_a_bit_in_a_row_that_replay_needs(nodes: Any, recorded: Recorded, at: int) -> None:
     """Refused and named; with the row as it was, from a mirror, everything is there again."""
     mirror = recorded.folder / "mirror"

@@ -548,6 +548,7 @@ class Config:
     dials = staticmethod(dials)
     token_of = staticmethod(token_of)
     free_port = staticmethod(free_port)
+    admin_token = ADMIN_TOKEN
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable, Coroutine
-from typing import Final, final
+from typing import Any, Final, final
 
 from isthmus.errors import LinkError
 from isthmus.links.places import Place, Places, StrangerBounds
@@ -60,10 +60,8 @@ class Doorway:
     async def start(self) -> None:
         """Listen. LinkError if the address can't be had."""
         host, port = self._listen
-        loop = asyncio.get_running_loop()
         try:
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-            family, _, _, _, address = found[0]
+            family, address = await _place(host, port)
             listener = socket.socket(family, socket.SOCK_STREAM)
             try:
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -131,3 +129,15 @@ class Doorway:
             self._on_left(len(self.places))
 
         task.add_done_callback(left)
+
+
+async def _place(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
+    """Family and address to listen on. Numbers are read here: threads may all wait for look-ups of other names."""
+    try:
+        flags = socket.AI_PASSIVE | socket.AI_NUMERICHOST
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)  # asks nobody
+    except socket.gaierror:
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, address = found[0]
+    return family, address

@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -42,6 +43,8 @@ RUNNING_FILE: Final = "running.json"
 # Longer than the default hold. Legs that are held longer stay open in the journal, and end after the next start.
 DRAIN_MS_MAX: Final = 35_000
 ENTROPY_BYTES: Final = 32
+# From the end of everything to the end of the process.
+END_S_MAX: Final = 2.0
 # A second signal after this long means it; before, it is the same one sent to the process and to its group.
 IMPATIENT_S: Final = 1.0
 # The core makes few cycles: collecting its young objects often costs more than it frees.
@@ -54,7 +57,16 @@ def run(config_path: Path) -> int:
     """Run the node until it is told to stop; the exit status. Raises ConfigError before anything runs."""
     config = load_config(config_path)
     logger = logs.set_up(level=config.log.level, form=config.log.form)
-    return asyncio.run(Node(config, logger).run())
+    return asyncio.run(_to_the_end(Node(config, logger)))
+
+
+async def _to_the_end(node: "Node") -> int:
+    status = await node.run()
+    # All is closed. What may be left is a thread in a name look-up, which Python would wait for.
+    end = threading.Timer(END_S_MAX, os._exit, (status,))
+    end.daemon = True
+    end.start()
+    return status
 
 
 class Node:

@@ -9,7 +9,9 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import Final
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Final, TypeVar
 
 from isthmus.connector.events import Log
 from isthmus.connector.kernel import Kernel
@@ -17,6 +19,8 @@ from isthmus.errors import JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.journal.verify import REPLAYER, verify_and_prune
 from isthmus.runtime.driver import Driver
+
+T = TypeVar("T")
 
 # About 250,000 forwarded packets: some seconds of replay, and a file of a few hundred megabytes at the most.
 BYTES_PER_CHECKPOINT: Final = 64 * 1024 * 1024
@@ -76,7 +80,15 @@ class CheckpointKeeper:
         """Save the state of a drained node, so that its next start replays nothing."""
         kernel = self._driver.kernel
         if kernel.sequence > 0 and kernel.at_boundary():
-            await asyncio.to_thread(self._journal.save_checkpoint, kernel.sequence, kernel.state())
+            await self._in_thread(partial(self._journal.save_checkpoint, kernel.sequence, kernel.state()))
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """On a thread of the keeper's own: those of the loop may all wait for name look-ups."""
+        thread = ThreadPoolExecutor(1, "checkpoints")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, work)
+        finally:
+            thread.shutdown(wait=False)
 
     async def _keep(self, sequence: int) -> None:
         try:
@@ -85,9 +97,9 @@ class CheckpointKeeper:
                 sequence, state = kernel.sequence, kernel.state()
             else:
                 state = await self._replayed(sequence)
-            await asyncio.to_thread(self._journal.save_checkpoint, sequence, state)
-            pruned = await asyncio.to_thread(
-                verify_and_prune, self._journal, replayer=self._replayer, on_start=self._verifying
+            await self._in_thread(partial(self._journal.save_checkpoint, sequence, state))
+            pruned = await self._in_thread(
+                partial(verify_and_prune, self._journal, replayer=self._replayer, on_start=self._verifying)
             )
             self._on_log(Log("info", "checkpoint", {"sequence": sequence, "bytes": len(state), "pruned": pruned}))
         except (JournalError, OSError) as error:

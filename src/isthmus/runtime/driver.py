@@ -7,6 +7,7 @@ ready in one turn of the loop is one batch, and timers come after it (design, "T
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, final
 
 from isthmus.connector.events import (
@@ -36,13 +37,16 @@ from isthmus.connector.events import (
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import TablesChanged
 from isthmus.errors import JournalError
+from isthmus.ilp.packet import PREPARE
 from isthmus.journal.interface import Journal
 from isthmus.links.btp.link import BtpLink
 from isthmus.links.port import Link
 from isthmus.runtime import clock
+from isthmus.runtime.fairness import Fairness
 
 # A timer that is due a moment later costs nothing; one loop turn per millisecond would.
 TIMER_GRAIN_MS: Final = 2
+_PREPARE_BYTE: Final = bytes((PREPARE,))
 
 
 @final
@@ -102,6 +106,7 @@ class Driver:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
         self._tokens = 0
+        self._fairness: Final = Fairness()
         self._noted: dict[int, asyncio.Future[None]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
@@ -140,7 +145,9 @@ class Driver:
         if self._timer is not None:
             self._timer.cancel()
         self._fail_notes("the node has stopped")
-        await self._loop.run_in_executor(None, self.journal.close)
+        # On a thread of its own: those of the loop may all wait for name look-ups, which nothing can interrupt.
+        with ThreadPoolExecutor(1) as thread:
+            await self._loop.run_in_executor(thread, self.journal.close)
 
     # --- events in ----------------------------------------------------------------------------------------------
 
@@ -152,6 +159,17 @@ class Driver:
         self._events += packets
         if not self._turn_due:
             self._turn_soon()
+        first = packets[0]
+        if first.packet[:1] == _PREPARE_BYTE:
+            pause_ms = self._fairness.read(first.account, len(packets), self._now().mono_ms)
+            if pause_ms:
+                self._leave_unread(first.account, pause_ms)
+
+    def _leave_unread(self, account: AccountId, pause_ms: int) -> None:
+        link = self.links.get(account)
+        if isinstance(link, BtpLink):
+            link.pause_reading()
+            self._loop.call_later(pause_ms / 1000, link.resume_reading)
 
     def undelivered(self, failures: list[Undelivered]) -> None:
         self._events += failures

@@ -33,8 +33,9 @@ BLOCKED_BYTES: Final = 1 << 20
 WRITABLE_BYTES: Final = 1 << 18
 PAUSE_BYTES: Final = 1 << 22
 BACKLOG_BYTES_MAX: Final = 1 << 26
-# What one read can deliver at most; the kernel doubles it for its own use.
-RECEIVE_BUFFER_BYTES: Final = 1 << 18
+# What one read can deliver at most, some 700 packets; the kernel doubles it for its own use. More made a turn of the
+# loop long for the others, and forwarding no faster (bench/RESULTS.md, "One account floods").
+RECEIVE_BUFFER_BYTES: Final = 1 << 16
 
 HANDSHAKE_SECONDS: Final = 10.0
 # How long we wait for the peer's side of a closing handshake.
