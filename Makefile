@@ -12,8 +12,8 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow sim test-native lint format types layers crash rows docs interop npm bench \
-  bench-smoke native wheel lock clean
+.PHONY: help setup setup-run demo test test-slow sim test-native faults audit lint format types layers crash rows docs \
+  interop npm bench bench-smoke native wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ sim: setup ## 200 simulated networks with faults and adversaries, audited (SEEDS
 test-native: native ## the tests of the pure core on the compiled build
 	@PYTHONPATH=build/native $(PYTHON_BIN) -m isthmus --version
 	@PYTHONPATH=build/native ISTHMUS_EXPECT_BUILD=compiled $(PYTEST) -p no:cacheprovider -n $(WORKERS) $(PURE_TESTS) tests/test_house_build.py $(ARGS)
+
+faults: setup ## all tests of real faults: disk, time, network, secrets (some need a C compiler, some root)
+	@$(PYTEST) tests/faults -n $(WORKERS) $(ARGS)
+
+audit: setup ## known vulnerabilities in what the lock files name, as far as the registries here answer
+	@$(PYTHON_BIN) tools/audit.py
 
 lint: setup ## style (ruff)
 	@$(PYTHON_BIN) -m ruff check .

@@ -159,6 +159,7 @@ def dials_by_name(config: Any, port: int, name: str) -> str:
     return str(config.dials(port, name).replace("127.0.0.1", "localhost"))
 
 
+@pytest.mark.slow
 async def test_names_that_stop_resolving(nodes: Any, config: Any, peer: Any, faults: Any) -> None:
     """A link that is up stays up. One that has to be dialled says why it is down, and is up once the name is back."""
     switches = faults()

@@ -88,7 +88,8 @@ async def test_a_process_that_stands_still_for_a_minute(nodes: Any, two: str, pe
     assert await node.balances() == {"alice": 7, "bob": -7}
 
 
-@pytest.mark.parametrize("seconds", [-HOUR_S, pytest.param(HOUR_S, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [-HOUR_S, HOUR_S])
 async def test_a_wall_clock_that_jumps_by_an_hour(nodes: Any, quick: str, peer: Any, faults: Any, seconds: int) -> None:
     """What is in flight ends by the monotonic clock, at its time. New packets pass or are refused; nothing is lost."""
     switches = faults()
