@@ -25,6 +25,7 @@ class Plan:
     memory_packets: tuple[int, int] = (200_000, 1_000_000)
     flood_seconds: float = 40.0
     profile_seconds: int = 10
+    floods: int = 4  # how many kinds of flood
     fairness_rounds: int = 5
     fairness_seconds: float = 4.0
 
@@ -48,6 +49,7 @@ SMOKE = Plan(
     memory_packets=(1_000, 3_000),
     flood_seconds=2.0,
     profile_seconds=2,
+    floods=1,
     fairness_rounds=1,
     fairness_seconds=1.0,
 )
