@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tests.crash.campaign import MANNERS, OPEN_WANTED, SHARE_WANTED, Campaign, Standing
 
-FINDINGS_SHOWN: Final = 40
+FINDINGS_SHOWN: Final = 8  # of each kind; the folder has the rows of all
 
 
 def main() -> int:
@@ -57,6 +57,16 @@ def main() -> int:
     return _verdict(console, campaign.standing, given.kills)
 
 
+def _findings(console: Console, standing: Standing) -> None:
+    """How many of each kind, and the first ones in words."""
+    kinds = Counter(finding.kind for finding in standing.findings)
+    for kind, count in kinds.items():
+        amount = sum(finding.amount for finding in standing.findings if finding.kind == kind)
+        console.print(f"{count} findings of kind {kind}, {amount} units", style="red")
+        for finding in [one for one in standing.findings if one.kind == kind][:FINDINGS_SHOWN]:
+            console.print(f"  {finding.node}: {finding.text}", markup=False, soft_wrap=True)
+
+
 def _line(standing: Standing) -> str:
     return (
         f"{standing.kills} kills in {standing.rounds} rounds, {standing.loaded} met {OPEN_WANTED} open packets or more;"
@@ -72,10 +82,7 @@ def _verdict(console: Console, standing: Standing, wanted: int) -> int:
     console.print(table)
     console.print(", ".join(f"{name} {count}" for name, count in sorted(standing.by_node.items())))
     console.print(_line(standing))
-    for text in standing.findings[:FINDINGS_SHOWN]:
-        console.print(text, markup=False, style="red", soft_wrap=True)
-    if len(standing.findings) > FINDINGS_SHOWN:
-        console.print(f"… and {len(standing.findings) - FINDINGS_SHOWN} more")
+    _findings(console, standing)
     lost: Counter[str] = Counter()
     for loss in standing.losses:
         lost[f"{loss.node} to {loss.peer} in {loss.asset}"] += loss.amount

@@ -39,11 +39,11 @@ OPEN_WANTED: Final = 20  # undecided packets that a kill should meet
 SHARE_WANTED: Final = 70  # per cent of the kills
 PACKETS_WANTED: Final = 60  # in flight from each wallet
 TIMEOUT_MS: Final = 15_000  # of the wallets' packets
-KILLS_PER_ROUND: Final = 100
-LONG_EVERY: Final = 4  # each so manieth round has long downtimes
+KILLS_PER_ROUND_MAX: Final = 100
+LONG_EVERY: Final = 3  # each third round has long downtimes, and a short campaign has three rounds
 LONG_DOWN_S_MAX: Final = 25  # longer than a packet lives
 SETTLE_MS: Final = 5_000
-LIFE_S_MAX: Final = 6  # an armed process that doesn't reach its point in time is killed from outside
+LIFE_S_MAX: Final = 8  # an armed process that doesn't reach its point in time is killed from outside
 START_S_MAX: Final = 60
 QUIET_S_MAX: Final = 120
 DOWN_SLACK_MS: Final = 500  # deaths and starts are seen a little late
@@ -51,10 +51,10 @@ RANDOM: Final = "random"
 # How often each manner of dying is chosen, and for the armed ones the passages to die at.
 MANNERS: Final[dict[str, tuple[int, int, int]]] = {
     RANDOM: (30, 0, 0),
-    "append.before": (11, 5, 70),
-    "append.written": (11, 5, 70),
-    "append.durable": (14, 5, 70),
-    "released": (10, 10, 140),
+    "append.before": (11, 10, 100),
+    "append.written": (11, 10, 100),
+    "append.durable": (14, 10, 100),
+    "released": (10, 20, 200),
     "checkpoint.written": (4, 1, 1),
     "checkpoint.saved": (3, 1, 1),
     "checkpoint.verified": (3, 1, 1),
@@ -96,7 +96,7 @@ class Standing:
     packets: int = 0
     fulfilled: int = 0
     payments: int = 0
-    findings: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
     quick_losses: int = 0  # in rounds in which everybody was back at once
     opening: Opening | None = None
@@ -162,7 +162,7 @@ class Campaign:
         standing, began = self.standing, time.monotonic()
         self._draw = random.Random(f"{standing.seed}/{standing.rounds}")
         self._is_long = standing.rounds % LONG_EVERY == LONG_EVERY - 1
-        self._round_kills, self._round_wanted = 0, min(KILLS_PER_ROUND, self.wanted - standing.kills)
+        self._round_kills, self._round_wanted = 0, self._kills_per_round()
         self._enough.clear()
         self._downs = []
         for wallet in WALLETS:
@@ -177,7 +177,7 @@ class Campaign:
         self._say("auditing")
         report = await self._audit()
         standing.rounds += 1
-        standing.findings += restless + [str(finding) for finding in report.findings]
+        standing.findings += restless + report.findings
         self._keep_losses(report.losses)
         standing.packets += report.packets
         standing.fulfilled += report.fulfilled
@@ -187,6 +187,10 @@ class Campaign:
             await self._next_rows()
             (self.folder / "standing").write_bytes(pickle.dumps(standing))
         self._say("")
+
+    def _kills_per_round(self) -> int:
+        most = min(KILLS_PER_ROUND_MAX, -(-self.wanted // LONG_EVERY))
+        return max(1, min(most, self.wanted - self.standing.kills))
 
     def _say(self, phase: str) -> None:
         self.phase = phase
@@ -246,7 +250,7 @@ class Campaign:
         passage = draw.randint(*MANNERS[planned][1:])
         environment = self._usual()
         if planned == RANDOM:
-            return planned, environment, draw.uniform(0.2, 4.0)
+            return planned, environment, draw.uniform(0.3, 6.0)
         environment |= {POINT: planned, PASSAGE: str(passage)}
         if planned.startswith("checkpoint"):
             environment[CHECKPOINT_EVERY] = str(draw.randint(*CHECKPOINT_BATCHES))
@@ -281,7 +285,7 @@ class Campaign:
             found = await asyncio.to_thread(lambda: {key: value for key, value, _ in _verify(path)})
             kill.sequence, kill.digest = int(str(found["sequence"])), str(found["digest"])
         except JournalError as error:
-            self.standing.findings.append(f"{kill.node}: verify: {error}")
+            self.standing.findings.append(Finding("verify", kill.node, str(error)))
 
     def _journal(self, name: str) -> Path:
         return self._place.data(name) / "journal.db"
@@ -293,7 +297,7 @@ class Campaign:
 
     # --- quiet, and the audit -----------------------------------------------------------------------------------
 
-    async def _until_quiet(self) -> list[str]:
+    async def _until_quiet(self) -> list[Finding]:
         """Wait until no payment is under way and nothing is reserved; what is left if that never comes."""
         deadline = time.monotonic() + QUIET_S_MAX
         still = 0
@@ -305,7 +309,8 @@ class Campaign:
             if still >= 10:  # outcomes are exchanged and acknowledged meanwhile
                 return []
             if time.monotonic() > deadline:
-                return [f"never quiet: payments under way {busy}, packets undecided {left}"]
+                text = f"after {QUIET_S_MAX} s payments are under way {busy}, packets undecided {left}"
+                return [Finding("restless", "all", text)]
             self.phase = f"waiting for quiet ({sum(busy.values())} payments, {sum(left.values())} packets)"
             self._tell(self)
             await asyncio.sleep(0.2)
@@ -330,8 +335,7 @@ class Campaign:
             settle_ms=SETTLE_MS,
         )
         report = await asyncio.to_thread(examine, evidence)
-        if report.findings:
-            (self.folder / "downs.json").write_text(json.dumps(self._downs))
+        (self.folder / "downs.json").write_text(json.dumps(self._downs))
         return report
 
     def _exported(self, name: str) -> Journal:
@@ -382,7 +386,9 @@ class Campaign:
         if not self._is_long:
             standing.quick_losses += len(losses)
             standing.findings += [
-                str(Finding("loss", one.node, f"{one.amount} {one.asset} to {one.peer}, and all were back at once"))
+                Finding(
+                    "loss", one.node, f"{one.amount} {one.asset} to {one.peer}, and all were back at once", one.amount
+                )
                 for one in losses
             ]
 

@@ -43,7 +43,7 @@ PACKET_BACK: Final = "0.000256"
 # The middle one takes only so much at a time from its neighbours: beyond it T04, in the middle of payments.
 IN_FLIGHT: Final = {"connector-2": {"connector-1": "200", "connector-3": "200"}}
 SLIPPAGE: Final = Fraction(3, 100)
-PACKETS_PER_PAYMENT_MAX: Final = 60
+PACKETS_PER_PAYMENT_MAX: Final = 40
 
 
 class Place:

@@ -35,7 +35,8 @@ from isthmus.stream.tokens import CONNECTION_ID_BYTES, Invitation, Tokens
 STATUS_FILE: Final = "status.json"
 QUIET_FILE: Final = "quiet"  # in the wallet's folder: begin no new payments
 TURN_S: Final = 0.1
-PAYMENTS_MAX: Final = 120  # under way at a time, whatever became of their packets
+PAYMENTS_MAX: Final = 300  # under way at a time; most of them wait for what an earlier process left
+PACKETS_EXPECTED: Final = 10  # of a payment that has just begun
 KINDS: Final = ("send", "deliver", "dear", "nowhere")
 WEIGHTS: Final = (50, 36, 7, 7)
 
@@ -156,12 +157,12 @@ class Payer:
         ledger = wallet.core.ledger
         numbers = [int(one.key.rpartition("-")[2]) for one in ledger.payments.values() if one.key]
         for payment in ledger.running():
-            self._begin(session, int(payment.key.rpartition("-")[2]))
+            self._begin(session, int(payment.key.rpartition("-")[2]), 0)
         following = max(numbers, default=0) + 1
         while not self._stop.is_set():
             is_quiet = (self._folder / QUIET_FILE).exists()
             if not is_quiet and self._wants_more():
-                self._begin(session, following)
+                self._begin(session, following, PACKETS_EXPECTED)
                 following += 1
             self._tell()
             with contextlib.suppress(TimeoutError):
@@ -188,7 +189,8 @@ class Payer:
     def _wants_more(self) -> bool:
         return len(self._tasks) < PAYMENTS_MAX and sum(self._in_flight.values()) < self._plan.packets_wanted
 
-    def _begin(self, session: LocalSession, number: int) -> None:
+    def _begin(self, session: LocalSession, number: int, packets: int) -> None:
+        self._in_flight[number] = packets
         task = asyncio.create_task(self._pay(session, number))
         self._tasks[number] = task
 
@@ -196,7 +198,6 @@ class Payer:
         def heard(event: dict[str, Any]) -> None:
             self._in_flight[number] = event["progress"]["packets_in_flight"]
 
-        self._in_flight[number] = 1
         try:
             await session.ask("pay", self._plan.request(number).to_json(), on_event=heard)
         except IsthmusError as error:
