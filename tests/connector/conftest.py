@@ -28,6 +28,7 @@ from isthmus.connector.kernel import Kernel
 from isthmus.connector.replay import Application
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import Fulfill, Packet, Prepare, Reject, decode, encode_fulfill, encode_prepare, encode_reject
 
 WALL = 1_800_000_000_000
@@ -68,6 +69,7 @@ class Node:
         self.undurable: list[Append] = []
         self.effects: list[Effect] = []  # all, in order
         self.frames: Frames = {}
+        self.reports: list[Outbound] = []
         self.next_id = 1
         self.tables = Tables(
             address,
@@ -158,8 +160,10 @@ class Node:
         return event.request_id
 
     def take(self, account: str) -> list[Outbound]:
-        """The frames that left to this account since it was asked last."""
-        return self.frames.pop(AccountId(account), [])
+        """The frames that left to this account since it was asked last; reports of outcomes are in `reports`."""
+        frames = self.frames.pop(AccountId(account), [])
+        self.reports += [frame for frame in frames if _is_report(frame)]
+        return [frame for frame in frames if not _is_report(frame)]
 
     def taken(self, account: str) -> Outbound:
         """The one frame that left to this account."""
@@ -230,10 +234,16 @@ class Node:
         node.undurable = []
         node.effects = []
         node.frames = {}
+        node.reports = []
         node.durable = True
         node.kernel.opened(node.now())
         node.tell(TablesChanged(node.tables))
         return node
+
+
+def _is_report(frame: Outbound) -> bool:
+    packet = decode(frame.packet)
+    return isinstance(packet, Prepare) and packet.destination == OUTCOMES_DESTINATION
 
 
 MakeNode: TypeAlias = Callable[..., Node]

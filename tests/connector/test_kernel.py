@@ -322,7 +322,7 @@ def test_a_packets_note_is_journaled_with_it_or_not_at_all(make_node: "MakeNode"
     node.fulfil("bob", ours, note=b"again")
     assert notebook.notes == [b"sent", b"credit"]
     entries = decode_record(node.records[-1])
-    assert [type(entry).__name__ for entry in entries] == ["Post", "Post", "NoteEntry"]
+    assert [type(entry).__name__ for entry in entries] == ["Post", "Fulfilled", "NoteEntry"]
     assert entries[2] == NoteEntry(b"credit")
 
 

@@ -31,6 +31,13 @@ from isthmus.connector.events import (
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
+from isthmus.ilp.outcomes import (
+    OUTCOMES_DESTINATION,
+    OutcomesReport,
+    decode_report,
+    encode_answer,
+    encode_report,
+)
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_fulfill, encode_prepare, encode_reject
 
 WALL = 1_800_000_000_000
@@ -53,6 +60,8 @@ AMOUNTS = st.one_of(
 LEFT_MS = st.one_of(st.just(6_000), st.integers(2_000, 6_000), st.integers(0, 2_000))
 # Which of the packets that wait for their outcome a rule is about.
 PICKS = st.integers(0, 30)
+# Requests of peers that are reports: above all ids of their Prepares.
+REPORTS_FROM = 1_000_000
 
 
 class Packet:
@@ -68,6 +77,7 @@ class Packet:
         self.outcome = False  # some answer was given; later ones don't count
         self.fulfilled_in_time = False
         self.answer: str | None = None  # "fulfilled" or a code
+        self.lost = False  # its sender voided it, and we had fulfilled it
 
 
 class Life(RuleBasedStateMachine):
@@ -86,7 +96,12 @@ class Life(RuleBasedStateMachine):
         self.up: dict[str, bool] = {}
         self.undecided: list[Packet] = []
         self.released_prepares: set[tuple[str, bytes, int]] = set()
+        self.by_wire: dict[tuple[str, bytes, int], Packet] = {}
         self.draining = False
+        self.reports: list[tuple[str, int, OutcomesReport]] = []  # the node's, unanswered
+        self.reported = 0
+        self.decided: dict[str, int] = dict.fromkeys(ASSETS, 0)  # up to which request each peer said it has decided
+        self.acknowledged: set[tuple[str, int]] = set()
         self.kernel = self._start()
         self.shadow = Kernel(bytes(32))
 
@@ -141,7 +156,12 @@ class Life(RuleBasedStateMachine):
         """A frame has left the node: only now it counts."""
         packet = decode(frame.packet)
         if isinstance(packet, Prepare):
-            self._see_prepare(account, frame, packet)
+            if packet.destination == OUTCOMES_DESTINATION:
+                self.reports.append((account, frame.request_id, decode_report(packet.data)))
+            else:
+                self._see_prepare(account, frame, packet)
+            return
+        if frame.request_id >= REPORTS_FROM:
             return
         asked = self.packets[account, frame.request_id]
         assert asked.answer is None, "a request is answered once"
@@ -171,6 +191,7 @@ class Life(RuleBasedStateMachine):
         assert packet.amount == int(asked.amount * rate), "exact, rounded down"
         assert packet.amount > 0 or asked.amount == 0
         asked.out = (account, frame.request_id, packet.amount, packet.expires_at)
+        self.by_wire[key] = asked
         asked.expires_at = packet.expires_at - self.wall_offset
 
     def _sync(self) -> None:
@@ -295,6 +316,62 @@ class Life(RuleBasedStateMachine):
                 self._handle(Inbound(AccountId(account), b"", request, data, self.mono))
                 return
 
+    # --- outcomes -----------------------------------------------------------------------------------------------
+
+    @rule(pick=PICKS, how=st.sampled_from(["confirm", "tell", "refuse", "babble"]))
+    def answer_a_report(self, pick: int, how: str) -> None:
+        """The node's reports say what is true: below the watermark nothing is open, and what is void is not posted."""
+        if not self.reports:
+            return
+        account, request, report = self.reports.pop(pick % len(self.reports))
+        sent = {
+            (session, number): self.by_wire[name, session, number]
+            for name, session, number in self.released_prepares
+            if name == account
+        }
+        for number in report.voided:
+            assert not sent[report.session, number].fulfilled_in_time
+        told = []
+        for number in report.asked if how == "tell" else []:
+            packet = sent[report.session, number]
+            if self.mono < packet.expires_at and not packet.outcome:
+                packet.fulfilled_in_time = True
+            packet.outcome = True
+            told.append((number, packet.secret))
+        answers = {
+            "refuse": encode_reject(Reject("F01", "test.far", "what is this?")),
+            "babble": encode_fulfill(Fulfill(bytes(32), b"\x01")),
+        }
+        data = answers.get(how, encode_answer(told))
+        if request != self.kernel.switch.lanes[AccountId(account)].reporter.request_id:
+            data = encode_reject(Reject("F99", "test.far", "too late"))  # it isn't waited for any more
+        self._handle(Inbound(AccountId(account), b"", request, data, self.mono))
+
+    @rule(account=NAMES, up_to=st.integers(0, 40), lies=st.booleans())
+    def report(self, account: str, up_to: int, lies: bool) -> None:
+        """A peer reports; if it lies, it voids what it saw fulfilled, and that is our loss and counts against it."""
+        mine = [number for name, number in self.packets if name == account and number <= up_to]
+        voided = []
+        for number in mine:
+            packet = self.packets[account, number]
+            if number > self.decided[account] and (lies or packet.answer != "fulfilled"):
+                voided.append(number)
+        self.reported += 1
+        report = OutcomesReport(b"session of peers", up_to, voided, [])
+        data = encode_report(report, self._now().wall_ms + 5_000)
+        busy = len(self.pending) >= 2 or self.kernel.slow or self.draining
+        if busy or len(self.kernel.switch.lanes[AccountId(account)].inbox):
+            return  # it would be refused, or taken later
+        self._handle(Inbound(AccountId(account), b"", REPORTS_FROM + self.reported, data, self.mono))
+        for number in voided:
+            packet = self.packets[account, number]
+            if packet.fulfilled_in_time and (account, number) not in self.acknowledged:
+                packet.lost = True
+                self.owed[account] -= packet.amount
+        fresh = [number for number in mine if number > self.decided[account]]
+        self.acknowledged |= {(account, number) for number in fresh if self.packets[account, number].fulfilled_in_time}
+        self.decided[account] = max(self.decided[account], up_to)
+
     # --- what the world does ------------------------------------------------------------------------------------
 
     @rule(account=NAMES)
@@ -334,7 +411,8 @@ class Life(RuleBasedStateMachine):
     @rule()
     def crash(self) -> None:
         """What wasn't durable is gone, and nobody saw evidence of it."""
-        self.pending.clear()
+        self._sync() if self.reported else self.pending.clear()  # a report that was taken is not forgotten here
+        self.reports.clear()
         self.draining = False
         self._start()
 
@@ -356,6 +434,10 @@ class Life(RuleBasedStateMachine):
         assert packet.out is not None
         self.owed[packet.source] += packet.amount
         self.owed[packet.out[0]] -= packet.out[2]
+        was_open = packet.request > self.decided[packet.source]
+        if not (was_open or packet.lost or (packet.source, packet.request) in self.acknowledged):
+            packet.lost = True  # its sender had decided before we fulfilled
+            self.owed[packet.source] -= packet.amount
 
     @precondition(lambda self: len(self.packets) > 20)
     @rule()

@@ -22,7 +22,7 @@ def test_a_forwarded_packet_costs_less_than_250_bytes(node: "Node") -> None:
     before = sum(len(record) - 1 for record in node.records)
     node.prepare("alice", "test.node.bob.x")
     node.fulfil("bob", 1)
-    assert sum(len(record) - 1 for record in node.records) - before == 181
+    assert sum(len(record) - 1 for record in node.records) - before == 213
 
 
 def test_the_entries_of_a_forwarded_packet(node: "Node") -> None:
@@ -34,7 +34,7 @@ def test_the_entries_of_a_forwarded_packet(node: "Node") -> None:
     assert incoming == expected
     assert outgoing == r.ReserveOutgoing(8, 7, node.wall + 8_000, expected.condition, session, 1, 0, 0, 1)
     node.fulfil("bob", 1)
-    assert r.decode_record(node.records[-1]) == [r.Post(2), r.Post(1)]
+    assert r.decode_record(node.records[-1]) == [r.Post(2), r.Fulfilled(1, bytes(range(32)))]
 
 
 TRANSFERS = st.builds(

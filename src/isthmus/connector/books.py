@@ -13,7 +13,7 @@ from typing import Final, final
 
 from isthmus.connector import record as r
 from isthmus.connector.events import AccountId
-from isthmus.connector.legs import IncomingLeg, OutgoingLeg
+from isthmus.connector.legs import UNSAID, IncomingLeg, OutgoingLeg
 
 # Kinds of accounts. The numbers are in journals: never change their meaning.
 PEER: Final = 0
@@ -36,10 +36,24 @@ ADJUST: Final = 1
 BOOK_LOSS: Final = 2  # from the peer's account to its loss account, which counts against the peer's limit
 WRITE_OFF: Final = 3  # from the loss account to the asset's written-off account: frees the limit again
 
+# Whether a peer takes our reports of outcomes (docs/outcomes.md). The numbers are in journals.
+UNKNOWN: Final = 0
+HEARS: Final = 1
+DEAF: Final = 2  # another implementation, which rejects them: outcomes are kept for nobody
+
+# Outcomes of one account that its peer has not acknowledged: what we fulfilled, and what we voided. Above it the switch
+# takes no new Prepares; with a peer that was never heard to acknowledge, the oldest is given up instead.
+OUTCOMES_MAX: Final = 16_384
+# Sessions of ours with one peer of which it hasn't taken all outcomes: one more with each restart until then.
+SESSIONS_MAX: Final = 256
+# Sessions of a peer of which we know how far it has decided.
+ACKNOWLEDGED_MAX: Final = 16
+
 # Amounts at risk that are kept one by one; the totals per account stay.
 AT_RISK_MAX: Final = 1_000
 
 _POST_BOTH: Final = r.PACK_POSTS.pack
+_FULFIL_BOTH: Final = r.PACK_FULFILLED_BOTH.pack
 _RESERVE_BOTH: Final = r.PACK_FORWARD.pack
 
 
@@ -48,12 +62,16 @@ class Account:
     """One ledger account. Those of kind PEER have legs and limits; the others only a balance."""
 
     __slots__ = (
+        "acknowledged",
         "asset_code",
         "asset_scale",
         "at_risk",
         "balance",
         "clearing",
         "dirty",
+        "fulfilled",
+        "fulfilled_amount",
+        "hearing",
         "index",
         "kind",
         "last_request_id",
@@ -70,7 +88,9 @@ class Account:
         "reserved_outgoing",
         "rounding",
         "sent",
+        "sessions",
         "spread",
+        "unsaid",
     )
 
     def __init__(self, index: int, kind: int, name: str, asset_code: str, asset_scale: int) -> None:
@@ -92,6 +112,16 @@ class Account:
         self.posted_outgoing_count = 0
         self.received: Final[dict[tuple[bytes, int], IncomingLeg]] = {}  # open legs by wire identity
         self.sent: Final[dict[int, OutgoingLeg]] = {}  # open legs by request id
+        # Outcomes between us and the peer. Of its Prepares: legs that we fulfilled, oldest first, of which we don't yet
+        # know what it decided; and how far it has told us, by its session.
+        self.fulfilled: Final[dict[tuple[bytes, int], IncomingLeg]] = {}
+        self.fulfilled_amount = 0
+        self.acknowledged: Final[dict[bytes, int]] = {}
+        # Of ours: sessions of which it hasn't taken all outcomes, with the last request id of each; and amounts of legs
+        # that we voided without a word of the peer.
+        self.sessions: Final[dict[bytes, int]] = {}
+        self.unsaid: Final[dict[tuple[bytes, int], int]] = {}
+        self.hearing = UNKNOWN
         self.dirty = False  # changed since the last summary
         # Of a peer's account: what its legs are posted against, and its losses.
         self.clearing: Account = self
@@ -180,6 +210,8 @@ class Books:
         destination.sent[outgoing.request_id] = outgoing
         destination.reserved_outgoing += outgoing.amount
         destination.last_request_id = outgoing.request_id
+        if destination.hearing != DEAF:
+            _use_session(destination, outgoing.session, outgoing.request_id)
         self.record.extend(
             _RESERVE_BOTH(
                 r.INCOMING,
@@ -224,6 +256,8 @@ class Books:
         account.sent[leg.request_id] = leg
         account.reserved_outgoing += leg.amount
         account.last_request_id = leg.request_id
+        if account.hearing != DEAF:
+            _use_session(account, leg.session, leg.request_id)
         self.record.extend(
             r.PACK_OUTGOING.pack(
                 r.OUTGOING,
@@ -239,7 +273,7 @@ class Books:
             )
         )
 
-    def post(self, outgoing: OutgoingLeg) -> None:
+    def post(self, outgoing: OutgoingLeg, fulfillment: bytes = b"") -> None:
         """Post both legs, the outgoing one first: the same as `post_outgoing` and `post_incoming`, but faster."""
         incoming = outgoing.incoming
         self._move_outgoing(outgoing)
@@ -253,15 +287,25 @@ class Books:
         account.clearing.balance -= amount
         if not account.dirty:
             self._touch(account)
-        self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
+        if fulfillment:
+            incoming.fulfillment = fulfillment
+            account.fulfilled[incoming.session, incoming.request_id] = incoming
+            account.fulfilled_amount += amount
+            self.record.extend(_FULFIL_BOTH(r.POST, outgoing.id, r.FULFILLED, incoming.id, fulfillment))
+        else:
+            self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
 
     def post_outgoing(self, leg: OutgoingLeg) -> None:
         """The peer -= amount, clearing += amount and what we keep, revenue -= what we keep."""
         self._move_outgoing(leg)
         self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
-    def post_incoming(self, leg: IncomingLeg) -> None:
-        """The peer += amount, clearing -= amount."""
+    def post_incoming(self, leg: IncomingLeg, fulfillment: bytes = b"") -> None:
+        """The peer += amount, clearing -= amount.
+
+        With a fulfillment (32 bytes) the leg is kept until the peer has told what it decided; without, it is forgotten:
+        the account is one of our own endpoints.
+        """
         account = leg.account
         del account.received[leg.session, leg.request_id]
         account.reserved_incoming -= leg.amount
@@ -271,7 +315,13 @@ class Books:
         account.clearing.balance -= leg.amount
         if not account.dirty:
             self._touch(account)
-        self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
+        if fulfillment:
+            leg.fulfillment = fulfillment
+            account.fulfilled[leg.session, leg.request_id] = leg
+            account.fulfilled_amount += leg.amount
+            self.record.extend(r.PACK_FULFILLED.pack(r.FULFILLED, leg.id, fulfillment))
+        else:
+            self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
     def _move_outgoing(self, leg: OutgoingLeg) -> None:
         account = leg.account
@@ -293,6 +343,10 @@ class Books:
         account = leg.account
         del account.sent[leg.request_id]
         account.reserved_outgoing -= leg.amount
+        if reason in UNSAID and account.hearing != DEAF:
+            account.unsaid[leg.session, leg.request_id] = leg.amount
+            if account.hearing != HEARS and len(account.unsaid) > OUTCOMES_MAX:
+                del account.unsaid[next(iter(account.unsaid))]
         self.record.extend(r.PACK_VOID.pack(r.VOID, leg.id, reason))
 
     def void_incoming(self, leg: IncomingLeg, reason: int) -> None:
@@ -304,6 +358,55 @@ class Books:
     def _touch(self, account: Account) -> None:
         account.dirty = True
         self.changed.append(account)
+
+    # --- outcomes -----------------------------------------------------------------------------------------------
+
+    def acknowledge(self, account: Account, session: bytes, watermark: int) -> None:
+        """The peer has decided all its Prepares of this session up to the watermark: what we fulfilled, it posted."""
+        told = account.acknowledged
+        if session not in told and len(told) >= ACKNOWLEDGED_MAX:
+            del told[next(iter(told))]
+        told[session] = max(watermark, told.get(session, 0))
+        done = [key for key in account.fulfilled if key[0] == session and key[1] <= watermark]
+        for key in done:
+            account.fulfilled_amount -= account.fulfilled.pop(key).amount
+        self.record.extend(r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, account.index, session, watermark))
+
+    def lose(self, account: Account, leg: IncomingLeg) -> None:
+        """The peer voided what we fulfilled and posted: it doesn't owe it. The loss counts against its limit."""
+        del account.fulfilled[leg.session, leg.request_id]
+        account.fulfilled_amount -= leg.amount
+        account.balance -= leg.amount
+        account.loss.balance += leg.amount
+        for one in (account, account.loss):
+            if not one.dirty:
+                self._touch(one)
+        self.record.extend(r.PACK_LOST.pack(r.LOST, account.index, leg.session, leg.request_id))
+
+    def forget_fulfilled(self, account: Account, count: int) -> list[IncomingLeg]:
+        """Of a peer that acknowledges nothing: no longer keep the `count` oldest legs that we fulfilled."""
+        keys = list(account.fulfilled)[:count]
+        assert len(keys) == count
+        legs = [account.fulfilled.pop(key) for key in keys]
+        account.fulfilled_amount -= sum(leg.amount for leg in legs)
+        self.record.extend(r.PACK_FORGOTTEN.pack(r.FORGOTTEN, account.index, count))
+        return legs
+
+    def confirm(self, account: Account, session: bytes, watermark: int, *, ended: bool) -> None:
+        """The peer has taken what we decided in this session of ours up to the watermark, for good."""
+        for key in [key for key in account.unsaid if key[0] == session and key[1] <= watermark]:
+            del account.unsaid[key]
+        if ended:
+            account.sessions.pop(session, None)
+        self.record.extend(r.PACK_CONFIRMED.pack(r.CONFIRMED, account.index, session, watermark, ended))
+
+    def set_hearing(self, account: Account, hearing: int) -> None:
+        """We learned whether the peer takes reports. For one that doesn't, nothing is kept."""
+        account.hearing = hearing
+        if hearing == DEAF:
+            account.sessions.clear()
+            account.unsaid.clear()
+        self.record.extend(r.PACK_HEARING.pack(r.HEARING, account.index, hearing))
 
     # --- what is remembered besides -----------------------------------------------------------------------------
 
@@ -357,7 +460,15 @@ class Books:
             sums[asset] = sums.get(asset, 0) + account.balance
             assert account.reserved_incoming == sum(leg.amount for leg in account.received.values())
             assert account.reserved_outgoing == sum(leg.amount for leg in account.sent.values())
+            assert account.fulfilled_amount == sum(leg.amount for leg in account.fulfilled.values())
         assert not any(sums.values()), sums
+
+
+def _use_session(account: Account, session: bytes, request_id: int) -> None:
+    sessions = account.sessions
+    if session not in sessions and len(sessions) >= SESSIONS_MAX:
+        del sessions[next(iter(sessions))]
+    sessions[session] = request_id
 
 
 def internal_name(kind: int, asset_code: str, asset_scale: int) -> str:

@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from typing import Final, final
 
 from isthmus.connector import state as books_state
-from isthmus.connector.books import Books
+from isthmus.connector.batch import Batch
+from isthmus.connector.books import DEAF, Books
 from isthmus.connector.events import (
     AccountId,
     Append,
@@ -43,7 +44,7 @@ from isthmus.connector.events import (
     Undelivered,
 )
 from isthmus.connector.lane import Lane, derive_session
-from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.outcomes import forget, is_silent
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
@@ -51,9 +52,9 @@ from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
 from isthmus.connector.switch import FAR_FUTURE, Switch
-from isthmus.connector.tables import HOLD_MS_LIMIT, Tables, TablesChanged, longest_hold_ms
+from isthmus.connector.tables import HOLD_MS_LIMIT, LOCAL, Tables, TablesChanged, longest_hold_ms
 from isthmus.errors import CodecError, ConfigError
-from isthmus.ilp.packet import PREPARE
+from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
 
 # One batch is being committed and the next waits behind it; more would only make batches small.
 APPENDS_MAX: Final = 2
@@ -63,32 +64,6 @@ APPEND_SLOW_MS: Final = 400
 PREPARES_PER_CALL_MAX: Final = 8_192
 
 _BUSY: Final = "too busy; try again later"
-
-
-@final
-class Batch:
-    """An appended batch whose frames wait for it."""
-
-    __slots__ = (
-        "first_deadline",
-        "first_posted_deadline",
-        "frames",
-        "last_leg",
-        "posted",
-        "sequence",
-        "submitted_at",
-        "tokens",
-    )
-
-    def __init__(self, sequence: int, switch: Switch, tokens: list[int]) -> None:
-        self.sequence: Final = sequence
-        self.submitted_at: Final = switch.mono
-        self.last_leg: Final = switch.books.last_leg
-        self.posted: Final[list[IncomingLeg]] = switch.posted
-        self.first_deadline: Final = switch.first_deadline
-        self.first_posted_deadline: Final = switch.first_posted_deadline
-        self.tokens: Final = tokens
-        self.frames: Final[list[tuple[Lane, list[Outbound]]]] = [(lane, lane.frames) for lane in switch.frame_lanes]
 
 
 @final
@@ -120,7 +95,7 @@ class Kernel:
         self.sequence = 0  # of the last batch appended, or replayed
         self.halted = False
         self.slow = False  # an append takes too long
-        self._appends: Final[deque[Batch]] = deque()
+        self._appends: Final[deque[Batch]] = self.switch.appends
         self._waiting: Final[deque[Lane]] = deque()  # lanes with Prepares in their inbox
         self._releases: Final[dict[AccountId, list[Outbound]]] = {}
         self._tokens: list[int] = []
@@ -171,7 +146,7 @@ class Kernel:
         switch = self.switch
         switch.wall = now.wall_ms
         switch.mono = now.mono_ms
-        switch.released_leg = switch.books.last_leg
+        switch.released_leg = switch.opened_leg = switch.books.last_leg
         # Capped, in case the wall clock was wrong when an expiry was written, or is now.
         hold_ms_max = longest_hold_ms(switch.books.terms)
         for account in switch.books.peers.values():
@@ -181,6 +156,8 @@ class Kernel:
                 outgoing.deadline = now.mono_ms + min(max(0, outgoing.expires_at - now.wall_ms), hold_ms_max)
                 outgoing.started_at = now.mono_ms
                 switch.wheel.add(outgoing)
+            for fulfilled in account.fulfilled.values():
+                fulfilled.deadline = now.mono_ms + min(fulfilled.expires_at - now.wall_ms, HOLD_MS_LIMIT)
 
     def check_tables(self, tables: Tables) -> None:
         """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
@@ -188,7 +165,7 @@ class Kernel:
         for name, account in self.switch.books.peers.items():
             terms = tables.accounts.get(name)
             if terms is None:
-                if account.balance or account.loss.balance or account.received or account.sent:
+                if account.balance or account.loss.balance or account.received or account.sent or account.fulfilled:
                     raise ConfigError(
                         f"accounts.{name}", "it is missing, but has a balance or packets in flight", "Put it back"
                     )
@@ -241,6 +218,9 @@ class Kernel:
         if self._more:
             return self.switch.mono
         at = self.switch.wheel.wakes_at()
+        reports_at = self.switch.reports_at()
+        if reports_at is not None and (at is None or reports_at < at):
+            at = reports_at
         if self._appends and not self.slow:
             slow_at = self._appends[0].submitted_at + APPEND_SLOW_MS + 1
             at = slow_at if at is None or slow_at < at else at
@@ -269,7 +249,7 @@ class Kernel:
                     switch.foreign += 1
                 elif event.packet[0] == PREPARE:
                     self._enqueue(lane, event)
-                elif lane.asks:
+                elif lane.asks or lane.reporter.request_id:
                     self._take_answer(lane, event)
                 else:
                     take_reply(switch, lane, event)
@@ -285,6 +265,9 @@ class Kernel:
                 expire(switch, leg)
         if self._parent is not None:
             self._parent.tick(switch)
+        switch.tick_reporters()
+        if self._draining and not self._drained:
+            self._forget_fulfilled()
         self._work()
         self._flush()
         if self._draining and not self._drained:
@@ -293,12 +276,17 @@ class Kernel:
         return effects
 
     def _take_answer(self, lane: Lane, event: Inbound) -> None:
-        """A reply from the parent: to our question for an address, or to a packet."""
+        """A reply where we have a question out: for an address, about outcomes; or else it is one to a packet."""
         parent = self._parent
-        if parent is not None and parent.is_answered_by(lane, event):
-            parent.take_answer(self.switch, event.packet)
+        switch = self.switch
+        if lane.reporter.is_answered_by(event):
+            for session, request_id, fulfillment in lane.reporter.take_answer(switch, event.packet):
+                packet = encode_fulfill(Fulfill(fulfillment))
+                take_reply(switch, lane, Inbound(lane.id, session, request_id, packet, event.read_at))
+        elif parent is not None and parent.is_answered_by(lane, event):
+            parent.take_answer(switch, event.packet)
         else:
-            take_reply(self.switch, lane, event)
+            take_reply(switch, lane, event)
 
     def _enqueue(self, lane: Lane, event: Inbound) -> None:
         """Put a Prepare into its account's inbox; T03 without books or journal where it is full."""
@@ -334,17 +322,21 @@ class Kernel:
         if isinstance(event, Undelivered):
             if parent is not None and parent.request_id and event.request_id == parent.request_id:
                 parent.refused(switch, event.message)
+            elif lane.reporter.request_id and event.request_id == lane.reporter.request_id:
+                lane.reporter.refused(switch, event.code, event.message)
             else:
                 take_undelivered(switch, lane, event)
         elif isinstance(event, LinkUp):
             if lane.renewing:
                 lane.renew_session(switch.entropy, switch.books.last_leg)
             lane.up = True
+            lane.reporter.link_up(switch)
             if parent is not None:
                 parent.link_up(switch.mono)
         elif isinstance(event, LinkDown):
             lane.up = False
             lane.blocked = False
+            lane.reporter.link_down()
             if lane.renewing:
                 lane.renew_session(switch.entropy, switch.books.last_leg)
             if parent is not None:
@@ -373,6 +365,8 @@ class Kernel:
                 switch.by_index[account.index] = lane
             lane.closed = False
             lane.take_terms(terms, switch.mono)
+            if terms.relation == LOCAL and account.hearing != DEAF:
+                books.set_hearing(account, DEAF)  # there is no wire in between
         for lane in switch.lanes.values():
             if lane.id not in tables.accounts and not lane.closed:
                 lane.closed = True
@@ -436,7 +430,16 @@ class Kernel:
         switch = self.switch
         self.sequence += 1
         summary = summarise(switch)
-        batch = Batch(self.sequence, switch, self._tokens)
+        batch = Batch(
+            self.sequence,
+            submitted_at=switch.mono,
+            last_leg=switch.books.last_leg,
+            posted=switch.posted,
+            first_deadline=switch.first_deadline,
+            first_posted_deadline=switch.first_posted_deadline,
+            tokens=self._tokens,
+            frames=[(lane, lane.frames) for lane in switch.frame_lanes],
+        )
         self._appends.append(batch)
         switch.effects.append(Append(self.sequence, switch.books.take_record(), summary))
         self._tokens = []
@@ -512,7 +515,10 @@ class Kernel:
                 continue
             leg = lane.account.sent.get(frame.request_id)
             if leg is None:
-                continue  # decided while it waited
+                # Decided while it waited; or it is no packet but a report of outcomes.
+                if lane.up and frame.request_id == lane.reporter.request_id:
+                    kept.append(frame)
+                continue
             if switch.mono >= leg.deadline:
                 expire(switch, leg)
             elif not lane.up or leg.session != lane.session:
@@ -548,6 +554,13 @@ class Kernel:
         for account, frames in releases.items():
             switch.effects.append(Release(account, frames))
         releases.clear()
+
+    def _forget_fulfilled(self) -> None:
+        """All is decided, and Fulfills are handed over before links close: peers that acknowledge nothing have them."""
+        for lane in self.switch.lanes.values():
+            account = lane.account
+            if not account.received and is_silent(self.switch, lane):
+                forget(self.switch, lane, len(account.fulfilled))
 
     def _tell_drained(self) -> None:
         if self._appends or self._waiting or self.switch.books.has_entries():

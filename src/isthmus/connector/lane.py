@@ -8,6 +8,7 @@ from isthmus.connector.books import Account
 from isthmus.connector.events import REQUEST_ID_MAX, SESSION_BYTES, AccountId, Inbound, Outbound
 from isthmus.connector.legs import OutgoingLeg
 from isthmus.connector.limits import TokenBucket
+from isthmus.connector.outcomes import Reporter
 from isthmus.connector.tables import AccountTerms, Conversion
 from isthmus.ilp.packet import AMOUNT_MAX
 
@@ -80,6 +81,7 @@ class Lane:
         "reported_incoming_count",
         "reported_outgoing",
         "reported_outgoing_count",
+        "reporter",
         "session",
         "sessions",
         "taken",
@@ -117,6 +119,7 @@ class Lane:
         self.reported_outgoing = account.posted_outgoing
         self.reported_incoming_count = account.posted_incoming_count
         self.reported_outgoing_count = account.posted_outgoing_count
+        self.reporter: Final = Reporter(self)
         self.warned_at = now - 2**32  # so that a peer can't fill the log
         self.packets: TokenBucket | None = None
         self.amounts: TokenBucket | None = None

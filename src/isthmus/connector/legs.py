@@ -14,6 +14,8 @@ EXPIRED: Final = 2
 WRONG_FULFILLMENT: Final = 3
 UNDELIVERED: Final = 4  # the peer certainly didn't take the Prepare
 NEVER_SENT: Final = 5  # the link went down, or the time ran out, before the Prepare was handed to it
+# The next hop said nothing to these, or nothing that we believe: it may have fulfilled, and must be told.
+UNSAID: Final = (EXPIRED, WRONG_FULFILLMENT, UNDELIVERED)
 VOID_REASONS: Final = {
     REJECTED: "rejected",
     EXPIRED: "expired",
@@ -27,7 +29,17 @@ VOID_REASONS: Final = {
 class IncomingLeg:
     """A peer's Prepare that we took: its amount is reserved until it is posted or voided."""
 
-    __slots__ = ("account", "amount", "condition", "deadline", "expires_at", "id", "request_id", "session")
+    __slots__ = (
+        "account",
+        "amount",
+        "condition",
+        "deadline",
+        "expires_at",
+        "fulfillment",
+        "id",
+        "request_id",
+        "session",
+    )
 
     def __init__(
         self,
@@ -48,6 +60,7 @@ class IncomingLeg:
         self.session: Final = session  # the peer's
         self.request_id: Final = request_id
         self.deadline = deadline  # `expires_at` on our monotonic clock; not part of the books
+        self.fulfillment = b""  # 32 bytes once it was fulfilled
 
 
 @final

@@ -10,6 +10,7 @@ from typing import Final
 from isthmus.connector.events import CloseLink, Inbound, Outbound
 from isthmus.connector.lane import HOPS_MAX, RENEW_SESSION_AT, Hop, Lane
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
+from isthmus.connector.outcomes import fulfil_again, too_many_outcomes
 from isthmus.connector.protocols import ECHO_ANSWER, echo_source, peer_request
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
@@ -29,8 +30,14 @@ _PEER: Final = b"peer."
 
 def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     """Forward a Prepare, answer it, or refuse it."""
-    if (inbound.session, inbound.request_id) in lane.account.received:
+    key = (inbound.session, inbound.request_id)
+    if key in lane.account.received:
         switch.duplicates += 1  # the first one will be answered (BTP-8, HTTP-7)
+        return
+    answered = lane.account.fulfilled.get(key)
+    if answered is not None:
+        switch.duplicates += 1
+        fulfil_again(switch, lane, inbound, answered)
         return
     try:
         view = view_prepare(inbound.packet, switch.timestamps)
@@ -171,6 +178,8 @@ def _lacks(switch: Switch, lane: Lane, target: Lane, amount: int, outgoing_amoun
         return "T03", "too many packets of the account are in flight"
     if len(target_account.sent) >= target.legs_max:
         return "T03", "too many packets to the next hop are in flight"
+    if too_many_outcomes(source_account, target_account):
+        return "T03", "too many outcomes wait to be acknowledged by a peer"
     if not target.up:
         return "T01", "the link to the next hop is down"
     if target.blocked:

@@ -1,13 +1,14 @@
 """What neighbours ask each other and nobody else: `peer.*` requests (amount 0, answered at once), and the echo's data.
 
-ILDCP (RFC 0031) both ways is here; route updates, settlement messages and outcomes will find their place beside it.
-None of it touches balances, rates or routes (PEER-5).
+ILDCP (RFC 0031) both ways is here, and outcomes have a module of their own (`outcomes.py`); route updates and
+settlement messages will find their place beside them. Nothing that a peer asks for touches rates or routes (PEER-5).
 """
 
 from typing import Final, final
 
 from isthmus.connector.events import AddressLearned, Inbound, Outbound
 from isthmus.connector.lane import Lane
+from isthmus.connector.outcomes import take_report
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.address import ADDRESS_BYTES_MAX, is_valid
@@ -21,10 +22,12 @@ from isthmus.ilp.ildcp import (
     encode_request,
     encode_response,
 )
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import Fulfill, PrepareView, decode_prepare, decode_reply
 from isthmus.oer import read_var_octets_max
 
 _CONFIG: Final = CONFIG_DESTINATION.encode("ascii")
+_OUTCOMES: Final = OUTCOMES_DESTINATION.encode("ascii")
 
 # The wait before the parent is asked again: doubles from the first to the last, for as long as it doesn't answer.
 RETRY_MS_FIRST: Final = 1_000
@@ -38,6 +41,9 @@ ECHO_ANSWER: Final = ECHO_PREFIX + b"\x01"
 
 def peer_request(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView) -> None:
     """Answer a `peer.*` Prepare; F01 for protocols that we don't know (CONN-17). It is never forwarded (ADDR-5)."""
+    if view.destination == _OUTCOMES:
+        take_report(switch, lane, inbound, view)
+        return
     if view.destination != _CONFIG:
         switch.refuse(lane, inbound, "F01", "this peer protocol is not known here")
         return

@@ -14,6 +14,12 @@ bytes; they count up, so the order of the entries gives them.
     transfer  kind u8, debit account u32, credit account u32, amount, key, text
     terms     canonical bytes of the tables that hold from here on
     note      an application's entry
+    fulfilled a post of an incoming leg, with what the peer may ask for again: leg u64, fulfillment 32
+    acknowledged  the peer's outcomes of a session are durable up to here: account u32, session 16, watermark u32
+    lost      a leg that we posted and the peer voided: account u32, session 16, request id u32
+    forgotten the oldest legs that we posted, and a peer acknowledges nothing: account u32, count u32
+    confirmed the peer has taken our outcomes of a session: account u32, session 16, watermark u32, ended u8
+    hearing   whether the peer takes reports of outcomes: account u32, hearing u8
 
 Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms and notes by u32.
 """
@@ -39,8 +45,14 @@ AT_RISK: Final = 7
 TRANSFER: Final = 8
 TERMS: Final = 9
 NOTE: Final = 10
+FULFILLED: Final = 11
+ACKNOWLEDGED: Final = 12
+LOST: Final = 13
+FORGOTTEN: Final = 14
+CONFIRMED: Final = 15
+HEARING: Final = 16
 
-# One struct call for the two reserves of a packet, one for its two posts: 181 bytes a forwarded packet.
+# One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
 PACK_OUTGOING: Final[Struct] = Struct(">BIQq32s16sIQBQ")
 PACK_FORWARD: Final[Struct] = Struct(">BIQq32s16sIBIQq32s16sIQBQ")
@@ -49,6 +61,13 @@ PACK_POSTS: Final[Struct] = Struct(">BQBQ")
 PACK_VOID: Final[Struct] = Struct(">BQB")
 PACK_LATE: Final[Struct] = Struct(">BI16sIQI")
 PACK_AT_RISK: Final[Struct] = Struct(">BIQQI")
+PACK_FULFILLED: Final[Struct] = Struct(">BQ32s")
+PACK_FULFILLED_BOTH: Final[Struct] = Struct(">BQBQ32s")
+PACK_ACKNOWLEDGED: Final[Struct] = Struct(">BI16sI")
+PACK_LOST: Final[Struct] = Struct(">BI16sI")
+PACK_FORGOTTEN: Final[Struct] = Struct(">BII")
+PACK_CONFIRMED: Final[Struct] = Struct(">BI16sIB")
+PACK_HEARING: Final[Struct] = Struct(">BIB")
 _TRANSFER_HEAD: Final = Struct(">BBII")
 _OPENED_HEAD: Final = Struct(">BBB")
 
@@ -127,6 +146,52 @@ class AtRisk:
 
 @final
 @dataclass(slots=True)
+class Fulfilled:
+    leg: int
+    fulfillment: bytes
+
+
+@final
+@dataclass(slots=True)
+class Acknowledged:
+    account: int
+    session: bytes  # the peer's
+    watermark: int
+
+
+@final
+@dataclass(slots=True)
+class Lost:
+    account: int
+    session: bytes  # the peer's
+    request_id: int
+
+
+@final
+@dataclass(slots=True)
+class Forgotten:
+    account: int
+    count: int
+
+
+@final
+@dataclass(slots=True)
+class Confirmed:
+    account: int
+    session: bytes  # ours
+    watermark: int
+    ended: int  # 1: nothing of this session will be reported any more
+
+
+@final
+@dataclass(slots=True)
+class Hearing:
+    account: int
+    hearing: int  # of books.py: HEARS, DEAF
+
+
+@final
+@dataclass(slots=True)
 class Transfer:
     """`debit` += amount, `credit` -= amount: the only way besides posts in which a balance changes."""
 
@@ -161,6 +226,12 @@ Entry: TypeAlias = (
     | Transfer
     | TermsChanged
     | NoteEntry
+    | Fulfilled
+    | Acknowledged
+    | Lost
+    | Forgotten
+    | Confirmed
+    | Hearing
 )
 
 
@@ -224,6 +295,9 @@ def _decode_entry(reader: "Reader") -> Entry:
     if kind == POST:
         _, leg = reader.unpack(PACK_POST, "post")
         return Post(leg)
+    if kind == FULFILLED:
+        _, leg, fulfillment = reader.unpack(PACK_FULFILLED, "fulfilled")
+        return Fulfilled(leg, fulfillment)
     if kind == INCOMING:
         _, account, amount, expires_at, condition, session, request_id = reader.unpack(PACK_INCOMING, "reserve")
         return ReserveIncoming(account, amount, expires_at, condition, session, request_id)
@@ -254,6 +328,20 @@ def _decode_rare(kind: int, reader: "Reader") -> Entry:
     if kind == TERMS:
         reader.at += 1
         return TermsChanged(reader.octets(4, "terms"))
+    return _decode_outcome(kind, reader)
+
+
+def _decode_outcome(kind: int, reader: "Reader") -> Entry:
+    if kind == ACKNOWLEDGED:
+        return Acknowledged(*reader.unpack(PACK_ACKNOWLEDGED, "acknowledged")[1:])
+    if kind == LOST:
+        return Lost(*reader.unpack(PACK_LOST, "lost")[1:])
+    if kind == FORGOTTEN:
+        return Forgotten(*reader.unpack(PACK_FORGOTTEN, "forgotten")[1:])
+    if kind == CONFIRMED:
+        return Confirmed(*reader.unpack(PACK_CONFIRMED, "confirmed")[1:])
+    if kind == HEARING:
+        return Hearing(*reader.unpack(PACK_HEARING, "hearing")[1:])
     raise CodecError("entry", reader.at, f"{kind} is no kind of entry")
 
 

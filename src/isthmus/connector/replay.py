@@ -8,7 +8,7 @@ replay can't drift apart unseen.
 from typing import Final, Protocol, final
 
 from isthmus.connector import record as r
-from isthmus.connector.books import ASSET_KINDS, LOSS, PEER, Account, Books, internal_name, loss_name
+from isthmus.connector.books import ASSET_KINDS, DEAF, HEARS, LOSS, PEER, Account, Books, internal_name, loss_name
 from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
 from isthmus.errors import CodecError
 
@@ -60,7 +60,9 @@ class Replay:
         assert not books.has_entries()
         for entry in r.decode_record(record):
             if isinstance(entry, r.Post):
-                self._post(entry)
+                self._post(entry.leg, b"")
+            elif isinstance(entry, r.Fulfilled):
+                self._post(entry.leg, entry.fulfillment)
             elif isinstance(entry, r.ReserveIncoming):
                 self._reserve_incoming(entry)
             elif isinstance(entry, r.ReserveOutgoing):
@@ -91,12 +93,39 @@ class Replay:
             books.put_at_risk(self._peer(entry.account), entry.leg, entry.amount, entry.ms_late)
         elif isinstance(entry, r.Transfer):
             self._transfer(entry)
+        else:
+            self._apply_outcome(entry)
+
+    def _apply_outcome(self, entry: r.Entry) -> None:
+        books = self._books
+        if isinstance(entry, r.Acknowledged):
+            books.acknowledge(self._peer(entry.account), entry.session, entry.watermark)
+        elif isinstance(entry, r.Lost):
+            account = self._peer(entry.account)
+            leg = account.fulfilled.get((entry.session, entry.request_id))
+            if leg is None:
+                raise CodecError("lost", 0, f"{account.name} has no fulfilled leg {entry.request_id}")
+            books.lose(account, leg)
+        elif isinstance(entry, r.Forgotten):
+            account = self._peer(entry.account)
+            if entry.count > len(account.fulfilled):
+                raise CodecError("forgotten", 0, f"{account.name} has no {entry.count} fulfilled legs")
+            books.forget_fulfilled(account, entry.count)
+        elif isinstance(entry, r.Confirmed):
+            if entry.ended > 1:
+                raise CodecError("confirmed", 0, f"{entry.ended} is neither 0 nor 1")
+            books.confirm(self._peer(entry.account), entry.session, entry.watermark, ended=bool(entry.ended))
+        elif isinstance(entry, r.Hearing):
+            if entry.hearing not in (HEARS, DEAF):
+                raise CodecError("hearing", 0, f"{entry.hearing} is neither {HEARS} nor {DEAF}")
+            books.set_hearing(self._peer(entry.account), entry.hearing)
 
     # --- legs ---------------------------------------------------------------------------------------------------
 
     def _reserve_incoming(self, entry: r.ReserveIncoming) -> None:
         account = self._peer(entry.account)
-        if (entry.session, entry.request_id) in account.received:
+        key = (entry.session, entry.request_id)
+        if key in account.received or key in account.fulfilled:
             raise CodecError("incoming leg", 0, f"{account.name} has an open leg {entry.request_id} already")
         leg = IncomingLeg(
             self._books.last_leg + 1,
@@ -135,15 +164,15 @@ class Replay:
         self._books.reserve_outgoing(leg)
         self._outgoing[leg.id] = leg
 
-    def _post(self, entry: r.Post) -> None:
-        outgoing = self._outgoing.pop(entry.leg, None)
+    def _post(self, leg: int, fulfillment: bytes) -> None:
+        outgoing = None if fulfillment else self._outgoing.pop(leg, None)
         if outgoing is not None:
             self._books.post_outgoing(outgoing)
             return
-        incoming = self._incoming.pop(entry.leg, None)
+        incoming = self._incoming.pop(leg, None)
         if incoming is None:
-            raise CodecError("post", 0, f"leg {entry.leg} is not open")
-        self._books.post_incoming(incoming)
+            raise CodecError("post", 0, f"leg {leg} is not open")
+        self._books.post_incoming(incoming, fulfillment)
 
     def _void(self, entry: r.Void) -> None:
         if entry.reason not in VOID_REASONS:

@@ -7,10 +7,13 @@ so the leg waits for its expiry (BTP-18).
 
 from hashlib import sha256
 
+from isthmus.connector.books import DEAF
 from isthmus.connector.events import Inbound, Outbound, Undelivered
 from isthmus.connector.lane import Lane
-from isthmus.connector.legs import EXPIRED, NEVER_SENT, REJECTED, UNDELIVERED, WRONG_FULFILLMENT, OutgoingLeg
+from isthmus.connector.legs import EXPIRED, NEVER_SENT, REJECTED, UNDELIVERED, UNSAID, WRONG_FULFILLMENT, OutgoingLeg
+from isthmus.connector.outcomes import note_fulfilled
 from isthmus.connector.switch import Switch
+from isthmus.connector.tables import LOCAL
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import FULFILL, REJECT, fulfillment_of, reject_code_of
 
@@ -29,8 +32,9 @@ def take_reply(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     kind = packet[0] if packet else 0
     try:
         if kind == FULFILL:
-            if sha256(fulfillment_of(packet)).digest() == leg.condition:
-                _fulfil(switch, leg, inbound)
+            fulfillment = fulfillment_of(packet)
+            if sha256(fulfillment).digest() == leg.condition:
+                _fulfil(switch, lane, leg, inbound, fulfillment)
             else:
                 void(switch, leg, WRONG_FULFILLMENT, "F05", "the next hop's fulfillment is wrong")  # ILP-11
                 switch.warn(lane, "wrong_fulfillment", {"request_id": inbound.request_id})
@@ -45,14 +49,19 @@ def take_reply(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     switch.warn(lane, "malformed_reply", {"request_id": inbound.request_id, "problem": problem})
 
 
-def _fulfil(switch: Switch, leg: OutgoingLeg, inbound: Inbound) -> None:
+def _fulfil(switch: Switch, lane: Lane, leg: OutgoingLeg, inbound: Inbound, fulfillment: bytes) -> None:
     switch.wheel.discard(leg)
-    switch.books.post(leg)
+    incoming = leg.incoming
+    upstream = switch.by_index[incoming.account.index]
+    is_local = upstream.terms.relation == LOCAL
+    switch.books.post(leg, b"" if is_local else fulfillment)
     if inbound.note:
         switch.note(inbound.note)
-    incoming = leg.incoming
-    lane = switch.by_index[incoming.account.index]
-    lane.fulfilled += 1
+    if lane.account.hearing != DEAF:
+        lane.reporter.decided(switch)
+    if not is_local:
+        note_fulfilled(switch, upstream, incoming)
+    upstream.fulfilled += 1
     waited = inbound.read_at - leg.started_at
     index = switch.latency_index
     switch.latency[index[waited] if 0 <= waited < len(index) else (-1 if waited > 0 else 0)] += 1
@@ -60,9 +69,9 @@ def _fulfil(switch: Switch, leg: OutgoingLeg, inbound: Inbound) -> None:
     switch.posted.append(incoming)
     if incoming.deadline < switch.first_posted_deadline:
         switch.first_posted_deadline = incoming.deadline
-    frames = lane.frames
+    frames = upstream.frames
     if not frames:
-        switch.frame_lanes.append(lane)
+        switch.frame_lanes.append(upstream)
     frames.append(Outbound(incoming.session, incoming.request_id, inbound.packet))
 
 
@@ -110,8 +119,12 @@ def _void_both(switch: Switch, leg: OutgoingLeg, reason: int) -> None:
     switch.wheel.discard(leg)
     switch.books.void_outgoing(leg, reason)
     switch.books.void_incoming(leg.incoming, reason)
-    if reason in (EXPIRED, WRONG_FULFILLMENT):
-        switch.by_index[leg.account.index].remember_expired(leg)
+    if reason in UNSAID:
+        lane = switch.by_index[leg.account.index]
+        if lane.account.hearing != DEAF:
+            lane.reporter.decided(switch)
+        if reason != UNDELIVERED:
+            lane.remember_expired(leg)
 
 
 def _take_stray(switch: Switch, lane: Lane, inbound: Inbound) -> None:

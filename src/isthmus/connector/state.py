@@ -8,18 +8,22 @@ from hashlib import sha256
 from struct import Struct
 from typing import Final
 
-from isthmus.connector.books import AT_RISK_MAX, PEER, Account, Books
+from isthmus.connector.books import AT_RISK_MAX, DEAF, HEARS, PEER, UNKNOWN, Account, Books
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.connector.record import Reader, encode_integer
 from isthmus.errors import CodecError
 
-STATE_VERSION: Final = 1
+STATE_VERSION: Final = 2  # 2: outcomes
 
 _HEAD: Final = Struct(">BQIIIII")  # version, last leg, counts: accounts, incoming, outgoing, at risk, transfer keys
 _ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, posted incoming and outgoing counts
 _INCOMING: Final = Struct(">QIQq32s16sI")
 _OUTGOING: Final = Struct(">QIQq32s16sIQBQ")
 _AT_RISK: Final = Struct(">IQQI")
+_OUTCOMES: Final = Struct(">BIIII")  # hearing, counts: fulfilled, acknowledged, sessions, unsaid
+_FULFILLED: Final = Struct(">QQq16sI32s")
+_UP_TO: Final = Struct(">16sI")
+_UNSAID: Final = Struct(">16sIQ")
 
 
 def digest(books: Books) -> bytes:
@@ -43,6 +47,7 @@ def encode_state(books: Books) -> bytes:
         )
     ]
     parts += [_encode_account(account) for account in books.accounts]
+    parts += [_encode_outcomes(account) for account in books.peers.values()]
     parts += [_encode_incoming(leg) for leg in incoming]
     parts += [_encode_outgoing(leg) for leg in outgoing]
     parts += [_AT_RISK.pack(*one) for one in books.at_risk]
@@ -69,6 +74,25 @@ def _encode_account(account: Account) -> bytes:
     )
     texts = bytes((len(name),)) + name + len(code).to_bytes(2, "big") + code
     return head + texts + b"".join([encode_integer(number) for number in numbers])
+
+
+def _encode_outcomes(account: Account) -> bytes:
+    """In the order in which they came: that is part of what they are."""
+    parts = [
+        _OUTCOMES.pack(
+            account.hearing,
+            len(account.fulfilled),
+            len(account.acknowledged),
+            len(account.sessions),
+            len(account.unsaid),
+        )
+    ]
+    for leg in account.fulfilled.values():
+        parts.append(_FULFILLED.pack(leg.id, leg.amount, leg.expires_at, leg.session, leg.request_id, leg.fulfillment))
+    for up_to in (account.acknowledged, account.sessions):
+        parts += [_UP_TO.pack(session, request_id) for session, request_id in up_to.items()]
+    parts += [_UNSAID.pack(session, request_id, amount) for (session, request_id), amount in account.unsaid.items()]
+    return b"".join(parts)
 
 
 def _encode_incoming(leg: IncomingLeg) -> bytes:
@@ -98,9 +122,11 @@ def decode_state(data: bytes) -> Books:
     reader = Reader(data)
     version, last_leg, accounts, incoming, outgoing, at_risk, keys = reader.unpack(_HEAD, "head")
     if version != STATE_VERSION:
-        raise CodecError("version", 0, f"{version}: written by a newer version of isthmus, or damaged")
+        raise CodecError("version", 0, f"{version} is not {STATE_VERSION}: written by another version of isthmus")
     for _ in range(accounts):
         _decode_account(reader, books)
+    for account in books.peers.values():
+        _decode_outcomes(reader, account)
     books.take_record()
     legs: dict[int, IncomingLeg] = {}
     for _ in range(incoming):
@@ -138,6 +164,28 @@ def _decode_account(reader: Reader, books: Books) -> None:
     account.at_risk = reader.integer("amount at risk")
     account.posted_incoming = reader.integer("posted incoming")
     account.posted_outgoing = reader.integer("posted outgoing")
+
+
+def _decode_outcomes(reader: Reader, account: Account) -> None:
+    at = reader.at
+    hearing, fulfilled, acknowledged, sessions, unsaid = reader.unpack(_OUTCOMES, "outcomes")
+    if hearing not in (UNKNOWN, HEARS, DEAF):
+        raise CodecError("hearing", at, f"{hearing} is no such thing")
+    account.hearing = hearing
+    for _ in range(fulfilled):
+        leg_id, amount, expires_at, session, request_id, fulfillment = reader.unpack(_FULFILLED, "fulfilled leg")
+        condition = sha256(fulfillment).digest()
+        leg = IncomingLeg(leg_id, account, amount, expires_at, condition, session, request_id, 0)
+        leg.fulfillment = fulfillment
+        account.fulfilled[session, request_id] = leg
+        account.fulfilled_amount += amount
+    for up_to, count in ((account.acknowledged, acknowledged), (account.sessions, sessions)):
+        for _ in range(count):
+            session, request_id = reader.unpack(_UP_TO, "session")
+            up_to[session] = request_id
+    for _ in range(unsaid):
+        session, request_id, amount = reader.unpack(_UNSAID, "unsaid leg")
+        account.unsaid[session, request_id] = amount
 
 
 def _decode_incoming(reader: Reader, books: Books) -> IncomingLeg:

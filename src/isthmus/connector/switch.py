@@ -4,8 +4,11 @@ The rules themselves are in `prepare.py` (a Prepare of a peer), `reply.py` (answ
 `protocols.py` (`peer.*`). The kernel calls them and owns batches and order.
 """
 
+from collections import deque
+from heapq import heappop, heappush
 from typing import Final, final
 
+from isthmus.connector.batch import Batch
 from isthmus.connector.books import Books
 from isthmus.connector.events import AccountId, Effect, Inbound, Log, Outbound
 from isthmus.connector.lane import Lane
@@ -35,6 +38,8 @@ class Switch:
 
     __slots__ = (
         "_rejects",
+        "_reporters",
+        "appends",
         "application",
         "books",
         "by_index",
@@ -53,6 +58,7 @@ class Switch:
         "latency_sum_ms",
         "malformed",
         "mono",
+        "opened_leg",
         "posted",
         "rejected_lanes",
         "released_leg",
@@ -85,6 +91,9 @@ class Switch:
         self.first_posted_deadline = FAR_FUTURE
         # Outgoing legs above it wait for their batch: their Prepares were not handed to a link.
         self.released_leg = 0
+        self.opened_leg = 0  # the last one of earlier processes
+        self.appends: Final[deque[Batch]] = deque()  # the kernel's: batches that are not durable yet
+        self._reporters: Final[list[tuple[int, int]]] = []  # a heap: when to tick, index of the account
         self._rejects: Final[dict[tuple[str, str], bytes]] = {}
         # Counters: packets that changed nothing.
         self.duplicates = 0  # Prepares with a wire identity that is in flight
@@ -115,6 +124,15 @@ class Switch:
             self.free_lanes.append(lane)
         lane.free.append(frame)
 
+    def send_after_all(self, lane: Lane, frame: Outbound) -> None:
+        """Queue a frame that rests on everything decided so far, whether it made an entry of its own or not."""
+        if self.books.has_entries():
+            self.send(lane, frame)
+        elif self.appends:
+            self.appends[-1].frames.append((lane, [frame]))
+        else:
+            self.send_free(lane, frame)
+
     def refuse(self, lane: Lane, inbound: Inbound, code: str, message: str, data: bytes = b"") -> None:
         """Reject a Prepare that touched no books."""
         self.count_reject(lane, code)
@@ -139,6 +157,30 @@ class Switch:
                 self._rejects.clear()
             self._rejects[key] = packet
         return packet
+
+    # --- reports of outcomes ------------------------------------------------------------------------------------
+
+    def wake_reporter(self, lane: Lane) -> None:
+        """Something changed for this lane's reporter: tick it when it wants to be."""
+        reporter = lane.reporter
+        at = reporter.wakes_at()
+        if at is not None and (reporter.queued_at is None or at < reporter.queued_at):
+            reporter.queued_at = at
+            heappush(self._reporters, (at, lane.account.index))
+
+    def reports_at(self) -> int | None:
+        return self._reporters[0][0] if self._reporters else None
+
+    def tick_reporters(self) -> None:
+        """Let those whose time has come report to their peers. One of them may be queued twice; once counts."""
+        queue = self._reporters
+        while queue and queue[0][0] <= self.mono:
+            at, index = heappop(queue)
+            lane = self.by_index.get(index)
+            if lane is not None and lane.reporter.queued_at == at:
+                lane.reporter.queued_at = None
+                lane.reporter.tick(self)
+                self.wake_reporter(lane)
 
     # --- counting and telling -----------------------------------------------------------------------------------
 

@@ -86,7 +86,7 @@ async def test_a_prepare_goes_out_and_its_reply_comes_back(
     packet = prepare()
     link.write([Outbound(SESSION, 7, packet)])
     taken = await bob.arrived.get()
-    assert (taken.packet, taken.session, taken.request_id) == (packet, request_key(SESSION, 7), 0)
+    assert (taken.packet, taken.session, taken.request_id) == (packet, SESSION, 7)  # by the Isthmus-Leg header
     answer = await alice.arrived.get()
     assert (answer.account, answer.session, answer.request_id, answer.packet) == ("peer", SESSION, 7, reply)
     assert alice.failed.empty()

@@ -16,7 +16,7 @@ from isthmus.connector.events import Now
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import PACKET_BYTES_MAX, decode_reply
 from isthmus.links.http.auth import Credentials
-from isthmus.links.http.settings import OCTETS
+from isthmus.links.http.settings import LEG_HEADER, OCTETS
 
 CONNECT_MS_MAX: Final = 10_000
 # Node closes idle connections after 5 s. A POST into a closing one would be lost until its packet expires.
@@ -46,6 +46,7 @@ class NoAnswer:
     """The request may have reached the peer, and no response came (whole) from it."""
 
     why: str
+    is_broken: bool = False  # the connection ended before its time: the peer's process may have
 
 
 Outcome: TypeAlias = Responded | NotConnected | NoAnswer
@@ -77,11 +78,20 @@ class HttpClient:
             await self._http.close()
 
     async def post_prepare(
-        self, url: URL, packet: bytes, request_id: str, *, timeout_ms: int, callback_url: str | None, asynchronous: bool
+        self,
+        url: URL,
+        packet: bytes,
+        request_id: str,
+        *,
+        leg: str,
+        timeout_ms: int,
+        callback_url: str | None,
+        asynchronous: bool,
     ) -> Outcome:
         """POST a Prepare. The time-out must reach beyond the packet's expiry (HTTP-14)."""
         headers = self._headers(request_id)
         headers["Accept"] = OCTETS
+        headers[LEG_HEADER] = leg
         if asynchronous:
             headers["Prefer"] = "respond-async"  # dassie requires it (HTTP-11)
             if callback_url is not None:
@@ -119,7 +129,7 @@ class HttpClient:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             return NotConnected(describe(error))
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            return NoAnswer(describe(error))
+            return NoAnswer(describe(error), is_broken=not isinstance(error, TimeoutError))
 
     @staticmethod
     async def _reply_in(response: aiohttp.ClientResponse) -> bytes | None:

@@ -27,7 +27,9 @@ from isthmus.links.http.session import (
     OutgoingRequests,
     ReplyDelivery,
     Take,
+    format_leg,
     format_uuid,
+    request_key,
 )
 from isthmus.links.http.settings import Answer, HttpSettings, IncomingMode, OutgoingMode, Post
 from isthmus.links.http.urls import allowed_callback, check_url
@@ -81,7 +83,7 @@ class HttpLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probe: asyncio.Task[None] | None = None
         self._retries: set[asyncio.TimerHandle] = set()
-        self._prepares: deque[tuple[bytes, bytes, int]] = deque()  # key, packet, mono expiry
+        self._prepares: deque[tuple[bytes, str, bytes, int]] = deque()  # key, leg, packet, mono expiry
         self._posting = 0
         self._deliveries: deque[ReplyDelivery] = deque()
         self._delivering = 0
@@ -179,21 +181,23 @@ class HttpLink:
             else:
                 ends_at = now.mono_ms + max(0, view_prepare(frame.packet).expires_at - now.wall_ms)
                 key = self._outgoing.open(frame.session, frame.request_id, ends_at)
-                self._prepares.append((key, frame.packet, ends_at))
+                self._prepares.append((key, format_leg(frame.session, frame.request_id), frame.packet, ends_at))
         if refused:
             self._owner.undelivered(refused)
         self._pump()
 
     def _write_reply(self, frame: Outbound, now_ms: int) -> None:
-        known = self._incoming.reply(frame.session, frame.packet)
+        # Without an Isthmus-Leg the kernel knows the Prepare by its Request-Id and 0.
+        key = request_key(frame.session, frame.request_id) if frame.request_id else frame.session
+        known = self._incoming.reply(key, frame.packet)
         if known is not None and known.callback is None:
-            self._wake(frame.session, frame.packet)
+            self._wake(key, frame.packet)
             return
         url = self._settings.peer_callback_url if known is None else known.callback
         # Unknown, with an agreed callback URL: the Prepare came before a restart.
         if url is not None and (known is not None or self._settings.incoming is not IncomingMode.SYNC):
             ends_at = now_ms + REPLY_MS if known is None else known.ends_at
-            self._deliveries.append(ReplyDelivery(frame.session, url, frame.packet, ends_at))
+            self._deliveries.append(ReplyDelivery(key, url, frame.packet, ends_at))
 
     def _pump(self) -> None:
         while self._deliveries and self._delivering < DELIVERIES_MAX:  # also while we close: a Fulfill is money
@@ -223,7 +227,7 @@ class HttpLink:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _post_prepare(self, url: URL, key: bytes, packet: bytes, ends_at: int) -> None:
+    async def _post_prepare(self, url: URL, key: bytes, leg: str, packet: bytes, ends_at: int) -> None:
         try:
             left_ms = ends_at - self._now().mono_ms
             if left_ms <= 0:
@@ -232,6 +236,7 @@ class HttpLink:
                 url,
                 packet,
                 format_uuid(key),
+                leg=leg,
                 timeout_ms=left_ms + self._settings.grace_ms,
                 callback_url=self._settings.callback_url,
                 asynchronous=self._settings.outgoing is OutgoingMode.ASYNC,
@@ -240,8 +245,12 @@ class HttpLink:
                 self._went_down(outcome.why)
                 # Why, with host and port, is for our log: upstream has no business with our neighbours' addresses.
                 self._tell(self._outgoing.not_connected(key, "the next hop can't be reached"))
-            elif not isinstance(outcome, NoAnswer):
-                # No answer is no outcome: the expiry decides, for the peer may fulfill in time (HTTP-8).
+            elif isinstance(outcome, NoAnswer):
+                # No answer is no outcome: the expiry decides, for the peer may fulfill in time (HTTP-8). If it has
+                # started anew, an isthmus is asked once it is reached again.
+                if outcome.is_broken:
+                    self._went_down(outcome.why)
+            else:
                 now_ms = self._now().mono_ms
                 self._tell(self._outgoing.responded(key, outcome.status, outcome.reply, now_ms))
         finally:
@@ -320,7 +329,8 @@ class HttpLink:
         if known is None:
             return Answer(400, problem="this Request-Id belongs to another packet")
         if take is Take.NEW:
-            self._arrive(Inbound(self.account, key, 0, post.packet, self._owner.mono_ms()))
+            session, request_id = (key, 0) if post.leg is None else post.leg
+            self._arrive(Inbound(self.account, session, request_id, post.packet, self._owner.mono_ms()))
         if known.callback is not None:
             return Answer(202, preference_applied=post.respond_async)
         answer = await self._reply_for(key, known, ends_at - now.mono_ms)

@@ -19,8 +19,8 @@ from isthmus.links.http.auth import Authenticator, Verifier
 from isthmus.links.http.client import read_limited
 from isthmus.links.http.link import HttpLink
 from isthmus.links.http.listener import HttpListener
-from isthmus.links.http.session import parse_uuid
-from isthmus.links.http.settings import OCTETS, PACKET_TYPES, Answer, Post
+from isthmus.links.http.session import parse_leg, parse_uuid
+from isthmus.links.http.settings import LEG_HEADER, OCTETS, PACKET_TYPES, Answer, Post
 from isthmus.links.http.urls import is_loopback
 from isthmus.links.places import StrangerBounds
 from isthmus.links.throttle import FailureThrottle
@@ -185,13 +185,19 @@ async def _read_post(request: web.Request, body_ms_max: int) -> Post | web.Respo
         request_id = parse_uuid(text)
         if request_id is None:
             return problem(400, "the Request-Id must be a UUID")
+    leg = None
+    text = request.headers.get(LEG_HEADER)
+    if text is not None:
+        leg = parse_leg(text, request_id)
+        if leg is None:
+            return problem(400, f"the {LEG_HEADER} is not that of the Request-Id")
     callback_url = request.headers.get("Callback-Url")
     if callback_url is not None and len(callback_url) > CALLBACK_URL_CHARS_MAX:
         return problem(400, "the Callback-Url is too long")
     packet = await _read_body(request, body_ms_max)
     if isinstance(packet, web.Response):
         return packet
-    return Post(packet, request_id, _prefers_async(request), callback_url)
+    return Post(packet, request_id, _prefers_async(request), callback_url, leg)
 
 
 async def _read_body(request: web.Request, body_ms_max: int) -> bytes | web.Response:

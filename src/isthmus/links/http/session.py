@@ -11,6 +11,8 @@ from hashlib import sha256
 from heapq import heappop, heappush
 from typing import Final, TypeAlias, final
 
+from isthmus.connector.events import REQUEST_ID_MAX
+
 # A peer's Prepares that we remember until they expire. Beyond it new ones get T03 (or 503): nothing is forgotten early,
 # since a forgotten Request-Id would be processed twice (HTTP-7).
 KNOWN_MAX: Final = 131_072
@@ -26,6 +28,7 @@ RETRY_MS_FIRST: Final = 250
 RETRY_MS_MAX: Final = 4_000
 RETRY_MS_MIN: Final = 20
 
+_LEG: Final = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
 
@@ -37,6 +40,20 @@ def request_key(session: bytes, request_id: int) -> bytes:
     """
     digest = sha256(session + request_id.to_bytes(4, "big")).digest()
     return digest[:6] + bytes([digest[6] & 0x0F | 0x40, digest[7], digest[8] & 0x3F | 0x80]) + digest[9:16]
+
+
+def format_leg(session: bytes, request_id: int) -> str:
+    """The `Isthmus-Leg` header: what a Request-Id was derived from, so that both ends name the leg alike."""
+    return f"{session.hex()}-{request_id}"
+
+
+def parse_leg(text: str, key: bytes | None) -> tuple[bytes, int] | None:
+    """Session and request id of an `Isthmus-Leg` header; None if it isn't one, or not that of this Request-Id."""
+    found = _LEG.fullmatch(text)
+    if found is None or int(found[2]) > REQUEST_ID_MAX:
+        return None
+    session, request_id = bytes.fromhex(found[1]), int(found[2])
+    return (session, request_id) if request_key(session, request_id) == key else None
 
 
 def format_uuid(key: bytes) -> str:

@@ -7,6 +7,8 @@ from typing import Final
 from isthmus.errors import ConfigError
 from isthmus.links.http.urls import check_url
 
+# Between two isthmus: the session and request id behind a Request-Id. Others ignore it.
+LEG_HEADER: Final = "Isthmus-Leg"
 OCTETS: Final = "application/octet-stream"
 # ilp-plugin-http sends a type of its own, and takes ours.
 PACKET_TYPES: Final = (OCTETS, "application/ilp+octet-stream")
@@ -73,6 +75,7 @@ class Post:
     request_id: bytes | None  # 16 bytes; None if the header is absent
     respond_async: bool = False
     callback_url: str | None = None
+    leg: tuple[bytes, int] | None = None  # session and request id, if the peer names them
 
 
 @dataclass(slots=True)
