@@ -83,7 +83,7 @@ class HttpClient:
         packet: bytes,
         request_id: str,
         *,
-        leg: str,
+        leg: str | None,
         timeout_ms: int,
         callback_url: str | None,
         asynchronous: bool,
@@ -91,7 +91,8 @@ class HttpClient:
         """POST a Prepare. The time-out must reach beyond the packet's expiry (HTTP-14)."""
         headers = self._headers(request_id)
         headers["Accept"] = OCTETS
-        headers[LEG_HEADER] = leg
+        if leg is not None:
+            headers[LEG_HEADER] = leg
         if asynchronous:
             headers["Prefer"] = "respond-async"  # dassie requires it (HTTP-11)
             if callback_url is not None:

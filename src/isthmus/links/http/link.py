@@ -83,7 +83,7 @@ class HttpLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self._probe: asyncio.Task[None] | None = None
         self._retries: set[asyncio.TimerHandle] = set()
-        self._prepares: deque[tuple[bytes, str, bytes, int]] = deque()  # key, leg, packet, mono expiry
+        self._prepares: deque[tuple[bytes, str | None, bytes, int]] = deque()  # key, leg, packet, mono expiry
         self._posting = 0
         self._deliveries: deque[ReplyDelivery] = deque()
         self._delivering = 0
@@ -227,7 +227,7 @@ class HttpLink:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _post_prepare(self, url: URL, key: bytes, leg: str, packet: bytes, ends_at: int) -> None:
+    async def _post_prepare(self, url: URL, key: bytes, leg: str | None, packet: bytes, ends_at: int) -> None:
         try:
             left_ms = ends_at - self._now().mono_ms
             if left_ms <= 0:

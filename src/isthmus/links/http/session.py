@@ -42,8 +42,13 @@ def request_key(session: bytes, request_id: int) -> bytes:
     return digest[:6] + bytes([digest[6] & 0x0F | 0x40, digest[7], digest[8] & 0x3F | 0x80]) + digest[9:16]
 
 
-def format_leg(session: bytes, request_id: int) -> str:
-    """The `Isthmus-Leg` header: what a Request-Id was derived from, so that both ends name the leg alike."""
+def format_leg(session: bytes, request_id: int) -> str | None:
+    """The `Isthmus-Leg` header: what a Request-Id was derived from, so that both ends name the leg alike.
+
+    None for request 0, which no kernel uses: it stands for a Prepare that is known by its Request-Id alone.
+    """
+    if request_id == 0:
+        return None
     return f"{session.hex()}-{request_id}"
 
 
