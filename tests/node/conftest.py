@@ -21,6 +21,7 @@ import pytest
 from aiohttp import web
 
 from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import (
     PREPARE,
     Fulfill,
@@ -276,6 +277,9 @@ class Peer:
 
     def inbound(self, packets: list[Inbound]) -> None:
         for inbound in packets:
+            if inbound.packet[0] == PREPARE and decode_prepare(inbound.packet).destination.startswith("peer."):
+                self.reject(inbound, "F01")  # this peer speaks no protocol of neighbours
+                continue
             self.packets.append(inbound)
             if inbound.packet[0] == PREPARE:
                 if self.answer is not None:
@@ -441,11 +445,15 @@ class RawPeer:
             return head[0] & 0x0F, await self.reader.readexactly(size)
 
     async def read_btp(self) -> Any:
-        """The next BTP packet; control frames are skipped."""
+        """The next BTP packet; control frames are skipped, and reports of outcomes refused: they aren't known here."""
         while True:
             opcode, payload = await self.read_frame()
             if opcode == framing.BINARY:
-                return codec.decode(payload)
+                packet = codec.decode(payload)
+                if OUTCOMES_DESTINATION.encode() not in payload:
+                    return packet
+                self.send_ilp(packet.request_id, encode_reject(Reject("F01", "test.far", "no")), codec.RESPONSE)
+                continue
             assert opcode in (framing.PING, framing.PONG), (opcode, payload)
 
     async def read_close(self) -> int:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple, TypeAlias, final
 
 from isthmus.cli.books_view import AccountRow, CurrencyRow, Json
 from isthmus.client.ledger import WalletLedger
@@ -12,6 +12,7 @@ from isthmus.connector.books import (
     ADJUSTMENT,
     BOOK_LOSS,
     CLEARING,
+    HEARS,
     LOSS,
     PEER,
     ROUNDING,
@@ -150,6 +151,7 @@ def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
     for batch in reader.read_from(books.sequence + 1):
         next_leg = books.books.last_leg + 1
         entries = entries_of(batch, reader.path)
+        lost = _lost_legs(entries, books.books)
         books.apply(batch)
         for position, entry in enumerate(entries):
             row = {"sequence": batch.sequence, "position": position, **_EMPTY_ROW}
@@ -157,8 +159,12 @@ def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
                 direction = "incoming" if isinstance(entry, r.ReserveIncoming) else "outgoing"
                 legs[next_leg] = (books.books.accounts[entry.account], direction, entry.amount)
                 row |= {"entry": "reserve", **_leg_columns(next_leg, legs[next_leg]), **_reserve_columns(entry)}
+                if isinstance(entry, r.ReserveIncoming):
+                    lost[entry.account, entry.session, entry.request_id] = (next_leg, entry.amount)
                 next_leg += 1
-            elif isinstance(entry, r.Post):
+            elif isinstance(entry, r.Lost):
+                row |= _loss_columns(entry, books.books.accounts, lost[entry.account, entry.session, entry.request_id])
+            elif isinstance(entry, r.Post | r.Fulfilled):
                 row |= {"entry": "post", **_leg_columns(entry.leg, legs.pop(entry.leg))}
             elif isinstance(entry, r.Void):
                 row |= {"entry": "void", **_leg_columns(entry.leg, legs.pop(entry.leg))}
@@ -166,6 +172,36 @@ def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
             else:
                 row |= _rare_columns(entry, books.books.accounts)
             yield row
+
+
+_Losable: TypeAlias = dict[tuple[int, bytes, int], tuple[int, int]]
+
+
+def _lost_legs(entries: list[r.Entry], books: Books) -> _Losable:
+    """Leg and amount of what a batch books as lost, if it was fulfilled in an earlier batch; by wire identity."""
+    found: _Losable = {}
+    for entry in entries:
+        if isinstance(entry, r.Lost) and entry.account < len(books.accounts):
+            account = books.accounts[entry.account]
+            key = (entry.session, entry.request_id)
+            leg = account.fulfilled.get(key) or account.received.get(key)
+            if leg is not None:
+                found[entry.account, entry.session, entry.request_id] = (leg.id, leg.amount)
+    return found
+
+
+def _loss_columns(entry: r.Lost, accounts: list[Account], leg: tuple[int, int]) -> dict[str, Json]:
+    account = accounts[entry.account]
+    return {
+        "entry": "loss",
+        "leg": leg[0],
+        **_account_columns(account),
+        "counter_account": account.loss.name,
+        "amount": str(leg[1]),
+        "session": entry.session.hex(),
+        "request_id": entry.request_id,
+        "text": "fulfilled, and void at the peer",
+    }
 
 
 _EMPTY_ROW: Final[dict[str, Json]] = dict.fromkeys(
@@ -254,6 +290,25 @@ def _rare_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]:
             "asset_code": entry.asset_code,
             "asset_scale": entry.asset_scale,
         }
+    return _outcome_columns(entry, accounts)
+
+
+def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]:
+    if isinstance(entry, r.Acknowledged | r.Confirmed):
+        said = "acknowledged by the peer" if isinstance(entry, r.Acknowledged) else "confirmed to us"
+        return {
+            "entry": "outcomes",
+            **_account_columns(accounts[entry.account]),
+            "session": entry.session.hex(),
+            "request_id": entry.watermark,
+            "text": f"{said} up to this request",
+        }
+    if isinstance(entry, r.Forgotten):
+        text = f"{entry.count} fulfilled legs are not kept any longer"
+        return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
+    if isinstance(entry, r.Hearing):
+        text = "the peer takes reports" if entry.hearing == HEARS else "no reports to this peer"
+        return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
     return {"entry": "terms" if isinstance(entry, r.TermsChanged) else "note"}
 
 

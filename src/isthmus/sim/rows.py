@@ -35,17 +35,34 @@ _EMPTY: Final[dict[str, Any]] = dict.fromkeys(
 def rows_of(batches: Iterable[StoredBatch]) -> Iterator[dict[str, Any]]:
     """Every entry of every batch, from the first batch on."""
     accounts: list[tuple[str, str, int]] = []
+    legs: dict[tuple[int, bytes, int], tuple[int, int]] = {}  # incoming ones by wire identity: leg, amount
     last_leg = 0
     for batch in batches:
         for position, entry in enumerate(r.decode_record(batch.record)):
             row: dict[str, Any] = {"sequence": batch.sequence, "position": position}
-            if isinstance(entry, r.Post):
+            if isinstance(entry, r.Post | r.Fulfilled):
                 row |= {"entry": "post", "leg": entry.leg}
             elif isinstance(entry, r.Void):
                 row |= {"entry": "void", "leg": entry.leg, "reason": _REASONS[entry.reason]}
             elif isinstance(entry, r.ReserveIncoming | r.ReserveOutgoing):
                 last_leg += 1
                 row |= _reserve(entry, last_leg, accounts[entry.account])
+                if isinstance(entry, r.ReserveIncoming):
+                    legs[entry.account, entry.session, entry.request_id] = (last_leg, entry.amount)
+            elif isinstance(entry, r.Lost):
+                leg, amount = legs[entry.account, entry.session, entry.request_id]
+                name, code, scale = accounts[entry.account]
+                row |= _EMPTY | {
+                    "entry": "loss",
+                    "leg": leg,
+                    "account": name,
+                    "counter_account": f"loss:{name}",
+                    "asset_code": code,
+                    "asset_scale": scale,
+                    "amount": amount,
+                    "session": entry.session.hex(),
+                    "request_id": entry.request_id,
+                }
             else:
                 if isinstance(entry, r.AccountOpened):
                     accounts.append((entry.name, entry.asset_code, entry.asset_scale))

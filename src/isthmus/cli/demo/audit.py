@@ -13,7 +13,7 @@ from isthmus.cli.books import JOURNAL_NAME
 from isthmus.cli.books_replay import Replayed, oldest
 from isthmus.cli.demo.network import Pair
 from isthmus.connector import record as r
-from isthmus.connector.books import PEER, Account, Books
+from isthmus.connector.books import PEER, Account, Books, loss_name
 from isthmus.ilp.asset import Asset
 from isthmus.journal.reader import JournalReader
 
@@ -123,6 +123,7 @@ class _Adding:
         self.legs: Final[dict[int, _Leg]] = {}
         self._names: Final[list[str]] = []
         self._last_leg = start.last_leg
+        self._amounts: Final[dict[tuple[int, bytes, int], int]] = {}  # of incoming legs, by wire identity
         for account in start.accounts:
             self._begin(account)
 
@@ -137,6 +138,8 @@ class _Adding:
             tally.earned[asset] = {SPREAD: -account.spread.balance, ROUNDING: -account.rounding.balance}
         for incoming in account.received.values():
             self.legs[incoming.id] = _Leg(name, incoming.amount, True)
+        for leg in (*account.received.values(), *account.fulfilled.values()):
+            self._amounts[account.index, leg.session, leg.request_id] = leg.amount
         for sent in account.sent.values():
             self.legs[sent.id] = _Leg(name, sent.amount, False, sent.spread, sent.rounding)
 
@@ -152,11 +155,14 @@ class _Adding:
                 self._open(entry.kind, entry.name, Asset(entry.asset_code, entry.asset_scale))
             elif isinstance(entry, r.ReserveIncoming):
                 self._reserve(_Leg(self._names[entry.account], entry.amount, True))
+                self._amounts[entry.account, entry.session, entry.request_id] = entry.amount
             elif isinstance(entry, r.ReserveOutgoing):
                 name = self._names[entry.account]
                 self._reserve(_Leg(name, entry.amount, False, entry.spread, entry.rounding))
-            elif isinstance(entry, r.Post):
+            elif isinstance(entry, r.Post | r.Fulfilled):
                 self._post(self.legs.pop(entry.leg))
+            elif isinstance(entry, r.Lost):
+                self._lose(entry)
             elif isinstance(entry, r.Void):
                 self.tally.refused += not self.legs.pop(entry.leg).is_incoming
             elif isinstance(entry, r.Transfer):
@@ -179,6 +185,12 @@ class _Adding:
         earned = tally.earned.setdefault(tally.assets[leg.account], {})
         self._grow(earned, SPREAD, leg.spread)
         self._grow(earned, ROUNDING, leg.rounding)
+
+    def _lose(self, entry: r.Lost) -> None:
+        name = self._names[entry.account]
+        amount = self._amounts[entry.account, entry.session, entry.request_id]
+        self._grow(self.tally.balances, name, -amount)
+        self._grow(self.tally.balances, loss_name(name), amount)
 
     def _grow(self, sums: dict[str, int], name: str, amount: int) -> None:
         sums[name] = sums.get(name, 0) + amount
