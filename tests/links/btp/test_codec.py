@@ -362,6 +362,14 @@ def test_lengths_that_are_not_canonical_are_refused_both_ways(body: bytes, data:
         decode(frame)
 
 
+def test_the_short_way_finds_no_prefix_in_a_frame_too_short_for_one() -> None:
+    """BTP-10, OER-4: sizes that no ILP frame has were compared with one byte of 0xff, which a frame may hold."""
+    frame = bytes.fromhex("0100006f00ffffffffd3")
+    assert ilp_fast(frame) is None
+    with pytest.raises(CodecError):
+        decode(frame)
+
+
 @given(st.data())
 def test_the_short_way_agrees_with_the_decoder_on_any_bytes(data: st.DataObject) -> None:
     """BTP-1, BTP-10, OER-4."""

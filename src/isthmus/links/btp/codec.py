@@ -153,8 +153,8 @@ def encode_ilp(kind: int, request_id: int, ilp: bytes) -> bytes:
 _KNOWN: Final = 1_024  # nearly every frame is smaller
 # Above it both lengths have three bytes.
 _ILP_LONG: Final = Struct(">BH7sBH")
-# No frame matches it: 0xff is no length that a frame can have.
-_NO_PREFIX: Final = b"\xff"
+# No frame matches it: it is longer than the frames that it is tried on.
+_NO_PREFIX: Final = bytes(_KNOWN)
 
 
 def _ilp_prefix(frame_bytes: int) -> bytes:
