@@ -51,6 +51,13 @@ def test_what_is_no_btp_url_is_refused_without_printing_it(text: str) -> None:
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize("host", ["a.example[::1]", "[::1]a.example", "[::1]:1[::2]", "[::1]:@.[:0::1]1:1"])
+def test_brackets_hold_a_whole_host_or_nothing(host: str) -> None:
+    """The parser takes what stands in brackets for the host, and drops the name beside it."""
+    with pytest.raises(ConfigError):
+        parse_btp_url(f"btp+wss://u:secret@{host}/", allow_insecure=True)
+
+
 def test_plain_ws_is_for_loopback() -> None:
     """Elsewhere the token would be readable on the way."""
     with pytest.raises(ConfigError) as caught:

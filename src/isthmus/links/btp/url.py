@@ -1,5 +1,6 @@
 """BTP URLs as operators write them: `btp+wss://user:token@host/path` (BTP-16)."""
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import final
@@ -8,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from isthmus.errors import ConfigError
 
 _KEY = "btp url"
+_LITERAL = re.compile(r"\[[^\[\]@]*\](?::[0-9]*)?")
 _SCHEMES = {"btp+ws": "ws", "btp+wss": "wss", "ws": "ws", "wss": "wss"}
 
 
@@ -34,7 +36,10 @@ def parse_btp_url(text: str, *, allow_insecure: bool = False) -> BtpUrl:
     except ValueError:
         raise ConfigError(_KEY, "not a URL", "Write btp+wss://user:token@host/path.") from None
     scheme = _SCHEMES.get(parts.scheme)
-    if scheme is None or not host or any(char <= " " or char > "~" for char in text):
+    # `ws://a.example[::1]` is ::1 to the parser, which whoever wrote it can't have meant.
+    in_brackets = _LITERAL.fullmatch(parts.netloc.rpartition("@")[2]) is not None
+    is_clear = in_brackets or not any(char in parts.netloc for char in "[]")
+    if scheme is None or not host or not is_clear or any(char <= " " or char > "~" for char in text):
         raise ConfigError(_KEY, "not a BTP URL", "Write btp+wss://user:token@host/path.")
     if parts.fragment or text.endswith("#"):
         raise ConfigError(_KEY, "a fragment means nothing here", "Leave out what follows the #.")

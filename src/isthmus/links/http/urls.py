@@ -1,5 +1,6 @@
 """Which URLs we may send money-bearing requests to: https, or http where it can't leave the machine."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 from isthmus.errors import ConfigError
 
 _PORTS = {"https": 443, "http": 80}
+_LITERAL = re.compile(r"\[[^\[\]]*\](?::[0-9]*)?")
 
 
 @dataclass(slots=True, frozen=True)
@@ -29,6 +31,12 @@ def origin_of(url: str) -> Origin | None:
     except ValueError:
         return None
     if parts.scheme not in _PORTS or not host or "@" in parts.netloc or "#" in url or port == 0:
+        return None
+    # The HTTP client would decode it, and look up another name.
+    if "%" in host:
+        return None
+    # `https://a.example[::1]` is ::1 to the parser, and nothing to the HTTP client.
+    if ("[" in parts.netloc or "]" in parts.netloc) and _LITERAL.fullmatch(parts.netloc) is None:
         return None
     return Origin(parts.scheme, host.rstrip("."), port or _PORTS[parts.scheme])
 
