@@ -11,6 +11,7 @@ from typing import Final, final
 
 import aiohttp
 from aiohttp import web
+from multidict import MultiMapping
 
 from isthmus.connector.events import AccountId, Log, Now
 from isthmus.errors import ConfigError
@@ -174,30 +175,39 @@ class HttpServer:
 
 async def _read_post(request: web.Request, body_ms_max: int) -> Post | web.Response:
     """The request's headers and body, or the response to what is wrong with them (HTTP-12)."""
-    # Not `request.content_type`: that takes a missing or broken header for octets.
-    if request.headers.get("Content-Type", "").partition(";")[0].strip().lower() not in PACKET_TYPES:
-        return problem(400, f"the Content-Type must be {OCTETS}")
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        return problem(415, "packets are not compressed")
-    request_id = None
-    text = request.headers.get("Request-Id")
-    if text is not None:
-        request_id = parse_uuid(text)
-        if request_id is None:
-            return problem(400, "the Request-Id must be a UUID")
-    leg = None
-    text = request.headers.get(LEG_HEADER)
-    if text is not None:
-        leg = parse_leg(text, request_id)
-        if leg is None:
-            return problem(400, f"the {LEG_HEADER} is not that of the Request-Id")
-    callback_url = request.headers.get("Callback-Url")
-    if callback_url is not None and len(callback_url) > CALLBACK_URL_CHARS_MAX:
-        return problem(400, "the Callback-Url is too long")
+    head = read_head(request.headers)
+    if isinstance(head, Answer):
+        return problem(head.status, head.problem)
     packet = await _read_body(request, body_ms_max)
     if isinstance(packet, web.Response):
         return packet
-    return Post(packet, request_id, _prefers_async(request), callback_url, leg)
+    head.packet = packet
+    return head
+
+
+def read_head(headers: MultiMapping[str]) -> Post | Answer:
+    """What a POST's headers say, its packet still missing, or what is wrong with them. Pure."""
+    # Not `request.content_type`: that takes a missing or broken header for octets.
+    if headers.get("Content-Type", "").partition(";")[0].strip().lower() not in PACKET_TYPES:
+        return Answer(400, problem=f"the Content-Type must be {OCTETS}")
+    if headers.get("Content-Encoding", "identity") != "identity":
+        return Answer(415, problem="packets are not compressed")
+    request_id = None
+    text = headers.get("Request-Id")
+    if text is not None:
+        request_id = parse_uuid(text)
+        if request_id is None:
+            return Answer(400, problem="the Request-Id must be a UUID")
+    leg = None
+    text = headers.get(LEG_HEADER)
+    if text is not None:
+        leg = parse_leg(text, request_id)
+        if leg is None:
+            return Answer(400, problem=f"the {LEG_HEADER} is not that of the Request-Id")
+    callback_url = headers.get("Callback-Url")
+    if callback_url is not None and len(callback_url) > CALLBACK_URL_CHARS_MAX:
+        return Answer(400, problem="the Callback-Url is too long")
+    return Post(b"", request_id, _prefers_async(headers), callback_url, leg)
 
 
 async def _read_body(request: web.Request, body_ms_max: int) -> bytes | web.Response:
@@ -214,9 +224,9 @@ async def _read_body(request: web.Request, body_ms_max: int) -> bytes | web.Resp
     return problem(413, too_large, close=True) if body is None else body
 
 
-def _prefers_async(request: web.Request) -> bool:
+def _prefers_async(headers: MultiMapping[str]) -> bool:
     """`Prefer: respond-async` (RFC 7240), alone or among other preferences."""
-    preferences = ",".join(request.headers.getall("Prefer", ()))
+    preferences = ",".join(headers.getall("Prefer", ()))
     return any(each.split(";")[0].strip().lower() == "respond-async" for each in preferences.split(","))
 
 
