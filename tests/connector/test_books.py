@@ -219,6 +219,22 @@ def test_damaged_states_are_books_or_a_codec_error(data: st.DataObject) -> None:
         state.decode_state(bytes(whole))
 
 
+def test_a_state_whose_balances_are_off_zero_is_refused(books: Books) -> None:
+    """CONN-3: each field of it is sound, and the sum is money from nowhere."""
+    books.peers[ALICE].balance += 10
+    with pytest.raises(CodecError, match="add up to zero"):
+        state.decode_state(state.encode_state(books))
+
+
+def test_a_state_has_one_way_to_be_written(books: Books) -> None:
+    """P-9: or its digest would differ from that of the books that it holds."""
+    books.transfer(books.peers[ALICE], books.internal["adjustment:USD:9"], 77, ADJUST, b"key", "")
+    data = state.encode_state(books)
+    assert data.count(b"\x01\x4d") == 1
+    with pytest.raises(CodecError, match="another way"):
+        state.decode_state(data.replace(b"\x01\x4d", b"\x02\x00\x4d"))
+
+
 def test_open_legs_are_in_the_state(node: "Node", make_terms: "MakeTerms") -> None:
     """CONN-1: kept until decided, through checkpoints."""
     node.prepare("alice", "test.node.bob.x", 55)

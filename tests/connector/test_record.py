@@ -171,6 +171,16 @@ def test_integers_of_any_size_round_trip(value: int) -> None:
     assert encoded[0] == len(encoded) - 1
 
 
+def test_a_transfer_has_a_largest_amount() -> None:
+    """P-9: a balance that needs more than 255 bytes could be replayed, but no checkpoint could hold it."""
+    entry = r.encode_transfer(r.Transfer(1, 6, 0, 2 ** (8 * r.TRANSFER_AMOUNT_BYTES_MAX) - 1, b"", ""))
+    amount = b"\xff" * r.TRANSFER_AMOUNT_BYTES_MAX
+    assert entry.count(b"\x80" + amount) == 1
+    r.decode_record(r.RECORD_START + entry)
+    with pytest.raises(CodecError, match="129 bytes, more than 128"):
+        r.decode_record(r.RECORD_START + entry.replace(b"\x80" + amount, b"\x81\x01" + amount))
+
+
 def test_a_text_is_cut_on_a_character() -> None:
     entry = r.encode_transfer(r.Transfer(1, 0, 0, 0, b"", "é" * 501))
     (decoded,) = r.decode_record(r.RECORD_START + entry)

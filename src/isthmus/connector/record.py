@@ -75,6 +75,8 @@ NAME_BYTES_MAX: Final = 255
 CODE_BYTES_MAX: Final = 65_535
 KEY_BYTES_MAX: Final = 255
 TEXT_BYTES_MAX: Final = 1_000
+# Of a transfer: a whole unit at the largest scale takes 106. A state has room for the sum of as many as will ever be.
+TRANSFER_AMOUNT_BYTES_MAX: Final = 128
 MS_LATE_MAX: Final = 2**32 - 1
 
 
@@ -248,7 +250,7 @@ def encode_opened(kind: int, name: str, asset_code: str, asset_scale: int) -> by
 
 
 def encode_transfer(transfer: Transfer) -> bytes:
-    assert transfer.amount >= 0
+    assert 0 <= transfer.amount < 1 << (8 * TRANSFER_AMOUNT_BYTES_MAX)
     assert len(transfer.key) <= KEY_BYTES_MAX
     amount = transfer.amount.to_bytes((transfer.amount.bit_length() + 7) // 8, "big")
     text = truncate_utf8(transfer.text, TEXT_BYTES_MAX)
@@ -323,7 +325,10 @@ def _decode_rare(kind: int, reader: "Reader") -> Entry:
         return AccountOpened(account_kind, reader.text(1, "account name"), reader.text(2, "asset code"), scale)
     if kind == TRANSFER:
         _, transfer_kind, debit, credit = reader.unpack(_TRANSFER_HEAD, "transfer")
-        amount = int.from_bytes(reader.octets(1, "amount"), "big")
+        octets = reader.octets(1, "amount")
+        if len(octets) > TRANSFER_AMOUNT_BYTES_MAX:
+            raise CodecError("amount", reader.at, f"{len(octets)} bytes, more than {TRANSFER_AMOUNT_BYTES_MAX}")
+        amount = int.from_bytes(octets, "big")
         return Transfer(transfer_kind, debit, credit, amount, reader.octets(1, "key"), reader.text(2, "text"))
     if kind == TERMS:
         reader.at += 1

@@ -143,7 +143,20 @@ def decode_state(data: bytes) -> Books:
     books.last_leg = last_leg
     if reader.at != len(data):
         raise CodecError("state", reader.at, "bytes after its end")
+    _check(books, data)
     return books
+
+
+def _check(books: Books, data: bytes) -> None:
+    """What no field shows alone: that the balances agree, and that the books are written as these very bytes."""
+    sums: dict[tuple[str, int], int] = {}
+    for account in books.accounts:
+        asset = (account.asset_code, account.asset_scale)
+        sums[asset] = sums.get(asset, 0) + account.balance
+    if any(sums.values()):
+        raise CodecError("balance", 0, "the balances of an asset don't add up to zero")
+    if encode_state(books) != data:
+        raise CodecError("state", 0, "the same state is written in another way, or something is there twice")
 
 
 def _decode_account(reader: Reader, books: Books) -> None:
