@@ -39,7 +39,7 @@ from isthmus.stream.session import CLOSED_IDS_MAX
 from isthmus.stream.settings import Settings
 
 if TYPE_CHECKING:
-    from tests.stream.conftest import End, Hop, MakeWorld, Raw
+    from tests.stream.conftest import End, Hop, MakeWorld, Raw, World
 
 SECRET = bytes(range(32))
 KEYS = Keys(SECRET)
@@ -411,3 +411,35 @@ def test_stream_limits_are_told_at_first_contact(make_world: "MakeWorld", make_r
     assert ConnectionMaxData(262_144) in frames
     assert raw.frames(raw.send(fulfillable=False)) == []
     assert ConnectionMaxStreamId(20) in raw.frames(raw.send(ConnectionStreamIdBlocked(30)))
+
+
+# --- time -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_question_on_its_way_is_not_due_again(make_world: "MakeWorld") -> None:
+    """Found by the fuzzer: the next question's time came while one was unanswered, and woke the sender without end."""
+    world = make_world(bob=Settings(address=BOB, receive_max=0))
+    world.alice.connection.send_total(open_stream(world.alice), 50_000)
+    world.run(400)
+    world.lose = lambda order: True
+    world.expired_reject = False
+    world.run(8_000, until=lambda: _is_overdue(world))
+    assert not _is_overdue(world)
+
+
+def test_a_closed_connection_rests(make_world: "MakeWorld") -> None:
+    """Found by the fuzzer: a payment that was wanted when it closed went on to be waited for."""
+    world = make_world()
+    world.alice.connection.send_total(open_stream(world.alice), 50_000)
+    world.run(until=lambda: len(world.alice.prepares) == 2)  # after what the first one learnt
+    world.alice.connection.close()
+    world.run(120_000)
+    assert world.alice.connection.closed
+    assert world.alice.connection.wakes_at(world.now) is None
+
+
+def _is_overdue(world: "World") -> bool:
+    """Polled twice, and still due."""
+    world.poll(world.alice)
+    due = world.alice.connection.wakes_at(world.now)
+    return due is not None and due <= world.now

@@ -1,7 +1,8 @@
 """Stateless addresses, connections made and dropped on demand, receipts end to end."""
 
+import hmac
 import random
-from base64 import urlsafe_b64decode
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
@@ -145,6 +146,14 @@ def test_tokens_are_bounded_and_authenticated() -> None:
         tokens.invite(BASE, receipt_nonce=bytes(15), receipt_secret=bytes(32))
     with pytest.raises(ValueError, match="together"):
         Settings(receipt_secret=bytes(32))
+
+
+@pytest.mark.parametrize("rest", [b"\x00x", b"\x00" + bytes(47), b"\x00" + bytes(49), b"\x81\x81" + b"t" * 129])
+def test_a_token_holds_a_whole_receipt_or_none(rest: bytes) -> None:
+    """RCPT-6: half a nonce under our key was taken for a whole one, and made receipts that nobody can check."""
+    keys = Keys(hmac.digest(SERVER_SECRET, b"isthmus_stream_token", "sha256"))
+    token = urlsafe_b64encode(keys.encrypt(b"\x01" + rest, bytes(12))).rstrip(b"=").decode()
+    assert Tokens(SERVER_SECRET, random.Random(3).randbytes).read(token) is None
 
 
 def test_the_number_of_connections_is_bounded_and_the_longest_idle_goes() -> None:

@@ -78,7 +78,7 @@ class Sender:
             times.append(self.traffic.progress_at + self._patience())
             if self._window.paused_until > now:
                 times.append(self._window.paused_until)
-            if self.traffic.poll_ms:
+            if self.traffic.poll_ms and not self._flights:  # else the question is on its way: nothing to do then
                 times.append(self._poll_at)
         elif self._session.control and self._window.paused_until > now:
             times.append(self._window.paused_until)
@@ -92,6 +92,7 @@ class Sender:
         if not self._is_closing():
             self._work(now)
         if self._is_closing():
+            self._wanting = False  # or its time, once past, would wake us without end
             self._closing(now)
         self._tell_failed()
 

@@ -90,7 +90,6 @@ class Tokens:
             tag, at = read_var_octets(says, 1, "tag")
         except (CodecError, Base64Error, ValueError):
             return None
-        nonce = says[at : at + NONCE_BYTES]
-        return Token(
-            connection_id, secret, tag, nonce, says[at + NONCE_BYTES : at + NONCE_BYTES + RECEIPT_SECRET_BYTES]
-        )
+        if len(tag) > TAG_BYTES_MAX or len(says) - at not in (0, NONCE_BYTES + RECEIPT_SECRET_BYTES):
+            return None
+        return Token(connection_id, secret, tag, says[at : at + NONCE_BYTES], says[at + NONCE_BYTES :])
