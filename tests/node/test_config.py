@@ -8,7 +8,7 @@ import pytest
 
 from isthmus.errors import ConfigError
 from isthmus.node.config import Checked, check_config, load_config, parse_config
-from isthmus.node.config_lines import locate
+from isthmus.node.config_lines import VALUE_LINES_MAX, locate
 from isthmus.node.config_model import (
     BearerAuth,
     BearerCheck,
@@ -267,6 +267,29 @@ def test_a_syntax_error_has_its_line() -> None:
     [(key, line, words)] = problems('address = "test.a"\ndata = nowhere\n')
     assert (key, line) == ("syntax", 2)
     assert "not TOML" in words
+
+
+@pytest.mark.parametrize("digits", ["9" * 5_000, "0x" + "f" * 4_000])
+def test_a_number_of_thousands_of_digits_is_a_problem(digits: str) -> None:
+    """Python neither reads nor prints them, and raised on the way."""
+    [(key, _, _)] = problems(f"scale = {digits}\n")
+    assert key == "syntax"
+
+
+def test_a_line_ends_at_a_line_break_only() -> None:
+    """Not at U+2028 in a string: after one, values were cut in two, and reading the lines raised."""
+    assert locate('a = "x\u2028y\x85z"\r\nb = 1\n') == {("a",): 1, ("b",): 2}
+
+
+def test_a_value_of_more_lines_than_are_read_ends_the_search() -> None:
+    lines = "\n".join(["a = 1", "b = [", *["1,"] * VALUE_LINES_MAX, "]", "c = 1"])
+    assert locate(lines) == {("a",): 1}
+
+
+def test_a_home_of_nobody_is_a_problem() -> None:
+    [(key, _, words)] = problems(changed('data = "books"', 'data = "~nobody-of-this-name/x"'))
+    assert key == "data"
+    assert "names the home of nobody here" in words
 
 
 def test_two_accounts_can_not_share_a_token() -> None:

@@ -21,6 +21,8 @@ from isthmus.node.config_reader import Source, read_section
 from isthmus.node.config_schema import ROOT
 
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
+# No amount is near it. Python refuses to print numbers of thousands of digits, which a problem with one would do.
+INTEGER_MAX: Final = 2**256
 ACCOUNT_NAME: Final = re.compile(r"[a-zA-Z0-9_~-]{1,64}", re.ASCII)
 DEFAULT_ROUTE: Final = "default"
 
@@ -64,9 +66,12 @@ def parse_config(text: str, path: Path, environment: Mapping[str, str]) -> Check
     """As `check_config`, for the text of a file at `path` (relative paths in it start from its folder)."""
     try:
         document = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        lines = locate(text)
+        if _has_huge_number(document):
+            raise ValueError("a number beyond all amounts")
+    except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, or a number of thousands of digits
         return Checked(None, (_syntax_error(str(error)),))
-    source = Source(path.parent, locate(text), environment)
+    source = Source(path.parent, lines, environment)
     found = read_section(ROOT, document, source, ())
     config = _Assembly(source, found, path).config()
     problems = sorted(source.problems, key=lambda each: each.line or 0)
@@ -74,6 +79,14 @@ def parse_config(text: str, path: Path, environment: Mapping[str, str]) -> Check
         return Checked(None, tuple(problems))
     assert config is not None
     return Checked(config, (), tuple(_warnings(config)))
+
+
+def _has_huge_number(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(_has_huge_number(each) for each in value.values())
+    if isinstance(value, list):
+        return any(_has_huge_number(each) for each in value)
+    return isinstance(value, int) and abs(value) > INTEGER_MAX
 
 
 def _syntax_error(text: str) -> ConfigError:

@@ -5,7 +5,8 @@ from typing import Any, Final, TypeAlias
 
 KeyPath: TypeAlias = tuple[str, ...]
 
-# A value that spans more lines than this (a mistake, most likely) gets the line that it starts on, as all do.
+# A value that spans more lines than this (a mistake, most likely) ends the search: finding where it ends takes time
+# by the square of them. Keys after it are told by the line of a table before it.
 VALUE_LINES_MAX: Final = 1_000
 
 
@@ -14,7 +15,8 @@ def locate(text: str) -> dict[KeyPath, int]:
 
     `text` must be valid TOML.
     """
-    lines = text.splitlines()
+    # Not `splitlines`: it also breaks at characters that may stand within a string.
+    lines = text.replace("\r\n", "\n").split("\n")
     found: dict[KeyPath, int] = {}
     counts: dict[KeyPath, int] = {}
     table: KeyPath = ()
@@ -33,8 +35,10 @@ def locate(text: str) -> dict[KeyPath, int]:
                 table = (*table, str(counts[table]))
             found.setdefault(table, number)
             continue
-        end = _end_of_value(lines, number - 1)
-        _note(found, tomllib.loads("\n".join(lines[number - 1 : end])), table, number)
+        end, value = _read_value(lines, number - 1)
+        if value is None:
+            break  # what follows can't be told from the rest of the value
+        _note(found, value, table, number)
         number = end
     return found
 
@@ -47,15 +51,14 @@ def line_of(found: dict[KeyPath, int], path: KeyPath) -> int | None:
     return None
 
 
-def _end_of_value(lines: list[str], start: int) -> int:
-    """The index after the last line of the value that starts on line `start`."""
+def _read_value(lines: list[str], start: int) -> tuple[int, dict[str, Any] | None]:
+    """The index after the last line of the value that starts on line `start`, and the value; None if it is too long."""
     for end in range(start + 1, min(len(lines), start + VALUE_LINES_MAX) + 1):
         try:
-            tomllib.loads("\n".join(lines[start:end]))
+            return end, tomllib.loads("\n".join(lines[start:end]))
         except tomllib.TOMLDecodeError:
             continue
-        return end
-    return start + 1
+    return start, None
 
 
 def _only_path(parsed: dict[str, Any]) -> KeyPath:

@@ -265,7 +265,10 @@ class FilePath:
     def read(self, value: object, source: Source, path: KeyPath) -> Path:
         if not isinstance(value, str) or not value:
             raise Bad(f"a path is a string, not {describe(value)}", "Write a path, relative to this file's folder.")
-        full = source.folder / Path(value).expanduser()
+        try:
+            full = source.folder / Path(value).expanduser()
+        except RuntimeError:
+            raise Bad(f"{value!r} names the home of nobody here", "Write the path in full.") from None
         if self.must_exist and not full.is_file():
             raise Bad(f"there is no file {full}", "Name an existing file; paths are relative to this file's folder.")
         return full
