@@ -438,6 +438,20 @@ def test_a_closed_connection_rests(make_world: "MakeWorld") -> None:
     assert world.alice.connection.wakes_at(world.now) is None
 
 
+def test_data_that_the_peer_breaks_off_is_dropped_though_money_was_stopped_before(make_world: "MakeWorld") -> None:
+    """Found by the fuzzer: the StreamClose was ignored, and the same data sent again as fast as the path allowed."""
+    world = make_world()
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 50_000)
+    world.alice.connection.write(stream_id, bytes(20_000))
+    world.alice.connection.stop_sending(stream_id)
+    world.run(until=lambda: bool(world.bob.connection.stream_ids()))
+    world.bob.connection.close_stream(stream_id, STREAM_STATE_ERROR, "enough")
+    world.run(60_000)
+    assert len(world.alice.prepares) < 20
+    assert world.alice.first(PeerEnded).code == STREAM_STATE_ERROR
+
+
 def _is_overdue(world: "World") -> bool:
     """Polled twice, and still due."""
     world.poll(world.alice)

@@ -118,13 +118,13 @@ class IncomingBytes:
 class OutgoingBytes:
     """Cuts written bytes into frames, and keeps those that must be sent again: the same offset, the same bytes."""
 
-    __slots__ = ("_again", "_dropped", "_pending", "_pending_bytes", "in_flight", "offset", "peer_max")
+    __slots__ = ("_again", "_pending", "_pending_bytes", "dropped", "in_flight", "offset", "peer_max")
 
     def __init__(self, peer_max: int) -> None:
         self._pending: deque[bytes] = deque()
         self._pending_bytes = 0
         self._again: deque[tuple[int, bytes]] = deque()
-        self._dropped = False
+        self.dropped = False  # the stream was broken off
         self.offset = 0  # of the next new byte
         self.in_flight = 0  # frames whose fate is open
         self.peer_max = peer_max
@@ -150,7 +150,7 @@ class OutgoingBytes:
         return self._pending_bytes > 0 and self.offset >= self.peer_max and not self._again
 
     def write(self, data: bytes) -> None:
-        if data and not self._dropped:
+        if data and not self.dropped:
             self._pending.append(data)
             self._pending_bytes += len(data)
 
@@ -159,7 +159,7 @@ class OutgoingBytes:
         self._pending.clear()
         self._again.clear()
         self._pending_bytes = 0
-        self._dropped = True
+        self.dropped = True
 
     def can_send(self, connection_left: int) -> bool:
         if self._again:
@@ -193,5 +193,5 @@ class OutgoingBytes:
 
     def lost(self, offset: int, data: bytes) -> None:
         self.in_flight -= 1
-        if not self._dropped:
+        if not self.dropped:
             self._again.append((offset, data))

@@ -270,7 +270,7 @@ class Session:
 
     def _stream_close(self, frame: StreamClose) -> None:
         stream = self.streams.get(frame.stream_id)
-        if stream is None or stream.stopped or (stream.peer_ended and frame.code == NO_ERROR):
+        if stream is None or stream.bytes_out.dropped or (stream.peer_ended and frame.code == NO_ERROR):
             return
         stream.peer_ended = self.ending = True
         self.orders.append(PeerEnded(stream.id, frame.code, frame.message))
