@@ -6,17 +6,22 @@ N ?= 50
 ARGS ?=
 SEEDS ?= 200
 FIRST ?= 1
+SECONDS ?= 20
+INPUTS ?= 10000000
 # How `make test` and CI choose: what needs other programs or much time has targets of its own.
 QUICK := -m "not interop and not ledger and not slow" --ignore=tests/interop
+# The fuzzer has wheels for few systems, so it isn't among the developers' packages.
+FUZZER := $(PYTHON_BIN) -m pip --disable-pip-version-check --no-input install --quiet --no-deps --require-hashes \
+  --only-binary :all: --requirement requirements/fuzz.lock
 PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/stream tests/links/btp/test_codec.py \
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow sim test-native faults audit lint format types layers crash rows docs \
+.PHONY: help setup setup-run demo test test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash rows docs \
   interop npm bench bench-smoke native wheel lock clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## the environment for developers, in .venv
 	@tools/setup dev
@@ -35,6 +40,12 @@ test-slow: setup ## the tests that take long
 
 sim: setup ## 200 simulated networks with faults and adversaries, audited (SEEDS=n FIRST=n)
 	@$(PYTHON_BIN) -m isthmus sim sweep --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
+
+fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each, TARGET=name for one)
+	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz run --seconds $(SECONDS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+fuzz-campaign: setup ## the same up to a number of inputs each; goes on where it was stopped (INPUTS=n, TARGET=name)
+	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz campaign --inputs $(INPUTS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
 test-native: native ## the tests of the pure core on the compiled build
 	@PYTHONPATH=build/native $(PYTHON_BIN) -m isthmus --version

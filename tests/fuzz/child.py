@@ -1,0 +1,23 @@
+"""One fuzzer process for one target: `python -m tests.fuzz.child NAME CORPUS libFuzzer options…`.
+
+Only isthmus's own modules are watched, so the fuzzer is led by our branches and not by those of libraries.
+"""
+
+import sys
+
+import atheris
+
+from tests.fuzz.registry import UNWATCHED, load
+
+
+def main() -> None:
+    name = sys.argv.pop(1)
+    unwatched = list(UNWATCHED.get(name, ()))
+    with atheris.instrument_imports(include=["isthmus"], exclude=unwatched):
+        target = load(name)
+    atheris.Setup(sys.argv, target.run, enable_python_coverage=True)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
