@@ -42,6 +42,7 @@ TIMEOUT_MS: Final = 15_000  # of the wallets' packets
 KILLS_PER_ROUND_MAX: Final = 100
 LONG_EVERY: Final = 3  # each third round has long downtimes, and a short campaign has three rounds
 LONG_DOWN_S_MAX: Final = 25  # longer than a packet lives
+LONG_SHARE: Final = 0.12  # of the restarts in such a round
 SETTLE_MS: Final = 5_000
 LIFE_S_MAX: Final = 8  # an armed process that doesn't reach its point in time is killed from outside
 START_S_MAX: Final = 60
@@ -234,7 +235,7 @@ class Campaign:
                 planned, environment = RANDOM, self._usual()
             if planned == "migration":
                 make_older(self._journal(name))
-            if self._is_long and not is_over and draw.random() < 0.3:
+            if self._is_long and not is_over and draw.random() < LONG_SHARE:
                 await asyncio.sleep(draw.uniform(1, LONG_DOWN_S_MAX))
             await self._start(name, environment)
             kill.back_ms = _wall_ms()
