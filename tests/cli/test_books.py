@@ -19,7 +19,7 @@ import pytest
 from isthmus.cli.books import books
 from isthmus.cli.books_replay import BooksAt
 from isthmus.client.ledger import WalletLedger, credit
-from isthmus.connector.books import ADJUST, BOOK_LOSS, Account, Books
+from isthmus.connector.books import ADJUST, BOOK_LOSS, HEARS, Account, Books
 from isthmus.connector.events import AccountId, AccountMovement, Summary
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import REJECTED, IncomingLeg, OutgoingLeg
@@ -387,6 +387,45 @@ def test_export_of_transfers_has_every_entry_and_adds_up(a_day: Writer) -> None:
     assert len(table) == len(rows)
     # A text that a spreadsheet would run as a formula is quoted.
     assert [row["text"] for row in table if row["entry"] == "adjustment"] == ["'=cmd()"]
+
+
+def test_export_shows_what_neighbours_told_each_other(a_day: Writer) -> None:
+    """A loss names the leg, also where it was fulfilled in the same batch; what a peer posted is acknowledged."""
+    first, second, third = a_day.reserve(30, 31), a_day.reserve(40, 41), a_day.reserve(50, 51)
+    books, alice = a_day.books, a_day.alice
+    books.post(first, b"f" * 32)
+    a_day.commit([])
+    books.lose(alice, first.incoming)
+    books.post(second, b"f" * 32)
+    books.lose(alice, second.incoming)
+    books.post(third, b"f" * 32)
+    books.acknowledge(alice, b"s" * 16, third.request_id)
+    books.set_hearing(a_day.bob, HEARS)
+    books.confirm(a_day.bob, b"s" * 16, third.request_id, ended=True)
+    a_day.commit([])
+    done = run("export", a_day.folder, "--what", "transfers", "--format", "json")
+    assert done.returncode == 0, done.stderr
+    rows = [row for row in map(json.loads, done.stdout.splitlines()) if row["sequence"] >= a_day.sequence - 1]
+    kinds = [row["entry"] for row in rows]
+    assert kinds == [
+        "post",
+        "post",
+        "loss",
+        "post",
+        "post",
+        "loss",
+        *["post"] * 2,
+        "acknowledged",
+        "hearing",
+        "confirmed",
+    ]
+    losses = [row for row in rows if row["entry"] == "loss"]
+    shown = ("account", "counter_account", "amount", "leg", "session", "request_id")
+    assert [tuple(row[key] for key in shown) for row in losses] == [
+        ("alice", "loss:alice", str(leg.incoming.amount), leg.incoming.id, (b"s" * 16).hex(), leg.incoming.request_id)
+        for leg in (first, second)
+    ]
+    assert [row["request_id"] for row in rows if row["entry"] == "acknowledged"] == [third.request_id]
 
 
 def test_export_of_a_pruned_journal_knows_the_legs_that_were_open(a_day: Writer) -> None:
