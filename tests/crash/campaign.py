@@ -11,39 +11,35 @@ import asyncio
 import json
 import pickle
 import random
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from isthmus.cli import books_view
-from isthmus.cli.books import _verify
-from isthmus.cli.books_replay import replay
 from isthmus.cli.wallet_session import look
 from isthmus.errors import JournalError
-from isthmus.journal.reader import JournalReader
-from isthmus.journal.schema import SCHEMA_VERSION, schema_version
 from isthmus.sim.auditor import Finding, Loss, Report, examine
-from isthmus.sim.evidence import Down, Evidence, Journal, Opening, Paid, Received
+from isthmus.sim.evidence import Down, Evidence, Opening, Paid, Received
 from tests.crash.children import Children
-from tests.crash.killpoints import CHECKPOINT_EVERY, PASSAGE, POINT
+from tests.crash.journals import exported, is_older, make_older, outcomes_left, verified
+from tests.crash.killpoints import CHECKPOINT_EVERY, OPEN_PACKETS, PASSAGE, POINT
 from tests.crash.network import WALLETS, Place, read_json, wires
 from tests.crash.payer import QUIET_FILE, STATUS_FILE
 from tests.crash.tail import Tail
 
 OPEN_WANTED: Final = 20  # undecided packets that a kill should meet
 SHARE_WANTED: Final = 70  # per cent of the kills
-PACKETS_WANTED: Final = 60  # in flight from each wallet
+OPEN_SHARE: Final = 0.8  # of the lives that may not end before there are so many, if they come at all
+PACKETS_WANTED: Final = 80  # in flight from each wallet
 TIMEOUT_MS: Final = 15_000  # of the wallets' packets
 KILLS_PER_ROUND_MAX: Final = 100
 LONG_EVERY: Final = 3  # each third round has long downtimes, and a short campaign has three rounds
 LONG_DOWN_S_MAX: Final = 25  # longer than a packet lives
 LONG_SHARE: Final = 0.12  # of the restarts in such a round
 SETTLE_MS: Final = 5_000
+POLL_S: Final = 0.1
 LIFE_S_MAX: Final = 8  # an armed process that doesn't reach its point in time is killed from outside
 START_S_MAX: Final = 60
 QUIET_S_MAX: Final = 120
@@ -64,6 +60,7 @@ MANNERS: Final[dict[str, tuple[int, int, int]]] = {
     "migration": (4, 1, 1),
     "start.replayed": (3, 1, 1),
 }
+BEFORE_PACKETS: Final = ("migration", "start.replayed")  # a process passes there before it takes packets
 CHECKPOINT_BATCHES: Final = (10, 60)  # between checkpoints, in a life that is to die in one
 USUAL_CHECKPOINT_EVERY: Final = 1_500
 
@@ -222,7 +219,7 @@ class Campaign:
         await asyncio.sleep(draw.random() * 2)
         planned, environment, patience_s = RANDOM, self._usual(), draw.uniform(0.5, 3.0)
         while True:
-            died_ms, point = await self._death(name, planned, patience_s)
+            died_ms, point = await self._death(name, planned, patience_s, wants_open=draw.random() < OPEN_SHARE)
             kill = Kill(node=name, point=point, planned=planned, at_ms=died_ms)
             await self._examine(kill)
             self.standing.count(kill)
@@ -253,16 +250,24 @@ class Campaign:
         if planned == RANDOM:
             return planned, environment, draw.uniform(0.3, 6.0)
         environment |= {POINT: planned, PASSAGE: str(passage)}
+        if planned not in BEFORE_PACKETS and draw.random() < OPEN_SHARE:
+            environment[OPEN_PACKETS] = str(OPEN_WANTED)
         if planned.startswith("checkpoint"):
             environment[CHECKPOINT_EVERY] = str(draw.randint(*CHECKPOINT_BATCHES))
         return planned, environment, LIFE_S_MAX
 
-    async def _death(self, name: str, planned: str, patience_s: float) -> tuple[int, str]:
+    async def _death(self, name: str, planned: str, patience_s: float, *, wants_open: bool) -> tuple[int, str]:
         """Wait for it, or kill. When it was, and where."""
         child = self._children.alive[name]
         enough = asyncio.ensure_future(self._enough.wait())
         either: set[asyncio.Future[Any]] = {child.ended, enough}
+        deadline = time.monotonic() + LIFE_S_MAX
         await asyncio.wait(either, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED)
+        if planned == RANDOM and wants_open:
+            while not (child.ended.done() or enough.done() or time.monotonic() > deadline):
+                if self._tails[name].open_packets >= OPEN_WANTED:
+                    break
+                await asyncio.wait(either, timeout=POLL_S, return_when=asyncio.FIRST_COMPLETED)
         enough.cancel()
         point = planned
         if not child.ended.done():
@@ -280,11 +285,10 @@ class Campaign:
         if not await asyncio.to_thread(tail.catch_up, START_S_MAX):
             raise RuntimeError(f"{kill.node}'s journal can't be followed: {tail.failure!r}")
         kill.open_packets = tail.open_packets
-        if _is_older(path):
+        if is_older(path):
             return  # it was to die in the migration, and died before: the next start migrates
         try:
-            found = await asyncio.to_thread(lambda: {key: value for key, value, _ in _verify(path)})
-            kill.sequence, kill.digest = int(str(found["sequence"])), str(found["digest"])
+            kill.sequence, kill.digest = await asyncio.to_thread(verified, path)
         except JournalError as error:
             self.standing.findings.append(Finding("verify", kill.node, str(error)))
 
@@ -299,22 +303,26 @@ class Campaign:
     # --- quiet, and the audit -----------------------------------------------------------------------------------
 
     async def _until_quiet(self) -> list[Finding]:
-        """Wait until no payment is under way and nothing is reserved; what is left if that never comes."""
+        """Wait until no payment is under way, nothing is reserved and neighbours have told each other every outcome."""
         deadline = time.monotonic() + QUIET_S_MAX
-        still = 0
         while True:
             left = {name: tail.open_packets for name, tail in self._tails.items() if tail.open_packets}
             status = {wallet: read_json(self._place.folder / wallet / STATUS_FILE) or {} for wallet in WALLETS}
             busy = {wallet: one.get("payments", 1) for wallet, one in status.items() if one.get("payments", 1)}
-            still = 0 if left or busy else still + 1
-            if still >= 10:  # outcomes are exchanged and acknowledged meanwhile
+            untold = {} if left or busy else await self._untold()
+            if not (left or busy or untold):
                 return []
             if time.monotonic() > deadline:
-                text = f"after {QUIET_S_MAX} s payments are under way {busy}, packets undecided {left}"
-                return [Finding("restless", "all", text)]
+                open_ = f"payments under way {busy}, packets undecided {left}, outcomes untold {untold}"
+                return [Finding("restless", "all", f"after {QUIET_S_MAX} s: {open_}")]
             self.phase = f"waiting for quiet ({sum(busy.values())} payments, {sum(left.values())} packets)"
             self._tell(self)
             await asyncio.sleep(0.2)
+
+    async def _untold(self) -> dict[str, int]:
+        """By node, how many outcomes its neighbours and it have not exchanged."""
+        counts = {name: await asyncio.to_thread(outcomes_left, self._journal(name)) for name in self._place.names}
+        return {name: count for name, count in counts.items() if count}
 
     async def _audit(self) -> Report:
         journals = []
@@ -322,7 +330,7 @@ class Campaign:
             tail = self._tails[name]
             if not await asyncio.to_thread(tail.catch_up, START_S_MAX):
                 raise RuntimeError(f"{name}'s journal can't be followed: {tail.failure!r}")
-            journals.append(await asyncio.to_thread(self._exported, name))
+            journals.append(await asyncio.to_thread(exported, name, self._journal(name), tail.rows, tail.marks))
         paid = [one for wallet in WALLETS for one in await self._paid(wallet)]
         self.standing.payments = len(paid)
         evidence = Evidence(
@@ -338,17 +346,6 @@ class Campaign:
         report = await asyncio.to_thread(examine, evidence)
         (self.folder / "downs.json").write_text(json.dumps(self._downs))
         return report
-
-    def _exported(self, name: str) -> Journal:
-        with JournalReader(str(self._journal(name))) as reader:
-            replayed = replay(reader)
-        return Journal(
-            node=name,
-            rows=_lines(self._tails[name].rows),
-            balances=[books_view.balance_json(row) for row in replayed.accounts],
-            assets=[books_view.currency_json(row) for row in replayed.currencies],
-            marks=self._tails[name].marks,
-        )
 
     async def _history(self, wallet: str) -> list[dict[str, Any]]:
         """As `isthmus history --json` collects it."""
@@ -407,25 +404,6 @@ class Campaign:
             await asyncio.to_thread(tail.rotate, self._rows(name), START_S_MAX)
             audited.unlink()
             del tail.marks[:-1]
-
-
-def make_older(journal: Path) -> None:
-    """Give the journal of a stopped node the schema that it had before the projection: the next start migrates it."""
-    with closing(sqlite3.connect(journal, isolation_level=None)) as connection:
-        for table in ("ledger_accounts", "periods", "singles"):
-            connection.execute(f"DROP TABLE IF EXISTS {table}")
-        connection.execute("PRAGMA user_version = 1")
-
-
-def _is_older(journal: Path) -> bool:
-    with closing(sqlite3.connect(journal)) as connection:
-        return schema_version(connection) < SCHEMA_VERSION
-
-
-def _lines(path: Path) -> Any:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
 
 
 def _wall_ms() -> int:

@@ -14,15 +14,18 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from isthmus.connector.events import Release
+from isthmus.connector.kernel import Kernel
 from isthmus.journal import schema, sqlite
 from isthmus.journal.projection import Projection
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.runtime.checkpoints import CheckpointKeeper
 from isthmus.runtime.driver import Driver
 
-# The point's name, the passage that kills, and after how many batches a checkpoint is due in this life.
+# The point's name, the passage that kills, how many undecided packets the process must have for a passage to count, and
+# after how many batches a checkpoint is due in this life.
 POINT: Final = "CRASH_POINT"
 PASSAGE: Final = "CRASH_PASSAGE"
+OPEN_PACKETS: Final = "CRASH_OPEN_PACKETS"
 CHECKPOINT_EVERY: Final = "CRASH_CHECKPOINT_EVERY"
 WAL_BYTES_MAX: Final = 48 * 1024
 
@@ -32,11 +35,20 @@ class Countdown:
     """Kills this process at the last of so many passages."""
 
     left: int
+    open_wanted: int = 0  # undecided packets; passages with fewer don't count
+    kernel: Kernel | None = None  # once there is one
 
     def passed(self) -> None:
+        if self.open_wanted and self._open_packets() < self.open_wanted:
+            return
         self.left -= 1
         if self.left == 0:
             die()
+
+    def _open_packets(self) -> int:
+        if self.kernel is None:
+            return 0
+        return sum(len(account.received) for account in list(self.kernel.books.peers.values()))
 
 
 def die() -> None:
@@ -51,7 +63,19 @@ def arm(environment: dict[str, str]) -> None:
         _checkpoint_every(int(every))
     point = environment.get(POINT)
     if point is not None:
-        POINTS[point](Countdown(int(environment[PASSAGE])))
+        countdown = Countdown(int(environment[PASSAGE]), int(environment.get(OPEN_PACKETS, 0)))
+        _know_kernel(countdown)
+        POINTS[point](countdown)
+
+
+def _know_kernel(countdown: Countdown) -> None:
+    original = Driver.__init__
+
+    def init(self: Driver, kernel: Kernel, *positional: Any, **named: Any) -> None:
+        countdown.kernel = kernel
+        original(self, kernel, *positional, **named)
+
+    _set(Driver, "__init__", init)
 
 
 def _checkpoint_every(batches: int) -> None:

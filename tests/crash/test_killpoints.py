@@ -13,7 +13,8 @@ from isthmus.journal.reader import JournalReader
 from isthmus.journal.schema import SCHEMA_VERSION
 from isthmus.journal.sqlite import SqliteJournal
 from tests.crash import killpoints
-from tests.crash.campaign import MANNERS, RANDOM, make_older
+from tests.crash.campaign import MANNERS, RANDOM
+from tests.crash.journals import make_older
 
 ROOT = Path(__file__).resolve().parents[2]
 BATCHES = 3
