@@ -17,7 +17,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash rows docs \
+.PHONY: help setup setup-run demo test test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash trace rows docs \
   interop npm bench bench-smoke native wheel lock clean
 
 help: ## this list
@@ -73,6 +73,9 @@ layers: setup ## which folder may import which (import-linter)
 
 crash: setup ## kill -9 a network's processes under load, audit all books (N=1000 kills, SEED=…, RESUME=…)
 	@$(PYTHON_BIN) -m tests.crash $(N) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
+
+trace: setup ## a node's system calls: every frame follows the fdatasync that covers it (needs strace)
+	@$(PYTEST) tests/node/test_durability.py $(ARGS)
 
 rows: setup ## rows of the conformance list that no test names
 	@$(PYTHON_BIN) tools/conformance_rows.py

@@ -48,7 +48,7 @@ def main() -> int:
             folder = Path(tempfile.mkdtemp(prefix="isthmus-crash-")) if given.folder is None else given.folder
             folder.mkdir(parents=True, exist_ok=True)
             campaign = Campaign.begin(folder, given.kills, seed, tell)
-        console.print(f"seed {campaign.standing.seed}, journals and logs in {folder}")
+        console.print(f"commit {campaign.commit}, seed {campaign.standing.seed}, journals and logs in {folder}")
         try:
             asyncio.run(campaign.run())
         except KeyboardInterrupt:
@@ -71,7 +71,7 @@ def _line(standing: Standing) -> str:
     return (
         f"{standing.kills} kills in {standing.rounds} rounds, {standing.loaded} met {OPEN_WANTED} open packets or more;"
         f" {standing.packets} packets over links, {len(standing.findings)} findings, {len(standing.losses)} losses;"
-        f" {standing.seconds:.0f} s"
+        f" {standing.seconds:.0f} s, {standing.kills / max(1, standing.seconds):.1f} kills a second"
     )
 
 
@@ -82,6 +82,10 @@ def _verdict(console: Console, standing: Standing, wanted: int) -> int:
     console.print(table)
     console.print(", ".join(f"{name} {count}" for name, count in sorted(standing.by_node.items())))
     console.print(_line(standing))
+    console.print(
+        f"{standing.verified} journals of dead processes verified, {standing.digests} running nodes had the digest that"
+        f" replay gives; {standing.payments} payments, {standing.fulfilled} packets fulfilled on both sides"
+    )
     _findings(console, standing)
     lost: Counter[str] = Counter()
     for loss in standing.losses:

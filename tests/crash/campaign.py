@@ -11,6 +11,7 @@ import asyncio
 import json
 import pickle
 import random
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -22,8 +23,8 @@ from isthmus.cli.wallet_session import look
 from isthmus.errors import JournalError
 from isthmus.sim.auditor import Finding, Loss, Report, examine
 from isthmus.sim.evidence import Down, Evidence, Opening, Paid, Received
-from tests.crash.children import Children
-from tests.crash.journals import exported, is_older, make_older, outcomes_left, verified
+from tests.crash.children import ROOT, Children
+from tests.crash.journals import digest_at, exported, is_older, make_older, outcomes_left, verified
 from tests.crash.killpoints import CHECKPOINT_EVERY, OPEN_PACKETS, PASSAGE, POINT
 from tests.crash.network import WALLETS, Place, read_json, wires
 from tests.crash.payer import QUIET_FILE, STATUS_FILE
@@ -96,7 +97,8 @@ class Standing:
     payments: int = 0
     findings: list[Finding] = field(default_factory=list)
     losses: list[Loss] = field(default_factory=list)
-    quick_losses: int = 0  # in rounds in which everybody was back at once
+    verified: int = 0  # journals of the dead
+    digests: int = 0  # running nodes asked for theirs, and replay gave the same
     opening: Opening | None = None
     seconds: float = 0.0
 
@@ -117,6 +119,7 @@ class Campaign:
         self.folder: Final = folder
         self.wanted: Final = wanted
         self.standing: Final = standing
+        self.commit: Final = _commit()
         self.phase = "starting"
         self._tell: Final = tell
         self._place = Place.found(folder)
@@ -236,6 +239,8 @@ class Campaign:
                 await asyncio.sleep(draw.uniform(1, LONG_DOWN_S_MAX))
             await self._start(name, environment)
             kill.back_ms = _wall_ms()
+            if name not in WALLETS:
+                await self._compare_live(name)
             self._downs.append(Down(name, died_ms - DOWN_SLACK_MS, kill.back_ms + DOWN_SLACK_MS))
             self._log(kill)
             self._tell(self)
@@ -289,14 +294,29 @@ class Campaign:
             return  # it was to die in the migration, and died before: the next start migrates
         try:
             kill.sequence, kill.digest = await asyncio.to_thread(verified, path)
+            self.standing.verified += 1
         except JournalError as error:
             self.standing.findings.append(Finding("verify", kill.node, str(error)))
+
+    async def _compare_live(self, name: str) -> None:
+        """A running node's digest of its books is the one that replay of its journal gives at that batch."""
+        told = await asyncio.to_thread(self._place.ask, name, "/books/digest")
+        if told is None:
+            return  # it is dead again
+        await asyncio.to_thread(self._tails[name].catch_up, START_S_MAX)  # what it told may be on its way to the disk
+        replayed = await asyncio.to_thread(digest_at, self._journal(name), told["sequence"])
+        if replayed is None:
+            return
+        self.standing.digests += 1
+        if replayed != told["digest"]:
+            text = f"its books after batch {told['sequence']} have digest {told['digest']} running, {replayed} replayed"
+            self.standing.findings.append(Finding("digest", name, text))
 
     def _journal(self, name: str) -> Path:
         return self._place.data(name) / "journal.db"
 
     def _log(self, kill: Kill) -> None:
-        line = {"seed": self.standing.seed, "round": self.standing.rounds, **asdict(kill)}
+        line = {"commit": self.commit, "seed": self.standing.seed, "round": self.standing.rounds, **asdict(kill)}
         with (self.folder / "kills.jsonl").open("a") as log:
             log.write(json.dumps(line) + "\n")
 
@@ -382,7 +402,6 @@ class Campaign:
         standing = self.standing
         standing.losses += losses
         if not self._is_long:
-            standing.quick_losses += len(losses)
             standing.findings += [
                 Finding(
                     "loss", one.node, f"{one.amount} {one.asset} to {one.peer}, and all were back at once", one.amount
@@ -404,6 +423,14 @@ class Campaign:
             await asyncio.to_thread(tail.rotate, self._rows(name), START_S_MAX)
             audited.unlink()
             del tail.marks[:-1]
+
+
+def _commit() -> str:
+    """Of the code that is tried: with the seed, what a finding is reported with."""
+    done = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    return done.stdout.strip() or "unknown"
 
 
 def _wall_ms() -> int:

@@ -1,8 +1,11 @@
 """The network that is crashed: the demo's three connectors with more credit, and two wallets that pay each other."""
 
 import dataclasses
+import http.client
 import json
 import secrets
+import urllib.error
+import urllib.request
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -32,6 +35,8 @@ from tests.crash.payer import STATUS_FILE, Plan
 WALLETS: Final = (ALICE, BOB)
 PLAN_FILE: Final = "plan.json"
 PLACE_FILE: Final = "network.json"
+SECRETS_NAME: Final = "secrets"
+ANSWER_S_MAX: Final = 10
 # Much: what a crash leaves open must not use it up.
 CREDIT: Final = {"credit": "1000000", "credit_back": "1000000"}
 NETWORK: Final = Network(
@@ -132,8 +137,22 @@ class Place:
         told = read_json(self.data(name) / (STATUS_FILE if name in WALLETS else RUNNING_NAME))
         return told is not None and told["pid"] == pid
 
-    def admin_url(self, name: str) -> str:
-        return f"http://{HOST}:{self.ports[Listener(name, ADMIN)]}"
+    def ask(self, name: str, path: str) -> dict[str, Any] | None:
+        """A connector's admin API; None if it doesn't answer, for it may have been killed meanwhile."""
+        token = (self.folder / name / SECRETS_NAME / ADMIN).read_text().strip()
+        url = f"http://{HOST}:{self.ports[Listener(name, ADMIN)]}{path}"
+        request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"})
+        try:
+            with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as answer:
+                told = json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            if refusal.code != 404:
+                raise
+            return None  # it has no such path
+        except (OSError, ValueError, http.client.HTTPException):
+            return None
+        assert isinstance(told, dict)
+        return told
 
 
 def wires() -> list[Wire]:

@@ -43,11 +43,12 @@ journal.close()
 """
 
 
-def run(journal: Path, point: str | None, passage: int = 1) -> int:
+def run(journal: Path, point: str | None, passage: int = 1, open_packets: int = 0) -> int:
     """The exit status of a process that is armed for this point."""
     environment = dict(os.environ)
     if point is not None:
         environment |= {killpoints.POINT: point, killpoints.PASSAGE: str(passage)}
+        environment |= {killpoints.OPEN_PACKETS: str(open_packets)}
     command = [sys.executable, "-c", PROGRAM, str(journal)]
     return subprocess.run(command, env=environment, cwd=ROOT, check=False, timeout=60).returncode
 
@@ -87,6 +88,10 @@ def test_a_process_dies_where_it_was_told_to(
     assert state_of(journal) == expected
     with closing(SqliteJournal(journal)) as opened:  # as the next process does
         assert opened.last_sequence == expected[1]
+
+
+def test_passages_of_a_process_with_too_few_undecided_packets_dont_count(tmp_path: Path) -> None:
+    assert run(tmp_path / "journal.db", "append.before", open_packets=1) == 0
 
 
 def test_a_process_dies_while_the_log_is_copied(tmp_path: Path) -> None:
