@@ -38,7 +38,7 @@ TIMEOUT_MS: Final = 15_000  # of the wallets' packets
 KILLS_PER_ROUND_MAX: Final = 100
 LONG_EVERY: Final = 3  # each third round has long downtimes, and a short campaign has three rounds
 LONG_DOWN_S_MAX: Final = 25  # longer than a packet lives
-LONG_SHARE: Final = 0.12  # of the restarts in such a round
+LONG_PAUSE_S: Final = 20  # from one long downtime to the next: without packets there is little to lose
 SETTLE_MS: Final = 5_000
 POLL_S: Final = 0.1
 LIFE_S_MAX: Final = 8  # an armed process that doesn't reach its point in time is killed from outside
@@ -129,6 +129,7 @@ class Campaign:
         self._draw = random.Random()
         self._enough = asyncio.Event()
         self._is_long = False
+        self._long_from = 0.0  # nobody stays away long before
         self._round_kills = 0
         self._round_wanted = 0
 
@@ -165,6 +166,7 @@ class Campaign:
         self._is_long = standing.rounds % LONG_EVERY == LONG_EVERY - 1
         self._round_kills, self._round_wanted = 0, self._kills_per_round()
         self._enough.clear()
+        self._long_from = time.monotonic() + self._draw.uniform(0, LONG_PAUSE_S / 2)
         self._downs = []
         for wallet in WALLETS:
             (self._place.folder / wallet / QUIET_FILE).unlink(missing_ok=True)
@@ -235,8 +237,10 @@ class Campaign:
                 planned, environment = RANDOM, self._usual()
             if planned == "migration":
                 make_older(self._journal(name))
-            if self._is_long and not is_over and draw.random() < LONG_SHARE:
-                await asyncio.sleep(draw.uniform(1, LONG_DOWN_S_MAX))
+            if self._is_long and not is_over and time.monotonic() >= self._long_from:
+                down_s = draw.uniform(1, LONG_DOWN_S_MAX)
+                self._long_from = time.monotonic() + down_s + LONG_PAUSE_S
+                await asyncio.sleep(down_s)
             await self._start(name, environment)
             kill.back_ms = _wall_ms()
             if name not in WALLETS:

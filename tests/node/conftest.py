@@ -21,7 +21,13 @@ import pytest
 from aiohttp import web
 
 from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
-from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
+from isthmus.ilp.outcomes import (
+    OUTCOMES_DESTINATION,
+    OutcomesReport,
+    decode_report,
+    encode_answer,
+    encode_report,
+)
 from isthmus.ilp.packet import (
     PREPARE,
     Fulfill,
@@ -259,6 +265,8 @@ class Peer:
         self._waiting: dict[int, asyncio.Future[Fulfill | Reject]] = {}
         self._changed = asyncio.Event()
         self.is_up = False
+        self.takes_reports = False
+        self.reports: list[OutcomesReport] = []
 
     async def dial(self, port: int) -> "Peer":
         self.link = BtpClient(
@@ -278,7 +286,7 @@ class Peer:
     def inbound(self, packets: list[Inbound]) -> None:
         for inbound in packets:
             if inbound.packet[0] == PREPARE and decode_prepare(inbound.packet).destination.startswith("peer."):
-                self.reject(inbound, "F01")  # this peer speaks no protocol of neighbours
+                self._neighbour(inbound)
                 continue
             self.packets.append(inbound)
             if inbound.packet[0] == PREPARE:
@@ -323,13 +331,16 @@ class Peer:
         self, destination: str, amount: int, *, left_ms: int = 25_000, data: bytes = b"", seed: bytes | None = None
     ) -> asyncio.Future[Fulfill | Reject]:
         """Send a Prepare whose fulfillment is the first 32 bytes of its data; the answer to come."""
-        assert self.link is not None
         preimage = os.urandom(32) if seed is None else seed
         packet = Prepare(amount, wall_ms() + left_ms, sha256(preimage).digest(), destination, preimage + data)
+        return self._send(encode_prepare(packet))
+
+    def _send(self, packet: bytes) -> asyncio.Future[Fulfill | Reject]:
+        assert self.link is not None
         self._last_id += 1
         answer: asyncio.Future[Fulfill | Reject] = asyncio.get_running_loop().create_future()
         self._waiting[self._last_id] = answer
-        self.link.write([Outbound(self.session, self._last_id, encode_prepare(packet))])
+        self.link.write([Outbound(self.session, self._last_id, packet)])
         return answer
 
     async def pay(self, destination: str, amount: int, **more: Any) -> Fulfill | Reject:
@@ -349,6 +360,22 @@ class Peer:
 
     def reject(self, inbound: Inbound, code: str = "F99") -> None:
         self._reply(inbound, encode_reject(Reject(code, "test.far", "no")))
+
+    # outcomes
+
+    def _neighbour(self, inbound: Inbound) -> None:
+        """Unless it was told to, this peer speaks no protocol of neighbours."""
+        if self.takes_reports:
+            self.reports.append(decode_report(decode_prepare(inbound.packet).data))
+            self._reply(inbound, encode_answer([]))
+        else:
+            self.reject(inbound, "F01")
+
+    async def report(self) -> None:
+        """Tell the node that all our Prepares so far have outcomes that will survive a crash."""
+        packet = encode_report(OutcomesReport(self.session, self._last_id, [], []), wall_ms() + 5_000)
+        async with asyncio.timeout(WAIT_SECONDS):
+            assert isinstance(await self._send(packet), Fulfill)
 
     def _reply(self, inbound: Inbound, packet: bytes) -> None:
         assert self.link is not None
