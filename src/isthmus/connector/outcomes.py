@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX, Account
 from isthmus.connector.events import Inbound, Outbound
-from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.connector.tables import LOCAL
 from isthmus.errors import CodecError
 from isthmus.ilp.ildcp import PEER_CONDITION, PEER_FULFILLMENT
@@ -61,6 +61,7 @@ class Reporter:
         "_due_at",
         "_is_probe",
         "_left_in_round",
+        "_newest",
         "_orphans",
         "_session",
         "_tries",
@@ -80,6 +81,7 @@ class Reporter:
         self._session = b""  # what the report that waits is about
         self._watermark = 0
         self._decided = 0  # outcomes since the last report that the peer must hear of
+        self._newest = 0  # the highest request id of one in this session
         self._due_at: int | None = None  # of the next report
         self._confirmed: Final[dict[bytes, int]] = {}  # by session: the watermark that the peer has taken
         self._is_probe = False  # the peer knew no reports; it may be another program by now
@@ -92,8 +94,18 @@ class Reporter:
 
     # --- what happens -------------------------------------------------------------------------------------------
 
-    def decided(self, switch: "Switch") -> None:
+    def decided(self, switch: "Switch", leg: OutgoingLeg) -> None:
         """One more outcome that the peer must hear of."""
+        if leg.session == self.lane.session and leg.request_id > self._newest:
+            self._newest = leg.request_id
+        self._count(switch)
+
+    def ended(self, switch: "Switch", leg: OutgoingLeg) -> None:
+        """The peer knows this outcome, but those above it may have waited for it: the watermark stood below."""
+        if leg.session != self.lane.session or self._newest > self._confirmed.get(leg.session, 0):
+            self._count(switch)
+
+    def _count(self, switch: "Switch") -> None:
         self._decided += 1
         if self._decided == 1:
             self._be_due(switch.mono + REPORT_AFTER_MS)

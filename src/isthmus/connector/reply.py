@@ -58,7 +58,7 @@ def _fulfil(switch: Switch, lane: Lane, leg: OutgoingLeg, inbound: Inbound, fulf
     if inbound.note:
         switch.note(inbound.note)
     if lane.account.hearing != DEAF:
-        lane.reporter.decided(switch)
+        lane.reporter.decided(switch, leg)
     if not is_local:
         note_fulfilled(switch, upstream, incoming)
     upstream.fulfilled += 1
@@ -119,12 +119,14 @@ def _void_both(switch: Switch, leg: OutgoingLeg, reason: int) -> None:
     switch.wheel.discard(leg)
     switch.books.void_outgoing(leg, reason)
     switch.books.void_incoming(leg.incoming, reason)
+    lane = switch.by_index[leg.account.index]
     if reason in UNSAID:
-        lane = switch.by_index[leg.account.index]
         if lane.account.hearing != DEAF:
-            lane.reporter.decided(switch)
+            lane.reporter.decided(switch, leg)
         if reason != UNDELIVERED:
             lane.remember_expired(leg)
+    elif lane.account.hearing != DEAF:
+        lane.reporter.ended(switch, leg)
 
 
 def _take_stray(switch: Switch, lane: Lane, inbound: Inbound) -> None:
