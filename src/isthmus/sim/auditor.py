@@ -16,12 +16,12 @@ Long runs are audited in parts, since journals are pruned: `examine` also return
 next part's evidence. A part must end quiet, and export before the rows after its opening are pruned.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, NamedTuple, final
 
-from isthmus.sim.evidence import End, Evidence, Journal, Leg, Opening, State
+from isthmus.sim.evidence import End, Evidence, Journal, Leg, Opening, Paid, State
 from isthmus.sim.permits import why_not
 from isthmus.sim.tally import Tally
 
@@ -85,6 +85,7 @@ class _Audit:
         self._faces: Final[dict[End, End]] = {}
         for left, right in evidence.wires:
             self._faces[left], self._faces[right] = right, left
+        self._got: Final[dict[str, Leg]] = {}  # condition → the first leg with it that a wallet fulfilled
         self._across: Final[dict[Leg, Leg]] = {}  # outgoing leg → the neighbour's incoming one
         self._left = dict(self.opening.left)
         self._credited = dict(self.opening.credited)
@@ -100,14 +101,13 @@ class _Audit:
             self._weigh(left, right)
         for tally in self.tallies.values():
             self._check_node(tally)
-        for leg in self._paid_here():
-            self._follow(leg)
-        known: dict[tuple[str, str], Leg] = {}
         for leg in self._received_here():
             # A liar may pay the same packet again and again: its money, and no second credit.
-            first = known.setdefault((leg.node, leg.condition), leg)
+            first = self._got.setdefault(leg.condition, leg)
             if first is leg or not self.evidence.dishonest:
                 self._credited[leg.node] = self._credited.get(leg.node, 0) + leg.amount
+        for leg in self._paid_here():
+            self._follow(leg)
         self._check_wallets()
         return Report(
             findings=self.found,
@@ -271,6 +271,11 @@ class _Audit:
         last = self._last_of(origin)
         is_known = last.is_incoming or End(last.node, last.account) not in self._faces
         arrived = not last.is_incoming and is_known and last.state is State.POSTED
+        if not arrived and self.evidence.dishonest:
+            # A liar may have carried it on under another name, or again after it had failed.
+            found = self._got.get(origin.condition)
+            if found is not None:
+                last, arrived = found, True
         pair = (origin.node, last.node)
         if origin.state is State.POSTED:
             self._left[origin.node] = self._left.get(origin.node, 0) + origin.amount
@@ -316,7 +321,7 @@ class _Audit:
             if payment.connection and self._is_judged(payment.payee):
                 amount = connections.get((payment.payee, payment.connection), 0)
                 unpaid = self._unpaid.get((payment.node, payment.payee), 0)
-                if not payment.delivered <= amount <= self._most(payment.delivered_max) + unpaid:
+                if not payment.delivered <= amount <= self._most([payment]) + unpaid:
                     text = (
                         f"payment {payment.id} delivered {payment.delivered} to {payment.delivered_max} by its"
                         f" sender's word, and {payment.payee} has {amount} of it"
@@ -335,16 +340,18 @@ class _Audit:
         for payee in dict.fromkeys(one.payee for one in payments):
             least = sum(one.delivered for one in payments if one.payee == payee)
             most = sum(one.delivered_max for one in payments if one.payee == payee)
+            bound = self._most([one for one in payments if one.payee == payee])
             arrived = self._arrived.get((node, payee), 0)
             # The receiver's word counts what it fulfilled and was not paid for, too.
             unpaid = self._unpaid.get((node, payee), 0)
-            if self._is_judged(payee) and not least - unpaid <= arrived <= self._most(most):
+            if self._is_judged(payee) and not least - unpaid <= arrived <= bound:
                 text = f"{arrived} of its money is in the books of {payee}, {least} to {most} by its wallet's word"
                 self._find("delivered", node, text, min(abs(arrived - least), abs(arrived - most)))
 
-    def _most(self, delivered_max: int) -> int:
+    def _most(self, payments: Sequence[Paid]) -> int:
         """Of packets whose receiver is silent a sender knows the rate before, and it may have become better."""
-        return delivered_max * (100 + self.evidence.rates_rose) // 100
+        most = sum(one.delivered_max for one in payments)
+        return most * (100 + self.evidence.rates_rose) // 100 + sum(one.slack for one in payments)
 
     # --- the next part ------------------------------------------------------------------------------------------
 

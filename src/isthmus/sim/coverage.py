@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Final, final
 
 from isthmus.sim import plan as p
+from isthmus.stream.orders import Order, QuoteFailed, SendFailed
 
 Counts = dict[str, int]
 
@@ -21,6 +22,13 @@ class Coverage:
     def enter(self, group: str, name: str, times: int = 1) -> None:
         counts = self.groups.setdefault(group, {})
         counts[name] = counts.get(name, 0) + times
+
+    def news(self, order: Order) -> None:
+        """What a STREAM connection told its owner; failures by their kind."""
+        name = type(order).__name__
+        if isinstance(order, SendFailed | QuoteFailed):
+            name = f"{name}: {order.failure.value}"
+        self.enter("stream", name)
 
     def add(self, other: Mapping[str, Mapping[str, int]]) -> None:
         for group, counts in other.items():

@@ -131,7 +131,7 @@ def _vices(rng: Random, nodes: list[NodePlan]) -> list[NodePlan]:
 def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
     wallets = [node for node in nodes if node.kind == p.WALLET]
     payments: list[PaymentPlan] = []
-    for number in range(1, rng.randint(6, 9) + 1):
+    for number in range(1, rng.randint(6, 8) + 1):
         if number <= 2:
             payer, payee = wallets[:2] if number == 1 else wallets[1::-1]
         else:
@@ -142,7 +142,7 @@ def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
                 payer=payer.name,
                 payee=payee.name,
                 at_ms=rng.randint(300, 9_000),
-                value=rng.randint(2_000, 6_000),
+                value=rng.randint(1_800, 4_800),
                 deliver=rng.random() < 0.5,
                 slack=rng.choice((3, 10, 25)),
                 key=f"key {number}" if rng.random() < 0.8 else "",

@@ -100,6 +100,7 @@ class Paid:
     unknown: int  # may have left besides
     delivered: int
     delivered_max: int
+    slack: int = 0  # `delivered_max` is an estimate: assets on the way may be too coarse for it by up to so much
     connection: str = ""  # the receiver's name for it, where it is known
 
 

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from isthmus.sim.world import World
 
 _DISK_FAULTS: Final = {p.TORN: Fault.TORN, p.FAILED_WRITE: Fault.FAIL, p.UNKNOWN_WRITE: Fault.UNKNOWN}
+DOWN_LOOK_MS: Final = 100
 # Does the fault, tells whether it met anything, and gives what ends it.
 _Undo = Callable[[], None]
 
@@ -137,6 +138,9 @@ def _crash(world: "World", fault: FaultPlan) -> None:
     if node.crash(fault.lasts_ms, written=fault.value % 4, loses_power=fault.value % 3 == 0):
         world.hit(fault.kind)
         world.crashes += 1
+    else:
+        # It is down just now: it dies again as soon as it is back.
+        world.agenda.after(DOWN_LOOK_MS, lambda: _crash(world, fault))
 
 
 def _disk(world: "World", fault: FaultPlan) -> None:

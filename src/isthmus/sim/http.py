@@ -198,13 +198,19 @@ class HttpLink:
         def arrive() -> None:
             link = self._peer(other)
             if link is None or line.refuses:
-                line.carry(other, lambda: end(REFUSED, None))
+                respond(REFUSED, None)
             elif post is None:
-                line.carry(other, lambda: end(200, None))
+                respond(200, None)
             else:
-                link.receive(*post, lambda status, packet: line.carry(other, lambda: end(status, packet)))
+                link.receive(*post, respond)
 
-        line.carry(self._name, arrive, is_request=post is not None)
+        def respond(status: int | None, packet: bytes | None) -> None:
+            line.carry(other, lambda: end(status, packet), broken)
+
+        def broken() -> None:
+            end(None, None)
+
+        line.carry(self._name, arrive, broken, is_request=post is not None)
 
     def _peer(self, other: str) -> "HttpLink | None":
         node = self.process.node.world.nodes[other]

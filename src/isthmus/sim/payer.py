@@ -91,6 +91,7 @@ class Payer:
 
     def told(self, order: Order) -> None:
         """News come while the machine is polled: what follows from them waits for a turn of its own."""
+        self.wallet.world.coverage.news(order)
         if isinstance(order, QuoteReady):
             self._soon(State.QUOTING, lambda: self._start(order))
         elif isinstance(order, QuoteFailed):

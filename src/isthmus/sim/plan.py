@@ -213,3 +213,9 @@ def units(cents: int, code: str) -> int:
     """How many base units of an asset are worth so much."""
     asset, dollars = ASSETS[code]
     return int(Fraction(cents, 100) / dollars * 10**asset.scale)
+
+
+def unit_value(code: str) -> Fraction:
+    """Dollars of one base unit."""
+    asset, dollars = ASSETS[code]
+    return Fraction(dollars.numerator, dollars.denominator * 10**asset.scale)

@@ -1,5 +1,6 @@
 """After a run: the evidence for the auditor, taken from disks, wallets and the network, and what it says of it."""
 
+from fractions import Fraction
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
@@ -7,6 +8,7 @@ from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS
 from isthmus.sim.auditor import Report, examine
 from isthmus.sim.evidence import Cut, Down, End, Evidence, Journal, Mark, Paid, Received, Skew, Wire
+from isthmus.sim.plan import unit_value
 from isthmus.sim.rows import rows_of
 from isthmus.sim.wallet import Wallet
 
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
 
 # What a link may take to come up again after a fault: two pings to notice, and the longest pause between two calls.
 RECONNECT_MS_MAX: Final = 60_000
+# One payment hardly has more packets.
+PACKETS_MAX: Final = 200
 
 
 def judge(world: "World") -> Report:
@@ -85,10 +89,16 @@ def _paid(wallet: Wallet) -> list[Paid]:
             unknown=payment.unknown,
             delivered=payment.delivered,
             delivered_max=payment.delivered_max,
+            slack=PACKETS_MAX * max(1, int(_coarsest_unit() / unit_value(payment.asset_code))),
             connection=sha256(payment.destination.rpartition(".")[2].encode()).digest()[:16].hex(),
         )
         for payment in wallet.ledger.payments.values()
     ]
+
+
+def _coarsest_unit() -> Fraction:
+    """Each packet is rounded down to a unit of each asset on its way: this much at most, in dollars."""
+    return max(unit_value(code) for code in p.ASSETS)
 
 
 # --- what was broken, by whoever broke it ----------------------------------------------------------------------------
@@ -115,13 +125,14 @@ def _cuts(world: "World") -> list[Cut]:
 
 
 def _skews(world: "World") -> list[Skew]:
-    """Until the clocks are set right, each is off by what the plan says at most."""
+    """Until the clocks are set right, each is off by what the plan says at most, and so is what was written by it."""
     skews = []
+    longest_ms = max(node.timeout_ms for node in world.plan.nodes)
     for node in world.plan.nodes:
         jumps = [fault.value for fault in world.plan.faults if fault.kind == p.CLOCK_JUMP and fault.target == node.name]
         most = abs(node.skew_ms) + sum(abs(jump) for jump in jumps)
         if most > 100:
-            skews.append(Skew(node.name, _wall(0), _wall(world.plan.quiet_at + 1), most))
+            skews.append(Skew(node.name, _wall(0), _wall(world.plan.quiet_at + longest_ms + most), most))
     return skews
 
 

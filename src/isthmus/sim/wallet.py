@@ -38,6 +38,7 @@ class Guest:
 
     def told(self, order: Order) -> None:
         """Streams, assets and ends: nothing to do."""
+        self._wallet.world.coverage.news(order)
 
     def polled(self) -> None: ...
 

@@ -138,11 +138,17 @@ class Line:
             for socket in (connection.of_a, connection.of_b):
                 socket.deliver_soon()
 
-    def carry(self, source: str, arrive: Callable[[], None], *, is_request: bool = False) -> None:
-        """Take one HTTP message to the other side, on a connection of its own: it may pass others, or be lost."""
+    def carry(
+        self, source: str, arrive: Callable[[], None], broken: Callable[[], None], *, is_request: bool = False
+    ) -> None:
+        """Take one HTTP message to the other side, on a connection of its own: it may pass others, or be lost.
+
+        If it is lost, who waits at the asking side hears that the connection is broken.
+        """
         rng = self.rng
         if self.lost and rng.randrange(100) < self.lost:
             self.on_hit(LOSS)
+            self.agenda.after(2 * self.delay_ms(), broken)
             return
         wait_ms = self.delay_ms()
         if self.shuffled and rng.randrange(100) < self.shuffled:

@@ -194,6 +194,11 @@ class World:
             return
         self.agenda.after(LOOK_MS, self._look)
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether everything that must end has ended."""
+        return not self._unended()
+
     def _unended(self) -> list[tuple[str, str]]:
         waits_for: list[tuple[str, str]] = []
         for node in self.nodes.values():
