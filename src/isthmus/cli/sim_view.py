@@ -12,6 +12,7 @@ _GROUPS: Final = {
     "fault": "faults that met something",
     "vice": "what adversaries did",
     "rule": "rules of the switch that refused",
+    "entry": "entries of journals",
     "void": "why legs were voided",
     "btp": "BTP connections",
     "http": "HTTP requests",

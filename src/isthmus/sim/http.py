@@ -7,7 +7,7 @@ answer, when it is tried again. What a reply means, the session machines decide.
 from collections import deque
 from collections.abc import Callable
 from random import Random
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, NamedTuple, final
 
 from isthmus.connector.events import AccountId, Inbound, Outbound, Undelivered
 from isthmus.errors import CodecError
@@ -20,6 +20,9 @@ from isthmus.links.http.session import (
     OutgoingRequests,
     ReplyDelivery,
     Take,
+    format_leg,
+    parse_leg,
+    request_key,
 )
 from isthmus.sim.wire import Line
 
@@ -38,9 +41,18 @@ PROBE_MS_FIRST: Final = 250
 PROBE_MS_MAX: Final = 2_000
 CALLBACK: Final = "the peer"
 
-# The outcome of one request: an HTTP status and a packet; None, None if nothing came; REFUSED without a connection.
+# The outcome of one request: an HTTP status and a packet; None, None if nothing came in time.
 Answered = Callable[[int | None, bytes | None], None]
-REFUSED: Final = -1
+REFUSED: Final = -1  # there was no connection
+BROKEN: Final = -2  # there was one, and it ended without an answer
+
+
+class Post(NamedTuple):
+    """One POST: its Request-Id, its Isthmus-Leg, and its body."""
+
+    key: bytes
+    leg: str | None
+    packet: bytes
 
 
 @final
@@ -56,7 +68,7 @@ class HttpLink:
         self._is_asynchronous: Final = line.plan.asynchronous
         self._outgoing: Final = OutgoingRequests(asynchronous=line.plan.asynchronous)
         self._incoming: Final = IncomingRequests()
-        self._prepares: Final[deque[tuple[bytes, bytes, int]]] = deque()
+        self._prepares: Final[deque[tuple[Post, int]]] = deque()
         self._posting = 0
         self._deliveries: Final[deque[ReplyDelivery]] = deque()
         self._delivering = 0
@@ -77,7 +89,7 @@ class HttpLink:
         self._probe()
 
     def reset(self, why: str) -> None:
-        self._leave_waiters()
+        self._leave_waiters(504)
         self._went_down(why)
 
     def renew(self, session: bytes) -> None:
@@ -87,7 +99,7 @@ class HttpLink:
         """Whoever waits for an answer of ours hears the connection break."""
         self.line.ends_up -= 1
         self.line.look()
-        self._leave_waiters()
+        self._leave_waiters(BROKEN)
 
     def write(self, frames: list[Outbound]) -> None:
         now = self.process.clock.now()
@@ -98,18 +110,20 @@ class HttpLink:
             else:
                 ends_at = now.mono_ms + max(0, view_prepare(frame.packet).expires_at - now.wall_ms)
                 key = self._outgoing.open(frame.session, frame.request_id, ends_at)
-                self._prepares.append((key, frame.packet, ends_at))
+                leg = format_leg(frame.session, frame.request_id)
+                self._prepares.append((Post(key, leg, frame.packet), ends_at))
         self._pump()
 
     def _write_reply(self, frame: Outbound, now_ms: int) -> None:
-        known = self._incoming.reply(frame.session, frame.packet)
+        key = request_key(frame.session, frame.request_id) if frame.request_id else frame.session
+        known = self._incoming.reply(key, frame.packet)
         if known is not None and known.callback is None:
-            self._wake(frame.session, 200, frame.packet)
+            self._wake(key, 200, frame.packet)
             return
         if known is not None or self._is_asynchronous:
             # Unknown: the Prepare came before a restart.
             ends_at = now_ms + REPLY_MS if known is None else known.ends_at
-            self._deliveries.append(ReplyDelivery(frame.session, CALLBACK, frame.packet, ends_at))
+            self._deliveries.append(ReplyDelivery(key, CALLBACK, frame.packet, ends_at))
 
     # --- is anybody there? --------------------------------------------------------------------------------------
 
@@ -146,39 +160,41 @@ class HttpLink:
             self._delivering += 1
             self._deliver(self._deliveries.popleft())
         while self._prepares and self._posting < CONCURRENCY_MAX:
-            key, packet, ends_at = self._prepares.popleft()
+            post, ends_at = self._prepares.popleft()
             left_ms = ends_at - self.process.mono_ms()
             if left_ms > 0:
                 self._posting += 1
-                self._post_prepare(key, packet, left_ms)
+                self._post_prepare(post, left_ms)
 
-    def _post_prepare(self, key: bytes, packet: bytes, left_ms: int) -> None:
+    def _post_prepare(self, post: Post, left_ms: int) -> None:
         def answered(status: int | None, reply: bytes | None) -> None:
             self._posting -= 1
             if status == REFUSED:
                 self._went_down("nobody answers")
-                self._tell(self._outgoing.not_connected(key, "the next hop can't be reached"))
+                self._tell(self._outgoing.not_connected(post.key, "the next hop can't be reached"))
+            elif status == BROKEN:
+                self._went_down("the connection broke")
             elif status is not None:
-                self._tell(self._outgoing.responded(key, status, reply, self.process.mono_ms()))
+                self._tell(self._outgoing.responded(post.key, status, reply, self.process.mono_ms()))
             self._pump()
 
-        self._request((key, packet), answered, timeout_ms=left_ms + GRACE_MS)
+        self._request(post, answered, timeout_ms=left_ms + GRACE_MS)
 
     def _deliver(self, delivery: ReplyDelivery) -> None:
         def answered(status: int | None, reply: bytes | None) -> None:
             self._delivering -= 1
-            wait_ms = delivery.result(None if status == REFUSED else status, self.process.mono_ms())
+            wait_ms = delivery.result(None if status in (REFUSED, BROKEN) else status, self.process.mono_ms())
             if wait_ms is not None:
                 self.process.timers.after(wait_ms, lambda: self._deliver_again(delivery))
             self._pump()
 
-        self._request((delivery.key, delivery.packet), answered)
+        self._request(Post(delivery.key, None, delivery.packet), answered)
 
     def _deliver_again(self, delivery: ReplyDelivery) -> None:
         self._deliveries.append(delivery)
         self._pump()
 
-    def _request(self, post: tuple[bytes, bytes] | None, answered: Answered, *, timeout_ms: int = CONNECT_MS) -> None:
+    def _request(self, post: Post | None, answered: Answered, *, timeout_ms: int = CONNECT_MS) -> None:
         """One request and its response, each on its way by itself. `answered` is called once."""
         line, timers = self.line, self.process.timers
         other = line.other(self._name)
@@ -189,7 +205,7 @@ class HttpLink:
                 pending.pop()(status, packet)
 
         timers.after(timeout_ms, lambda: end(None, None))
-        self._count("asked" if post is None or post[1][0] == PREPARE else "replied")
+        self._count("asked" if post is None or post.packet[0] == PREPARE else "replied")
         if line.is_held(self._name) or line.is_held(other):
             # No connection comes about, so no byte of it leaves.
             timers.after(min(CONNECT_MS, timeout_ms), lambda: end(REFUSED, None))
@@ -202,13 +218,13 @@ class HttpLink:
             elif post is None:
                 respond(200, None)
             else:
-                link.receive(*post, respond)
+                link.receive(post, respond)
 
         def respond(status: int | None, packet: bytes | None) -> None:
             line.carry(other, lambda: end(status, packet), broken)
 
         def broken() -> None:
-            end(None, None)
+            end(BROKEN, None)
 
         line.carry(self._name, arrive, broken, is_request=post is not None)
 
@@ -229,23 +245,28 @@ class HttpLink:
 
     # --- requests in --------------------------------------------------------------------------------------------
 
-    def receive(self, key: bytes, packet: bytes, respond: Answered) -> None:
+    def receive(self, post: Post, respond: Answered) -> None:
         """One POST of the peer."""
         if not self.process.timers.is_alive:
             return
-        if packet[0] == PREPARE:
-            self._receive_prepare(key, packet, respond)
+        if post.packet[0] == PREPARE:
+            self._receive_prepare(post, respond)
             return
         try:
-            decode_reply(packet)
+            decode_reply(post.packet)
         except CodecError:
             respond(400, None)
             return
-        status, deliver = self._outgoing.replied(key, packet, self.process.mono_ms())
+        status, deliver = self._outgoing.replied(post.key, post.packet, self.process.mono_ms())
         self._tell(deliver)
         respond(status, None)
 
-    def _receive_prepare(self, key: bytes, packet: bytes, respond: Answered) -> None:
+    def _receive_prepare(self, post: Post, respond: Answered) -> None:
+        key, packet = post.key, post.packet
+        leg = (key, 0) if post.leg is None else parse_leg(post.leg, key)
+        if leg is None:
+            respond(400, None)
+            return
         now = self.process.clock.now()
         self._sweep(now.mono_ms)
         try:
@@ -261,7 +282,7 @@ class HttpLink:
             respond(503 if take is Take.FULL else 400, None)
             return
         if take is Take.NEW:
-            self.process.inbound([Inbound(self.account, key, 0, packet, now.mono_ms)])
+            self.process.inbound([Inbound(self.account, *leg, packet, now.mono_ms)])
         if known.callback is not None:
             respond(202, None)
         else:
@@ -283,9 +304,9 @@ class HttpLink:
         for respond in self._waiters.pop(key, ()):
             respond(status, reply)
 
-    def _leave_waiters(self) -> None:
+    def _leave_waiters(self, status: int) -> None:
         for key in list(self._waiters):
-            self._wake(key, None, None)
+            self._wake(key, status, None)
 
     def _sweep(self, now_ms: int) -> None:
         if now_ms >= self._sweep_at:

@@ -40,6 +40,7 @@ CLOSE_MS: Final = 1_000
 # A user whose quote fails asks again after this, and gives up in the end.
 AGAIN_MS: Final = 3_000
 QUOTES_MAX: Final = 12
+QUOTING_MS_MAX: Final = 120_000
 
 
 class State(Enum):
@@ -73,6 +74,7 @@ class Payer:
         self._secret = b""
         self._estimate = 0  # at most so much more was delivered by what is unknown from before
         self._quotes = 0
+        self._asked_at = wallet.world.agenda.now
         self._granting = 0
         self._outcome: tuple[str, str] | None = None
         if payment is None:
@@ -165,7 +167,8 @@ class Payer:
         wish = self.wish
         assert wish is not None
         self._enter(State.INVITING)
-        if self._quotes >= QUOTES_MAX:
+        waited_ms = self.wallet.world.agenda.now - self._asked_at
+        if self._quotes >= QUOTES_MAX or waited_ms > QUOTING_MS_MAX or self.wallet.world.is_top_up(wish):
             self._enter(State.OVER)
             self.wallet.ended(wish, f"no quote: {why}")
         else:

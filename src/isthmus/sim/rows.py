@@ -12,6 +12,17 @@ from isthmus.journal.interface import StoredBatch
 # By the numbers that journals hold.
 _TRANSFERS: Final = {1: "adjustment", 2: "loss", 3: "write-off"}
 _REASONS: Final = {1: "rejected", 2: "expired", 3: "wrong fulfillment", 4: "undelivered", 5: "never sent"}
+# Entries that move nothing.
+_OTHERS: Final[dict[type, str]] = {
+    r.LateFulfill: "late fulfill",
+    r.AtRisk: "at risk",
+    r.TermsChanged: "terms",
+    r.NoteEntry: "note",
+    r.Acknowledged: "acknowledged",
+    r.Forgotten: "forgotten",
+    r.Confirmed: "confirmed",
+    r.Hearing: "hearing",
+}
 _EMPTY: Final[dict[str, Any]] = dict.fromkeys(
     (
         "leg",
@@ -35,39 +46,31 @@ _EMPTY: Final[dict[str, Any]] = dict.fromkeys(
 def rows_of(batches: Iterable[StoredBatch]) -> Iterator[dict[str, Any]]:
     """Every entry of every batch, from the first batch on."""
     accounts: list[tuple[str, str, int]] = []
-    legs: dict[tuple[int, bytes, int], tuple[int, int]] = {}  # incoming ones by wire identity: leg, amount
+    # Incoming legs by what their senders call them: id and amount of the newest.
+    names: dict[tuple[int, bytes, int], tuple[int, int]] = {}
     last_leg = 0
     for batch in batches:
+        sequence = batch.sequence
         for position, entry in enumerate(r.decode_record(batch.record)):
-            row: dict[str, Any] = {"sequence": batch.sequence, "position": position}
             if isinstance(entry, r.Post | r.Fulfilled):
-                row |= {"entry": "post", "leg": entry.leg}
-            elif isinstance(entry, r.Void):
-                row |= {"entry": "void", "leg": entry.leg, "reason": _REASONS[entry.reason]}
+                yield {"sequence": sequence, "position": position, "entry": "post", "leg": entry.leg}
+                continue
+            if isinstance(entry, r.Void):
+                columns = {"entry": "void", "leg": entry.leg, "reason": _REASONS[entry.reason]}
             elif isinstance(entry, r.ReserveIncoming | r.ReserveOutgoing):
                 last_leg += 1
-                row |= _reserve(entry, last_leg, accounts[entry.account])
                 if isinstance(entry, r.ReserveIncoming):
-                    legs[entry.account, entry.session, entry.request_id] = (last_leg, entry.amount)
+                    names[entry.account, entry.session, entry.request_id] = (last_leg, entry.amount)
+                columns = _reserve(entry, last_leg, accounts[entry.account])
             elif isinstance(entry, r.Lost):
-                leg, amount = legs[entry.account, entry.session, entry.request_id]
-                name, code, scale = accounts[entry.account]
-                row |= _EMPTY | {
-                    "entry": "loss",
-                    "leg": leg,
-                    "account": name,
-                    "counter_account": f"loss:{name}",
-                    "asset_code": code,
-                    "asset_scale": scale,
-                    "amount": amount,
-                    "session": entry.session.hex(),
-                    "request_id": entry.request_id,
-                }
+                columns = _lost(entry, accounts[entry.account], *names[entry.account, entry.session, entry.request_id])
             else:
                 if isinstance(entry, r.AccountOpened):
                     accounts.append((entry.name, entry.asset_code, entry.asset_scale))
-                row |= _rare(entry, accounts)
-            yield row
+                columns = _rare(entry, accounts)
+            columns["sequence"] = sequence
+            columns["position"] = position
+            yield columns
 
 
 def _reserve(entry: r.ReserveIncoming | r.ReserveOutgoing, leg: int, account: tuple[str, str, int]) -> dict[str, Any]:
@@ -89,6 +92,21 @@ def _reserve(entry: r.ReserveIncoming | r.ReserveOutgoing, leg: int, account: tu
     }
 
 
+def _lost(entry: r.Lost, account: tuple[str, str, int], leg: int, amount: int) -> dict[str, Any]:
+    name, code, scale = account
+    return _EMPTY | {
+        "entry": "loss",
+        "leg": leg,
+        "account": name,
+        "counter_account": f"loss:{name}",
+        "asset_code": code,
+        "asset_scale": scale,
+        "amount": amount,
+        "session": entry.session.hex(),
+        "request_id": entry.request_id,
+    }
+
+
 def _rare(entry: r.Entry, accounts: list[tuple[str, str, int]]) -> dict[str, Any]:
     if isinstance(entry, r.AccountOpened):
         return _EMPTY | {
@@ -107,4 +125,4 @@ def _rare(entry: r.Entry, accounts: list[tuple[str, str, int]]) -> dict[str, Any
             "asset_scale": scale,
             "amount": entry.amount,
         }
-    return _EMPTY | {"entry": "other"}
+    return _EMPTY | {"entry": _OTHERS[type(entry)]}

@@ -1,5 +1,6 @@
 """After a run: the evidence for the auditor, taken from disks, wallets and the network, and what it says of it."""
 
+from collections import Counter
 from fractions import Fraction
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -67,9 +68,10 @@ def _journal(world: "World", node: "Node") -> Journal:
     journal = node.disk.journal
     assert journal is not None
     rows = list(rows_of(journal.read_from(1)))
-    for row in rows:
-        if row["entry"] == "void":
-            world.coverage.enter("void", row["reason"])
+    for entry, times in Counter(row["entry"] for row in rows).items():
+        world.coverage.enter("entry", entry, times)
+    for reason, times in Counter(row["reason"] for row in rows if row["entry"] == "void").items():
+        world.coverage.enter("void", reason, times)
     return Journal(node=node.name, rows=rows, marks=[Mark(at, sequence) for at, sequence in node.marks])
 
 

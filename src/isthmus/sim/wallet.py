@@ -124,8 +124,10 @@ class Wallet(Node):
 
     def sees(self, account: AccountId, frames: list[Outbound]) -> None:
         """Prepares that leave for the connector are the packets that a run is measured by."""
-        if account == UPLINK:
-            self.world.packets += sum(1 for frame in frames if frame.packet[0] == PREPARE)
+        if account == UPLINK and self.process is not None:
+            # Not what neighbours ask each other, which has no leg.
+            legs = self.process.kernel.books.peers[UPLINK].sent
+            self.world.packets += sum(1 for frame in frames if frame.request_id in legs and frame.packet[0] == PREPARE)
 
     def died(self) -> None:
         self.endpoint = None

@@ -68,6 +68,7 @@ class World:
         self._trace_to: Final = trace_to
         self._rng: Final = Random(plan.seed + 1)
         self._top_ups = 0
+        self._top_up_failed: tuple[str, str] | None = None
         self._rejects: Final[dict[bytes, str]] = {}
         self._is_over = False
         self._calm_since: int | None = None
@@ -215,9 +216,17 @@ class World:
                 if account.received or account.sent:
                     legs = len(account.received) + len(account.sent)
                     waits_for.append((node.name, f"{legs} legs with {account.name} are still reserved"))
+                if (account.fulfilled or account.unsaid) and self._is_honest_peer(node, account.name):
+                    untold = len(account.fulfilled) + len(account.unsaid)
+                    waits_for.append((node.name, f"{untold} outcomes with {account.name} are still untold"))
             if node.disk.waiting:
                 waits_for.append((node.name, "its disk has not written all"))
         return waits_for
+
+    def _is_honest_peer(self, node: Node, account: str) -> bool:
+        """Liars may say nothing, or take no reports."""
+        line = next((line for line in node.lines if node.account_of(line) == account), None)
+        return line is not None and self.plan.node(line.other(node.name)).is_honest
 
     def _top_up(self) -> None:
         """Pay a little more, where all is well now."""
@@ -225,6 +234,10 @@ class World:
         pairs = [(a, b) for a in honest for b in honest if a != b]
         good = [pair for pair in pairs if all(self.plan.node(name).is_honest for name in self.path(*pair))]
         payer, payee = self._rng.choice(good or pairs)
+        if self._top_up_failed in pairs:
+            # Where nothing goes one way any more, there is room for the other.
+            payee, payer = self._top_up_failed
+        self._top_up_failed = None
         self._top_ups += 1
         number = TOP_UP_FIRST + self._top_ups
         payment = PaymentPlan(
@@ -239,6 +252,11 @@ class World:
         )
         self._pay(payment)
 
+    @staticmethod
+    def is_top_up(wish: PaymentPlan) -> bool:
+        """Its user doesn't insist."""
+        return wish.number >= TOP_UP_FIRST
+
     # --- what others tell ---------------------------------------------------------------------------------------
 
     def invite(self, payee: str) -> Invitation | None:
@@ -249,6 +267,8 @@ class World:
     def payment_ended(self, wallet: Wallet, wish: PaymentPlan, how: str) -> None:
         self.tell(wallet.name, f"payment {wish.number} is over: {how}")
         word = how.partition(" (")[0].partition(":")[0]
+        if word != "completed" and self.is_top_up(wish):
+            self._top_up_failed = (wish.payer, wish.payee)
         self.outcomes[word] = self.outcomes.get(word, 0) + 1
         self.coverage.enter("payment outcome", how.partition(" (")[0])
 
