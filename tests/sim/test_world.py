@@ -1,5 +1,10 @@
 """Whole runs: the same seed makes the same run, and what must be found is found."""
 
+import os
+import subprocess
+import sys
+from hashlib import sha256
+
 from isthmus.sim.draw import draw
 from isthmus.sim.world import World
 
@@ -14,6 +19,16 @@ def test_the_same_seed_makes_the_same_run() -> None:
     first = traced(4)
     assert len(first) > 1_000
     assert traced(4) == first
+
+
+def test_the_trace_is_the_same_in_every_process() -> None:
+    """Byte for byte, whatever Python hashes strings to."""
+    command = [sys.executable, "-m", "isthmus", "sim", "run", "--seed", "5", "--trace"]
+    environments = [os.environ | {"PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    runs = [subprocess.run(command, env=one, capture_output=True, timeout=120) for one in environments]
+    assert [one.returncode for one in runs] == [0, 0]
+    first, second = (sha256(one.stdout).hexdigest() for one in runs)
+    assert first == second
 
 
 def test_another_seed_makes_another_run() -> None:
