@@ -1,11 +1,514 @@
-"""Reports of outcomes: what the peer must hear, and when (docs/outcomes.md)."""
+"""Two neighbours and what each knows of the other's outcomes: after lost frames, crashes, and late words."""
 
-from isthmus.ilp.outcomes import OutcomesReport, decode_report
-from isthmus.ilp.packet import decode_prepare
-from tests.connector.conftest import MakeNode, MakeTerms, Node
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from isthmus.connector import state
+from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX, UNKNOWN
+from isthmus.connector.events import AccountId, Inbound, LinkDown, LinkUp, Log, Outbound
+from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.outcomes import (
+    REPORT_AFTER_MS,
+    SILENT_KEPT_MAX,
+    SILENT_MS,
+)
+from isthmus.ilp.ildcp import PEER_CONDITION
+from isthmus.ilp.outcomes import (
+    OUTCOMES_DESTINATION,
+    OutcomesReport,
+    decode_answer,
+    decode_report,
+    encode_answer,
+    encode_report,
+)
+from isthmus.ilp.packet import (
+    Fulfill,
+    Prepare,
+    Reject,
+    decode,
+    decode_prepare,
+    encode_fulfill,
+    encode_prepare,
+    encode_reject,
+)
+
+if TYPE_CHECKING:
+    from tests.connector.conftest import MakeNode, MakeTerms, Node
+
+FULFILLMENT = bytes(range(32))
+ANN, BEN = AccountId("ann"), AccountId("ben")
+# Ben's own expiry of a Prepare that left ann's node with 29 s is one margin earlier.
+HOLD_MS = 29_000
 
 
-def reported(node: Node, account: str) -> list[OutcomesReport]:
+class Pair:
+    """Payer - ann's node - ben's node - bob. `cut`: frames between the two nodes are lost."""
+
+    def __init__(self, make_node: "MakeNode", make_terms: "MakeTerms", **terms_of_ann: Any) -> None:
+        routes = {"test.bob": "ben", "test.payer": "payer"}
+        self.ann: Node = make_node(make_terms("payer"), make_terms("ben"), address="test.ann", routes=routes)
+        self.ben: Node = make_node(
+            make_terms("ann", **terms_of_ann),
+            make_terms("bob"),
+            address="test.ben",
+            routes={"test.bob": "bob", "test.payer": "ann"},
+        )
+        self.cut = False
+
+    def carry(self) -> None:
+        """Until nothing is on its way between the two."""
+        while True:
+            to_ben = self.ann.frames.pop(BEN, [])
+            to_ann = self.ben.frames.pop(ANN, [])
+            if not to_ben and not to_ann:
+                return
+            if not self.cut:
+                self.ben.tell(*[_arrived(ANN, frame, self.ben.mono) for frame in to_ben])
+                self.ann.tell(*[_arrived(BEN, frame, self.ann.mono) for frame in to_ann])
+
+    def wait(self, ms: int) -> None:
+        """Time passes on both sides alike."""
+        left = ms
+        while left:
+            step = min(left, 50)
+            self.ann.wait(step)
+            self.ben.wait(step)
+            self.carry()
+            left -= step
+
+    def pay(self, amount: int = 100) -> int:
+        """A Prepare goes all the way to bob. Gives the id of the payer's request."""
+        request = self.ann.prepare("payer", "test.bob.x", amount)
+        self.carry()
+        return request
+
+    def bob_fulfils(self) -> None:
+        for frame in self.ben.take("bob"):
+            self.ben.fulfil("bob", frame.request_id)
+
+    def fall(self) -> None:
+        """The connection breaks."""
+        self.cut = True
+        self.carry()
+        self.cut = False
+        self.ann.tell(LinkDown(BEN, "gone"))
+        self.ben.tell(LinkDown(ANN, "gone"))
+
+    def rise(self) -> None:
+        self.ann.tell(LinkUp(BEN))
+        self.ben.tell(LinkUp(ANN))
+        self.carry()
+
+    def restart_ann(self) -> None:
+        self.fall()
+        self.ann = self.ann.restarted()
+        self.ann.tell(LinkUp(AccountId("payer")))
+
+    def restart_ben(self) -> None:
+        self.fall()
+        self.ben = self.ben.restarted()
+        self.ben.tell(LinkUp(AccountId("bob")))
+
+    def agree(self) -> int:
+        """Both books have the same balance and nothing undecided; gives what ann's node owes ben's."""
+        anns, bens = self.ann.kernel.books.peers[BEN], self.ben.kernel.books.peers[ANN]
+        assert not (anns.sent or bens.received or bens.fulfilled or anns.unsaid)
+        assert bens.balance == -anns.balance
+        return bens.balance
+
+
+def _arrived(account: AccountId, frame: Outbound, at: int) -> Inbound:
+    return Inbound(account, frame.session, frame.request_id, frame.packet, at)
+
+
+@pytest.fixture
+def pair(make_node: "MakeNode", make_terms: "MakeTerms") -> Pair:
+    return Pair(make_node, make_terms)
+
+
+# --- nothing goes wrong ----------------------------------------------------------------------------------------------
+
+
+def test_a_fulfilled_leg_is_kept_until_its_sender_has_decided(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    bens = pair.ben.kernel.books.peers[ANN]
+    assert bens.fulfilled_amount == 100
+    assert [leg.fulfillment for leg in bens.fulfilled.values()] == [FULFILLMENT]
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 100
+    assert pair.ann.kernel.books.peers[BEN].hearing == HEARS
+
+
+def test_a_rejected_leg_is_nobodys_outcome_to_tell(pair: Pair) -> None:
+    pair.pay()
+    pair.ben.reject("bob", pair.ben.taken("bob").request_id)
+    pair.carry()
+    pair.wait(10_000)
+    assert pair.ann.kernel.books.peers[BEN].hearing == UNKNOWN  # no report was due
+    assert pair.agree() == 0
+
+
+def test_a_report_rests_on_durable_outcomes(pair: Pair) -> None:
+    """CONN-3: commit before send."""
+    pair.pay()
+    pair.bob_fulfils()
+    pair.ann.durable = False
+    pair.carry()
+    pair.ann.wait(REPORT_AFTER_MS + 10)
+    assert not pair.ann.take("ben") and not pair.ann.reports
+    while pair.ann.undurable:
+        pair.ann.commit()
+    pair.ann.take("ben")
+    assert [decode_report(decode_prepare(one.packet).data).watermark for one in pair.ann.reports] == [1]
+
+
+def test_an_answer_rests_on_the_losses_that_it_caused(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    pair.ben.take("ann")
+    pair.ben.durable = False
+    session = next(iter(pair.ben.kernel.books.peers[ANN].fulfilled))[0]
+    report = encode_report(OutcomesReport(session, 1, [1], []), pair.ben.wall + 5_000)
+    pair.ben.tell(Inbound(ANN, session, 77, report, pair.ben.mono))
+    assert not pair.ben.take("ann")
+    while pair.ben.undurable:
+        pair.ben.commit()
+    assert isinstance(decode(pair.ben.taken("ann").packet), Fulfill)
+    assert pair.ben.kernel.books.peers[ANN].loss.balance == 100
+
+
+# --- frames lost, processes killed -----------------------------------------------------------------------------------
+
+
+def test_a_fulfill_lost_with_its_node_is_asked_for(pair: Pair) -> None:
+    """Killed after the commit and before the send, and back in time: nobody loses anything."""
+    request = pair.pay()
+    pair.bob_fulfils()
+    pair.restart_ben()
+    pair.rise()
+    frame = pair.ann.taken("payer")
+    assert (frame.request_id, decode(frame.packet)) == (request, Fulfill(FULFILLMENT))
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 100
+
+
+def test_a_sender_that_was_killed_asks_before_it_voids(pair: Pair) -> None:
+    request = pair.pay()
+    pair.bob_fulfils()
+    pair.restart_ann()
+    pair.ann.wait(HOLD_MS - 5_000)
+    assert not pair.ann.take("payer")
+    pair.ben.wait(HOLD_MS - 5_000)
+    pair.rise()
+    frame = pair.ann.taken("payer")
+    assert (frame.request_id, decode(frame.packet)) == (request, Fulfill(FULFILLMENT))
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 100
+    assert pair.ben.kernel.books.peers[ANN].loss.balance == 0
+
+
+def test_what_is_open_at_the_other_side_is_asked_about_again(pair: Pair) -> None:
+    """Over HTTP the answer has nowhere to go after a restart; asking again finds it."""
+    pair.pay()
+    pair.restart_ann()
+    pair.rise()
+    pair.bob_fulfils()
+    pair.ben.take("ann")  # the Fulfill is lost
+    pair.wait(1_500)
+    assert isinstance(decode(pair.ann.taken("payer").packet), Fulfill)
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 100
+
+
+def test_the_sender_was_away_until_the_expiry_and_the_other_side_books_the_loss(pair: Pair) -> None:
+    """The side that sent the Prepare decides by its own clock, after a crash too."""
+    pair.pay()
+    pair.bob_fulfils()
+    pair.fall()
+    pair.ann.wait(HOLD_MS + 2_000)
+    pair.ben.wait(HOLD_MS + 2_000)
+    assert isinstance(decode(pair.ann.taken("payer").packet), Reject)
+    pair.rise()
+    bens = pair.ben.kernel.books.peers[ANN]
+    assert pair.agree() == 0
+    assert (bens.loss.balance, pair.ben.internal("loss:ann")) == (100, 100)
+    assert pair.ben.balance("bob") == -100
+    assert any(isinstance(effect, Log) and effect.event == "loss" for effect in pair.ben.effects)
+
+
+def test_a_loss_counts_against_the_limit_of_the_peer_that_refused(
+    make_node: "MakeNode", make_terms: "MakeTerms"
+) -> None:
+    pair = Pair(make_node, make_terms, receivable_max=150)
+    pair.pay()
+    pair.bob_fulfils()
+    pair.fall()
+    pair.ann.wait(HOLD_MS + 2_000)
+    pair.ben.wait(HOLD_MS + 2_000)
+    pair.rise()
+    pair.ann.take("payer")
+    pair.pay()
+    answer = decode(pair.ann.taken("payer").packet)
+    assert isinstance(answer, Reject) and answer.code == "T04"
+
+
+def test_both_are_killed_again_and_again(pair: Pair) -> None:
+    for number in range(6):
+        pair.pay(100 + number)
+        pair.bob_fulfils()
+        (pair.restart_ann if number % 2 else pair.restart_ben)()
+        pair.rise()
+        pair.wait(REPORT_AFTER_MS)
+    pair.wait(2_000)
+    assert pair.agree() == sum(100 + number for number in range(6))
+    # Sessions that have ended are told of once, and then forgotten.
+    assert list(pair.ann.kernel.books.peers[BEN].sessions) in ([], [pair.ann.kernel.session(BEN)])
+
+
+def test_a_leg_decided_before_it_was_fulfilled_is_lost_at_once(pair: Pair) -> None:
+    """Ben's clock is slow: it fulfils what ann's node has voided, and has told it that."""
+    pair.pay()
+    pair.ann.wait(HOLD_MS + REPORT_AFTER_MS + 100)
+    pair.carry()  # the report arrives; the leg is still open at ben's
+    assert len(pair.ben.kernel.books.peers[ANN].received) == 1
+    pair.bob_fulfils()
+    pair.carry()
+    assert pair.ben.kernel.books.peers[ANN].loss.balance == 100
+    assert pair.agree() == 0
+
+
+def test_a_fulfillment_is_applied_only_while_the_hold_is_open(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    pair.restart_ann()
+    pair.ann.tell(LinkUp(BEN))
+    question = pair.ann.take("ben") or pair.ann.reports
+    asked = decode_report(decode_prepare(question[0].packet).data)
+    assert asked.asked == [1]
+    pair.ann.wait(4_900)
+    answer = encode_answer([(1, FULFILLMENT)])
+    late = pair.ann.mono + HOLD_MS
+    pair.ann.wall += HOLD_MS
+    pair.ann.mono = late
+    pair.ann.tell(Inbound(BEN, b"", question[0].request_id, answer, late))
+    assert isinstance(decode(pair.ann.taken("payer").packet), Reject)
+    assert pair.ann.balance("ben") == 0
+
+
+# --- who may ask what ------------------------------------------------------------------------------------------------
+
+
+def test_a_peer_may_ask_only_about_its_own_account(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    session = next(iter(pair.ben.kernel.books.peers[ANN].fulfilled))[0]
+    pair.ben.take("ann")
+    report = encode_report(OutcomesReport(session, 0, [], [1]), pair.ben.wall + 5_000)
+    pair.ben.tell(Inbound(AccountId("bob"), b"session of bobs.", 9, report, pair.ben.mono))
+    answer = decode(pair.ben.taken("bob").packet)
+    assert isinstance(answer, Fulfill) and decode_answer(answer.data) == []
+    pair.ben.tell(Inbound(ANN, session, 9, report, pair.ben.mono))
+    answer = decode(pair.ben.taken("ann").packet)
+    assert isinstance(answer, Fulfill) and decode_answer(answer.data) == [(1, FULFILLMENT)]
+
+
+@pytest.mark.parametrize(
+    "prepare, code",
+    [
+        (Prepare(1, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "F00"),
+        (Prepare(0, 10**13, bytes(32), OUTCOMES_DESTINATION, b""), "F00"),
+        (Prepare(0, 1, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "R00"),
+        (Prepare(0, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "F01"),
+        (Prepare(0, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b"\x02" + bytes(24)), "F01"),
+    ],
+)
+def test_a_report_that_is_none_is_refused_and_changes_nothing(node: "Node", prepare: Prepare, code: str) -> None:
+    """PEER-5."""
+    before = node.kernel.digest()
+    node.tell(Inbound(AccountId("alice"), b"session of peers", 3, encode_prepare(prepare), node.mono))
+    assert node.rejected("alice").code == code
+    assert node.kernel.digest() == before
+
+
+def test_a_repeated_prepare_gets_its_fulfill_again_and_is_booked_once(pair: Pair) -> None:
+    """HTTP-7, across a crash."""
+    pair.ann.prepare("payer", "test.bob.x")
+    sent = pair.ann.taken("ben")
+    pair.ben.tell(_arrived(ANN, sent, pair.ben.mono))
+    pair.bob_fulfils()
+    pair.restart_ben()
+    pair.ben.tell(LinkUp(ANN), _arrived(ANN, sent, pair.ben.mono))
+    frame = pair.ben.taken("ann")
+    assert (frame.session, frame.request_id) == (sent.session, sent.request_id)
+    assert decode(frame.packet) == Fulfill(FULFILLMENT)
+    assert pair.ben.balance("ann") == 100
+
+
+# --- peers that know nothing of it -----------------------------------------------------------------------------------
+
+
+def _pay_alice_to_bob(node: "Node", count: int = 1) -> None:
+    for _ in range(count):
+        node.prepare("alice", "test.node.bob.x")
+    for frame in node.take("bob"):
+        node.fulfil("bob", frame.request_id)
+    node.take("alice")
+
+
+def test_a_peer_that_rejects_reports_hears_no_more_of_them(node: "Node") -> None:
+    _pay_alice_to_bob(node)
+    node.wait(REPORT_AFTER_MS + 10)
+    node.take("bob")
+    (report,) = node.reports
+    node.tell(
+        Inbound(AccountId("bob"), b"", report.request_id, encode_reject(Reject("F02", "test.bob", "")), node.mono)
+    )
+    bob = node.kernel.books.peers[AccountId("bob")]
+    assert (bob.hearing, bob.sessions, bob.unsaid) == (DEAF, {}, {})
+    node.reports.clear()
+    _pay_alice_to_bob(node)
+    node.prepare("alice", "test.node.bob.x")
+    node.wait(40_000)  # it expires
+    assert not node.take("bob")[1:] and not node.reports and not bob.unsaid
+    node.tell(LinkDown(AccountId("bob"), "upgraded"), LinkUp(AccountId("bob")))
+    assert not node.take("bob")
+    (probe,) = node.reports
+    node.tell(Inbound(AccountId("bob"), b"", probe.request_id, encode_answer([]), node.mono))
+    assert bob.hearing == HEARS
+
+
+@pytest.mark.parametrize("reply", [encode_fulfill(Fulfill(FULFILLMENT)), encode_fulfill(Fulfill(bytes(32), b"?"))])
+def test_an_answer_without_sense_is_that_of_a_peer_that_knows_no_reports(node: "Node", reply: bytes) -> None:
+    _pay_alice_to_bob(node)
+    node.wait(REPORT_AFTER_MS + 10)
+    node.take("bob")
+    node.tell(Inbound(AccountId("bob"), b"", node.reports[0].request_id, reply, node.mono))
+    assert node.kernel.books.peers[AccountId("bob")].hearing == DEAF
+
+
+@pytest.mark.parametrize("code", ["T01", "T03", "T05", "R00"])
+def test_a_peer_that_is_busy_is_told_again(node: "Node", code: str) -> None:
+    _pay_alice_to_bob(node)
+    node.wait(REPORT_AFTER_MS + 10)
+    node.take("bob")
+    busy = encode_reject(Reject(code, "test.bob", "busy"))
+    node.tell(Inbound(AccountId("bob"), b"", node.reports[0].request_id, busy, node.mono))
+    node.wait(600)
+    node.take("bob")
+    assert len(node.reports) == 2
+    assert node.kernel.books.peers[AccountId("bob")].hearing == UNKNOWN
+
+
+def test_a_peer_that_says_nothing_is_told_again_with_longer_pauses(node: "Node") -> None:
+    _pay_alice_to_bob(node)
+    node.wait(120_000)
+    node.take("bob")
+    assert 4 <= len(node.reports) <= 20
+
+
+def test_of_a_silent_peer_what_has_had_its_time_is_forgotten(node: "Node") -> None:
+    _pay_alice_to_bob(node)
+    alice = node.kernel.books.peers[AccountId("alice")]
+    node.wait(31_000)
+    assert len(alice.fulfilled) == 1  # it may still prove to be an isthmus
+    node.wait(SILENT_MS)
+    assert not alice.fulfilled and not alice.at_risk
+
+
+def test_after_a_crash_what_a_silent_peer_may_not_have_got_is_at_risk(node: "Node") -> None:
+    _pay_alice_to_bob(node, 3)
+    after = node.restarted()
+    after.tell(LinkUp(AccountId("alice")), LinkUp(AccountId("bob")))
+    after.wait(SILENT_MS + 31_000)
+    alice = after.kernel.books.peers[AccountId("alice")]
+    assert not alice.fulfilled
+    assert (alice.at_risk, alice.balance) == (300, 300)
+
+
+# --- bounds ----------------------------------------------------------------------------------------------------------
+
+
+def _fill(node: "Node", name: str, count: int) -> None:
+    account = node.kernel.books.peers[AccountId(name)]
+    for number in range(count):
+        leg = IncomingLeg(0, account, 0, 0, bytes(32), b"another session!", number, 10**9)
+        leg.fulfillment = bytes(32)
+        account.fulfilled[leg.session, leg.request_id] = leg
+
+
+def test_above_the_bound_new_prepares_wait_until_outcomes_are_acknowledged(node: "Node") -> None:
+    """A peer that acknowledged once, and doesn't any more."""
+    node.kernel.books.acknowledge(node.kernel.books.peers[AccountId("alice")], b"session of peers", 1)
+    node.tell()
+    _fill(node, "alice", OUTCOMES_MAX - 1)
+    _pay_alice_to_bob_unchecked(node)
+    node.prepare("alice", "test.node.bob.x")
+    assert node.rejected("alice").code == "T03"
+
+
+def _pay_alice_to_bob_unchecked(node: "Node") -> None:
+    """As a batch of its own, without the comparison with a shadow that knows nothing of what was filled in."""
+    node.shadow = _Blind()  # type: ignore[assignment]
+    node.prepare("alice", "test.node.bob.x", request_id=1_000)
+    node.fulfil("bob", node.taken("bob").request_id)
+    assert isinstance(node.packet("alice"), Fulfill)
+
+
+class _Blind:
+    def replay(self, sequence: int, record: bytes) -> None: ...
+
+    def digest(self) -> "Any":
+        return _Anything()
+
+
+class _Anything:
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_a_silent_peer_never_reaches_the_bound(node: "Node") -> None:
+    node.tell(LinkUp(AccountId("alice")))
+    node.kernel.switch.lanes[AccountId("alice")].reporter.up_at -= SILENT_MS
+    _fill(node, "alice", SILENT_KEPT_MAX)
+    _pay_alice_to_bob_unchecked(node)
+    assert len(node.kernel.books.peers[AccountId("alice")].fulfilled) < SILENT_KEPT_MAX
+
+
+def test_more_open_prepares_than_one_report_asks_about(pair: Pair) -> None:
+    for _ in range(1_000):
+        pair.ann.tell(pair.ann.inbound("payer", "test.bob.x", 1))
+    pair.carry()
+    pair.bob_fulfils()
+    pair.restart_ann()
+    pair.rise()
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 500)
+    assert pair.agree() == 1_000
+
+
+def test_outcomes_are_part_of_the_state(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    pair.fall()
+    pair.ann.wait(HOLD_MS + 100)
+    for node in (pair.ann, pair.ben):
+        encoded = state.encode_state(node.kernel.books)
+        again = state.decode_state(encoded)
+        again.check()
+        assert state.encode_state(again) == encoded
+    assert pair.ann.kernel.books.peers[BEN].unsaid
+    assert pair.ben.kernel.books.peers[ANN].fulfilled
+
+
+# --- what is news ----------------------------------------------------------------------------------------------------
+
+
+def reported(node: "Node", account: str) -> list[OutcomesReport]:
     """What the node has told this peer since it was asked last."""
     node.take(account)
     reports = [decode_report(decode_prepare(frame.packet).data) for frame in node.reports]
@@ -14,7 +517,7 @@ def reported(node: Node, account: str) -> list[OutcomesReport]:
 
 
 def test_an_outcome_that_waited_for_a_rejected_one_below_it_is_reported(
-    make_node: MakeNode, make_terms: MakeTerms
+    make_node: "MakeNode", make_terms: "MakeTerms"
 ) -> None:
     """Crash suite, seed 104: the last packet was rejected, and 38 fulfilled ones above it stayed untold for ever."""
     node = make_node(make_terms("alice"), make_terms("bob"))
@@ -29,7 +532,7 @@ def test_an_outcome_that_waited_for_a_rejected_one_below_it_is_reported(
     assert [(report.watermark, report.voided) for report in reported(node, "bob")] == [(second, [])]
 
 
-def test_rejected_packets_alone_are_no_news(make_node: MakeNode, make_terms: MakeTerms) -> None:
+def test_rejected_packets_alone_are_no_news(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
     """The peer rejected them itself."""
     node = make_node(make_terms("alice"), make_terms("bob"))
     for _ in range(3):
