@@ -211,10 +211,16 @@ class HttpLink:
             timers.after(min(CONNECT_MS, timeout_ms), lambda: end(REFUSED, None))
             return
 
+        reached: list[bool] = []  # whether somebody was there, for each copy of the request
+
         def arrive() -> None:
             link = self._peer(other)
-            if link is None or line.refuses:
+            reached.append(link is not None and not line.refuses)
+            if not reached[0]:
+                # Without a connection nothing was sent, so there is nothing to come twice.
                 respond(REFUSED, None)
+            elif link is None or line.refuses:
+                respond(BROKEN, None)
             elif post is None:
                 respond(200, None)
             else:
