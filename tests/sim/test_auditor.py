@@ -252,6 +252,12 @@ def test_a_sender_that_believes_more_arrived_than_did_is_found(net: Net) -> None
     assert kinds(net.evidence()) == {"delivered"}
 
 
+def test_what_a_liar_says_of_its_own_payments_is_nobodys_business(net: Net) -> None:
+    net.packet(1, 1_000)
+    net.told(1_000, 996, delivered=997)
+    assert kinds(net.evidence(dishonest=frozenset({"alice"}))) == set()
+
+
 # --- long runs ----------------------------------------------------------------------------------------------------
 
 

@@ -318,7 +318,7 @@ class _Audit:
                 text = f"its wallet says that {amount} came in, and its books have {booked}"
                 self._find("credited", node, text, abs(amount - booked))
         for payment in evidence.paid:
-            if payment.connection and self._is_judged(payment.payee):
+            if payment.connection and self._is_judged(payment.node) and self._is_judged(payment.payee):
                 amount = connections.get((payment.payee, payment.connection), 0)
                 unpaid = self._unpaid.get((payment.node, payment.payee), 0)
                 if not payment.delivered <= amount <= self._most([payment]) + unpaid:
