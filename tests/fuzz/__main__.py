@@ -163,6 +163,7 @@ def keep_corpus(name: str) -> None:
         size += len(octets)
         if size <= KEPT_BYTES_MAX:
             inputs.append(octets)
+    assert inputs or not any(source.iterdir())
     write_corpus(name, inputs)
     print(f"{name:15} {len(inputs):5} inputs kept, {sum(map(len, inputs)):7,} bytes")
 
