@@ -103,6 +103,19 @@ async def test_after_a_halt_no_note_is_waited_for() -> None:
         await asyncio.wait_for(world.driver.note(b"second"), 5)
 
 
+async def test_after_a_halt_no_digest_is_waited_for() -> None:
+    """It is of a durable batch, and none becomes durable any more."""
+    world = World()
+    await world.turn()
+    waiting = asyncio.ensure_future(world.driver.digest())
+    await world.turn()
+    world.driver.post(Durable(99))
+    with pytest.raises(JournalError, match="AssertionError"):
+        await asyncio.wait_for(waiting, 5)
+    with pytest.raises(JournalError, match="AssertionError"):
+        await asyncio.wait_for(world.driver.digest(), 5)
+
+
 async def test_what_is_told_after_the_stop_is_left_to_the_next_start() -> None:
     """A closed journal takes no batch, and a frame could not leave any more."""
     world = World()

@@ -85,11 +85,15 @@ def show(folder: Path, account: str | None, since: str | None, as_json: bool) ->
     epilog="""\b
 Examples:
   isthmus books verify data
-  isthmus books verify data --json"""
+  isthmus books verify data --json
+  curl -H "Authorization: Bearer TOKEN" 127.0.0.1:7770/books/digest
+  isthmus books verify data --at 1042 --digest 9f86d081884c7d65…"""
 )
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--at", metavar="SEQUENCE", type=click.IntRange(0), help="Give the digest after this batch.")
+@click.option("--digest", metavar="HEX", help="Fail if the digest there is not this one, as a running node told it.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def verify(folder: Path, as_json: bool) -> None:
+def verify(folder: Path, at: int | None, digest: str | None, as_json: bool) -> None:
     """Replay everything that is there, and check it.
 
     Checksums and identity of every batch, the chain of digests over all of them, the checkpoints, that replay from
@@ -97,13 +101,20 @@ def verify(folder: Path, as_json: bool) -> None:
     that is wrong is named, and the status is 1.
     """
     path = journal_path(folder)
+    wanted = _digest_of(digest)
     found: dict[str, Json] = {"journal": str(path)}
-    for key, value, sentence in _verify(path):
+    for key, value, sentence in _verify(path, at):
         found[key] = value
         if not as_json:
             click.echo(sentence)
     if as_json:
         _print_json(found)
+    if wanted is not None and found["digest"] != wanted:
+        raise JournalError(
+            f"{path}: after batch {found['sequence']} the books have digest {found['digest']} by replay, not {wanted}"
+        )
+    if wanted is not None and not as_json:
+        click.echo("it is the one that was given")
 
 
 @books.command(
@@ -237,8 +248,17 @@ def _books_json(read: _Books, rows: list[AccountRow]) -> dict[str, Json]:
 # --- verify ----------------------------------------------------------------------------------------------------------
 
 
-def _verify(path: Path) -> Iterator[tuple[str, Json, str]]:
-    """Each step that held: its key, its figure, and a sentence. Raises JournalError at the first that doesn't."""
+def _digest_of(given: str | None) -> str | None:
+    if given is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", given):
+        raise ConfigError(f"--digest {given}", "this is no digest", "Give the 64 hex digits that the node told")
+    return None if given is None else given.lower()
+
+
+def _verify(path: Path, at: int | None = None) -> Iterator[tuple[str, Json, str]]:
+    """Each step that held: its key, its figure, and a sentence. Raises JournalError at the first that doesn't.
+
+    `at`: the digest is that after this batch; ConfigError if the journal has no state there to replay.
+    """
     with JournalReader(path) as reader:
         reader.snapshot()  # a running node may prune meanwhile
         yield "journal_id", reader.journal_id.hex(), f"{path}: journal {reader.journal_id.hex()}"
@@ -249,12 +269,16 @@ def _verify(path: Path) -> Iterator[tuple[str, Json, str]]:
         sequences = [one.sequence for one in kept]
         names = " and ".join(map(str, sequences)) or "no batch"
         yield "checkpoints", list[Json](sequences), f"checkpoints after {names}: checksums and places hold"
-        yield from _verify_batches(reader, {one.sequence: one for one in kept})
+        yield from _verify_batches(reader, {one.sequence: one for one in kept}, at)
 
 
-def _verify_batches(reader: JournalReader, checkpoints: dict[int, StoredCheckpoint]) -> Iterator[tuple[str, Json, str]]:
+def _verify_batches(
+    reader: JournalReader, checkpoints: dict[int, StoredCheckpoint], at: int | None
+) -> Iterator[tuple[str, Json, str]]:
     first, last = reader.first_sequence, 0
     books = oldest(reader)
+    _check_at(at, books.sequence, max(books.sequence, reader.last_sequence))
+    digest = books.digest() if at == books.sequence else b""
     reproduced: list[Json] = []
     for batch in reader.read_from(first):
         last = batch.sequence
@@ -267,6 +291,8 @@ def _verify_batches(reader: JournalReader, checkpoints: dict[int, StoredCheckpoi
         if checkpoint is not None:
             books.check_equals(checkpoint.state)
             reproduced.append(batch.sequence)
+        if batch.sequence == at:
+            digest = books.digest()
     count = last - first + 1 if last else 0
     held = f"{count} batches, {first} to {last}" if count else "no batches"
     yield "batches", count, f"{held}: checksums, identities and the chain of digests hold"
@@ -276,8 +302,17 @@ def _verify_batches(reader: JournalReader, checkpoints: dict[int, StoredCheckpoi
     books.check()
     assets = [f"{row.asset.code}:{row.asset.scale}" for row in books.shown().currencies]
     yield "sums_to_zero", list[Json](assets), f"the books sum to zero in {', '.join(assets) or 'no asset yet'}"
-    yield "sequence", books.sequence, f"replayed up to batch {books.sequence}"
-    yield "digest", books.digest().hex(), f"digest of the books there: {books.digest().hex()}"
+    digest = digest if at is not None else books.digest()
+    yield "sequence", books.sequence if at is None else at, f"replayed up to batch {books.sequence}"
+    where = "there" if at is None else f"after batch {at}"
+    yield "digest", digest.hex(), f"digest of the books {where}: {digest.hex()}"
+
+
+def _check_at(at: int | None, first: int, last: int) -> None:
+    if at is not None and not first <= at <= last:
+        raise ConfigError(
+            f"--at {at}", "the books there can't be replayed", f"Give a batch from {first} to {last} of this journal"
+        )
 
 
 # --- export ----------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from typing import Final, final
 
-from isthmus.connector.events import Outbound
+from isthmus.connector.events import Effect, Outbound
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import IncomingLeg
 
@@ -12,6 +12,7 @@ class Batch:
     """An appended batch whose frames wait for it."""
 
     __slots__ = (
+        "answers",
         "first_deadline",
         "first_posted_deadline",
         "frames",
@@ -42,3 +43,4 @@ class Batch:
         self.first_posted_deadline: Final = first_posted_deadline
         self.tokens: Final = tokens
         self.frames: Final = frames
+        self.answers: Final[list[Effect]] = []  # to those who asked, once it is durable

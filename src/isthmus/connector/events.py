@@ -115,6 +115,13 @@ class Note:
 
 
 @dataclass(slots=True)
+class DigestAsked:
+    """What are the books now? Answered by `Digested`, also of a node that is never idle."""
+
+    token: int
+
+
+@dataclass(slots=True)
 class Drain:
     """Take no new Prepares (they get T03); finish what is in flight."""
 
@@ -187,6 +194,15 @@ class Noted:
 
 
 @dataclass(slots=True)
+class Digested:
+    """SHA-256 over the books as they were right after the batch `sequence`, which is durable."""
+
+    token: int
+    sequence: int
+    digest: bytes  # 32 bytes
+
+
+@dataclass(slots=True)
 class CloseLink:
     account: AccountId
     why: str
@@ -224,6 +240,16 @@ class Halt:
 
 
 Event: TypeAlias = (
-    Inbound | Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable | Durable | AppendFailed | Note | Drain
+    Inbound
+    | Undelivered
+    | LinkUp
+    | LinkDown
+    | LinkBlocked
+    | LinkWritable
+    | Durable
+    | AppendFailed
+    | Note
+    | DigestAsked
+    | Drain
 )
-Effect: TypeAlias = Append | Release | Noted | CloseLink | Log | AddressLearned | Drained | Halt
+Effect: TypeAlias = Append | Release | Noted | Digested | CloseLink | Log | AddressLearned | Drained | Halt

@@ -25,6 +25,8 @@ from isthmus.connector.events import (
     Append,
     AppendFailed,
     CloseLink,
+    DigestAsked,
+    Digested,
     Drain,
     Drained,
     Durable,
@@ -72,6 +74,7 @@ class Kernel:
 
     __slots__ = (
         "_appends",
+        "_asked",
         "_drained",
         "_draining",
         "_more",
@@ -99,6 +102,7 @@ class Kernel:
         self._waiting: Final[deque[Lane]] = deque()  # lanes with Prepares in their inbox
         self._releases: Final[dict[AccountId, list[Outbound]]] = {}
         self._tokens: list[int] = []
+        self._asked: list[int] = []  # who wants the digest at the next boundary
         self._parent: ParentQuestion | None = None
         self._replay: Replay | None = None
         self._draining = False
@@ -305,6 +309,8 @@ class Kernel:
         elif isinstance(event, Note):
             switch.note(event.data)
             self._tokens.append(event.token)
+        elif isinstance(event, DigestAsked):
+            self._asked.append(event.token)
         elif isinstance(event, Drain):
             self._draining = True
             self._refuse_waiting()
@@ -402,6 +408,8 @@ class Kernel:
                 if len(self._appends) >= APPENDS_MAX:
                     break  # what waits goes on with the next Durable
                 self._append()
+            if self._asked:
+                self._tell_digest()
             self._open_batch()
             if not self._waiting or budget <= 0:
                 break
@@ -449,6 +457,16 @@ class Kernel:
         switch.posted = []
         switch.first_deadline = FAR_FUTURE
         switch.first_posted_deadline = FAR_FUTURE
+
+    def _tell_digest(self) -> None:
+        """Between two batches, which a busy node never is when `handle` returns."""
+        digest = self.digest()
+        told: list[Effect] = [Digested(token, self.sequence, digest) for token in self._asked]
+        self._asked = []
+        if self._appends:
+            self._appends[-1].answers.extend(told)
+        else:
+            self.switch.effects.extend(told)
 
     def _open_batch(self) -> None:
         """Each lane may put Prepares into the new batch again."""
@@ -504,6 +522,7 @@ class Kernel:
                     queued += frames
         switch.released_leg = batch.last_leg
         switch.effects += [Noted(token) for token in batch.tokens]
+        switch.effects += batch.answers
 
     def _still_wanted(self, lane: Lane, frames: list[Outbound]) -> list[Outbound]:
         """Replies always leave; Prepares only if link and session are theirs and their time has not run out."""

@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 from aiohttp import web
 
 from isthmus.connector.events import Log
+from isthmus.errors import JournalError
 from isthmus.links.http.listener import HttpListener
 from isthmus.links.places import StrangerBounds
 from isthmus.links.throttle import FailureThrottle
@@ -31,7 +32,13 @@ STOP_S_MAX: Final = 2.0
 STRANGERS: Final = StrangerBounds(strangers_max=64, strangers_per_address_max=32)
 CONNECTIONS_MAX: Final = 64
 IDLE_S_MAX: Final = 75.0
+# A digest waits for the next batch to be durable: a node whose journal takes longer is in trouble, and says so.
+DIGEST_S_MAX: Final = 10.0
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class TooMuchOpenError(Exception):
+    """What was asked for would keep the loop from its packets for too long."""
 
 
 class View(Protocol):
@@ -44,6 +51,9 @@ class View(Protocol):
     def balances(self) -> list[Json]: ...
 
     def routes(self) -> list[Json]: ...
+
+    async def digest(self) -> Json:
+        """Waits for a batch to be durable. Raises JournalError if the node stops, TooMuchOpenError."""
 
     def metrics(self) -> bytes:
         """Prometheus text format."""
@@ -75,6 +85,7 @@ class AdminServer:
         self.app.router.add_get("/accounts", self._list("accounts", view.accounts))
         self.app.router.add_get("/balances", self._list("balances", view.balances))
         self.app.router.add_get("/routes", self._list("routes", view.routes))
+        self.app.router.add_get("/books/digest", self._digest)
         if settings.metrics:
             self.app.router.add_get("/metrics", self._metrics)
 
@@ -112,6 +123,16 @@ class AdminServer:
             return _answer({name: read()})
 
         return handle
+
+    async def _digest(self, request: web.Request) -> web.StreamResponse:
+        try:
+            async with asyncio.timeout(DIGEST_S_MAX):
+                return _answer(await self._view.digest())
+        except TimeoutError:
+            detail = f"No batch became durable within {DIGEST_S_MAX:g} s."
+        except (JournalError, TooMuchOpenError) as error:
+            detail = str(error)
+        return _problem(503, "Service Unavailable", detail, {"Retry-After": "10"})
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._view.metrics(), headers={"Content-Type": METRICS_TYPE})
@@ -157,7 +178,7 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as refusal:
         if refusal.status < 400:
             raise
-        paths = "/health, /accounts, /balances, /routes and /metrics"
+        paths = "/health, /accounts, /balances, /routes, /books/digest and /metrics"
         return _problem(refusal.status, refusal.reason, f"This API answers GET on {paths}.")
 
 

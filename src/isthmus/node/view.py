@@ -8,12 +8,20 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from isthmus.connector.books import DEAF, HEARS, UNKNOWN, Account
 from isthmus.connector.lane import Lane
 from isthmus.connector.switch import LATENCY_BOUNDS_MS
+from isthmus.node.admin import TooMuchOpenError
 from isthmus.node.build import build_kind
+from isthmus.runtime.checkpoints import open_legs
 from isthmus.runtime.driver import Driver
 
 Json = dict[str, Any]
+
+# Whether a peer takes our reports of outcomes (docs/outcomes.md).
+TAKES_REPORTS: Final = {UNKNOWN: "unknown", HEARS: "yes", DEAF: "no"}
+# A digest costs the loop 2 µs a leg: at the bound 100 ms, well under an expiry margin, and at an operator's word only.
+DIGEST_LEGS_MAX: Final = 50_000
 
 
 class NodeView:
@@ -56,6 +64,15 @@ class NodeView:
     def routes(self) -> list[Json]:
         return [{"prefix": prefix, "account": account} for prefix, account in self._driver.kernel.tables.routes.items()]
 
+    async def digest(self) -> Json:
+        """Of the books right after a durable batch: `isthmus books verify --at SEQUENCE` must give the same."""
+        books = self._driver.kernel.books
+        legs = open_legs(self._driver.kernel) + sum(len(account.fulfilled) for account in books.peers.values())
+        if legs > DIGEST_LEGS_MAX:
+            raise TooMuchOpenError(f"{legs} legs are open, more than {DIGEST_LEGS_MAX}; ask again later.")
+        found = await self._driver.digest()
+        return {"sequence": found.sequence, "digest": found.digest.hex()}
+
     def metrics(self) -> bytes:
         return generate_latest(self._registry)
 
@@ -75,6 +92,11 @@ def _account(lane: Lane) -> Json:
         "balance": str(account.balance),
         "reserved_incoming": str(account.reserved_incoming),
         "reserved_outgoing": str(account.reserved_outgoing),
+        "loss": str(account.loss.balance),
+        "at_risk": str(account.at_risk),
+        "fulfilled_unacknowledged": str(account.fulfilled_amount),
+        "unsaid": str(sum(account.unsaid.values())),
+        "takes_reports": TAKES_REPORTS[account.hearing],
         "receivable_max": None if terms.receivable_max is None else str(terms.receivable_max),
         "payable_max": None if terms.payable_max is None else str(terms.payable_max),
         "packets_in_flight": len(account.received) + len(account.sent),
@@ -152,6 +174,16 @@ def _packets(lanes: list[Lane]) -> Iterable[Metric]:
     yield relayed
 
 
+def _value(account: Account, name: str) -> int:
+    if name == "loss":
+        return account.loss.balance
+    if name == "fulfilled_unacknowledged":
+        return account.fulfilled_amount
+    if name == "unsaid":
+        return sum(account.unsaid.values())
+    return int(getattr(account, name))
+
+
 def _values(lanes: list[Lane]) -> Iterable[Metric]:
     families = {
         name: GaugeMetricFamily(f"isthmus_{name}", text, labels=["account", "asset", "scale"])
@@ -159,13 +191,16 @@ def _values(lanes: list[Lane]) -> Iterable[Metric]:
             ("balance", "In base units; positive: the peer owes us."),
             ("reserved_incoming", "Value in flight from the peer, in base units."),
             ("reserved_outgoing", "Value in flight to the peer, in base units."),
+            ("loss", "Fulfilled by us and void at the peer, until it is written off; counts against its limit."),
+            ("fulfilled_unacknowledged", "Fulfilled by us, and not yet known to be posted by the peer."),
+            ("unsaid", "Voided by us, and the peer has not confirmed that it knows."),
         )
     }
     up = GaugeMetricFamily("isthmus_link_up", "1 while the account's link is up.", labels=["account"])
     for lane in lanes:
         labels = [lane.id, lane.terms.asset.code, str(lane.terms.asset.scale)]
         for name, family in families.items():
-            family.add_metric(labels, getattr(lane.account, name))
+            family.add_metric(labels, _value(lane.account, name))
         up.add_metric([lane.id], int(lane.up))
     yield from families.values()
     yield up
