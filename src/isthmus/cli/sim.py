@@ -115,12 +115,17 @@ def sweep(seeds: int, first: int, jobs: int, log_path: Path | None, stop_at_firs
 @sim.command(
     epilog="""\b
 Examples:
-  isthmus sim shrink 7"""
+  isthmus sim shrink 7
+  isthmus sim shrink 7 --json"""
 )
 @click.argument("seed", type=_SEED)
-def shrink(seed: int) -> int:
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: the smallest run; null if nothing is found.")
+def shrink(seed: int, as_json: bool) -> int:
     """Leave out faults and payments of a failing seed, as long as the finding stays."""
     result = make_smaller(draw(seed), tell=lambda text: click.echo(text, err=True))
+    if as_json:
+        click.echo(json.dumps(None if result is None else summary_of(result), indent=2))
+        return 0 if result is None else FAILED
     if result is None:
         click.echo(f"seed {seed}: nothing is found")
         return 0

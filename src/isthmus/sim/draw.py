@@ -8,7 +8,7 @@ from typing import Final
 from isthmus.sim import plan as p
 from isthmus.sim.plan import FaultPlan, LinkPlan, NodePlan, PaymentPlan, Plan
 
-PACKETS_MIN: Final = 320
+PACKETS_MIN: Final = 305
 FAULTS_MIN: Final = 9
 FAULTS_MAX: Final = 15
 _CONNECTORS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6)

@@ -1,5 +1,6 @@
 """What is kept of a run in a sweep, as plain JSON values; many of them added up; and what a sweep must reach."""
 
+import gc
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, final
 
@@ -22,7 +23,13 @@ _TOTALS: Final = ("nodes", "packets", "hops", "faults", "crashes", "losses", "vi
 
 def run_seed(seed: int) -> Json:
     """Run one seed and sum it up. For worker processes: everything in and out can be pickled."""
-    return summary_of(World(draw(seed)).run())
+    # A run makes many objects that live to its end: to look through them again and again is a tenth of its time.
+    gc.disable()
+    try:
+        return summary_of(World(draw(seed)).run())
+    finally:
+        gc.enable()
+        gc.collect(0)  # all that is garbage is young
 
 
 def summary_of(result: Result) -> Json:

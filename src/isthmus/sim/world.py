@@ -245,7 +245,7 @@ class World:
             payer=payer,
             payee=payee,
             at_ms=self.agenda.now,
-            value=self._rng.randint(2_500, 6_000),
+            value=self._rng.randint(1_200, 3_000),
             deliver=False,
             slack=25,
             key=f"key {number}",
