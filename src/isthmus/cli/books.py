@@ -20,7 +20,8 @@ import click
 from rich.console import Console
 
 from isthmus.cli import books_view as view
-from isthmus.cli.books_replay import Replayed, entries_of, oldest, replay, transfer_rows
+from isthmus.cli.books_replay import Replayed, entries_of, latest, oldest, replay, transfer_rows
+from isthmus.cli.books_undecided import UndecidedRow, legs_table, undecided, undecided_json, undecided_table
 from isthmus.cli.books_view import AccountRow, Json
 from isthmus.errors import ConfigError, JournalError
 from isthmus.journal.reader import JournalReader, Period, Single, StoredCheckpoint
@@ -48,6 +49,7 @@ class _Books(NamedTuple):
     epilog="""\b
 Examples:
   isthmus books show data
+  isthmus books undecided data
   isthmus books verify data
   isthmus books export data --what minutes --format csv > minutes.csv"""
 )
@@ -79,6 +81,36 @@ def show(folder: Path, account: str | None, since: str | None, as_json: bool) ->
         _print_json(_books_json(read, rows))
     else:
         _print_tables(read, rows, statement=bool(account or since))
+
+
+@books.command(
+    "undecided",
+    epilog="""\b
+Examples:
+  isthmus books undecided data
+  isthmus books undecided data --account alice       # each Prepare
+  isthmus books undecided data --json | jq '.assets[].at_risk'""",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--account", metavar="ID", help="This account only, with each of its Prepares.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; amounts are strings in base units.")
+def show_undecided(folder: Path, account: str | None, as_json: bool) -> None:
+    """List what is not decided between us and each peer, and the amounts at risk.
+
+    Our Prepares without an answer, the peer's that are open at us, what we fulfilled and the peer has not acknowledged,
+    and what we voided and the peer has not confirmed; for each account and in sum, with the losses so far.
+    """
+    with JournalReader(journal_path(folder)) as reader:
+        reader.snapshot()
+        rows = undecided(latest(reader).books)
+    known = [row.account for row in rows]
+    rows = [row for row in rows if account in (None, row.account)]
+    if not rows and account is not None:
+        raise _no_account(account, known)
+    if as_json:
+        _print_json(undecided_json(rows))
+    else:
+        _print_undecided(rows, each=account is not None)
 
 
 @books.command(
@@ -186,9 +218,13 @@ def _read(path: Path, *, account: str | None, since_ms: int, statement: bool) ->
 def _accounts(replayed: Replayed, account: str | None) -> list[AccountRow]:
     rows = [row for row in replayed.accounts if account is None or row.account == account]
     if account is not None and not rows:
-        known = ", ".join(row.account for row in replayed.accounts) or "none"
-        raise ConfigError(f"--account {account}", "there is no such account", f"These are in the books: {known}")
+        raise _no_account(account, [row.account for row in replayed.accounts])
     return rows
+
+
+def _no_account(account: str, known: list[str]) -> ConfigError:
+    names = ", ".join(known) or "none"
+    return ConfigError(f"--account {account}", "there is no such account", f"These are in the books: {names}")
 
 
 def _since_ms(text: str | None) -> int:
@@ -211,7 +247,7 @@ def _since_ms(text: str | None) -> int:
 
 
 def _print_tables(read: _Books, rows: list[AccountRow], *, statement: bool) -> None:
-    console = Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
+    console = _console()
     batches = f"batches {read.first_sequence} to {read.last_sequence}" if read.last_sequence else "no batches yet"
     checkpoint = f", checkpoint after {read.checkpoint}" if read.checkpoint else ""
     console.print(f"Journal {read.journal_id.hex()}: {batches}{checkpoint}\n")
@@ -225,6 +261,19 @@ def _print_tables(read: _Books, rows: list[AccountRow], *, statement: bool) -> N
     if read.singles:
         console.print()
         console.print(view.singles_table(read.singles, {row.account: row.asset for row in rows}))
+
+
+def _print_undecided(rows: list[UndecidedRow], *, each: bool) -> None:
+    console = _console()
+    console.print(undecided_table(rows))
+    for row in rows if each else []:
+        if row.legs:
+            console.print()
+            console.print(legs_table(row))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else PIPED_WIDTH, highlight=False)
 
 
 def _is_of(period: Period, row: AccountRow) -> bool:

@@ -119,6 +119,11 @@ def _is_of_wallet(state: bytes) -> bool:
 
 
 def replay(reader: JournalReader) -> Replayed:
+    """The books now, as they are shown."""
+    return latest(reader).shown()
+
+
+def latest(reader: JournalReader) -> BooksAt:
     """The books now: from the newest checkpoint, and every batch after it."""
     found = reader.load_checkpoint()
     if found is None:
@@ -127,7 +132,7 @@ def replay(reader: JournalReader) -> Replayed:
         books = BooksAt(reader.path, found.sequence, found.state, of_wallet=_is_of_wallet(found.state))
     for batch in reader.read_from(books.sequence + 1):
         books.apply(batch)
-    return books.shown()
+    return books
 
 
 def oldest(reader: JournalReader) -> BooksAt:
@@ -327,6 +332,8 @@ def _account_row(account: Account, limits: dict[str, int | None]) -> AccountRow:
         open_incoming=len(account.received),
         open_outgoing=len(account.sent),
         loss=account.loss.balance,
+        unacknowledged=account.fulfilled_amount,
+        unsaid=sum(account.unsaid.values()),
         at_risk=account.at_risk,
         late=account.late_amount,
     )

@@ -30,6 +30,8 @@ class AccountRow(NamedTuple):
     open_incoming: int
     open_outgoing: int
     loss: int  # what the peer refused to pay, until it is written off
+    unacknowledged: int  # fulfilled by us, and not yet known to be posted by the peer
+    unsaid: int  # voided by us, and the peer hasn't confirmed that it knows
     at_risk: int  # fulfilled after the peer's expiry (P-6)
     late: int  # fulfilled by the peer after ours (P-12)
 
@@ -58,34 +60,35 @@ def time_of(wall_ms: int) -> str:
 
 
 def accounts_table(rows: list[AccountRow]) -> Table:
-    table = _table("Accounts", "account", "asset", "balance")
+    table = new_table("Accounts", "account", "asset", "balance")
     for name in ("reserved in", "reserved out", "may owe us", "we may owe"):
         table.add_column(name, justify="right", no_wrap=True)
-    troubles = [name for name in ("loss", "at_risk", "late") if any(getattr(row, name) for row in rows)]
+    may_be = ("loss", "unacknowledged", "unsaid", "at_risk", "late")
+    troubles = [name for name in may_be if any(getattr(row, name) for row in rows)]
     for name in troubles:
         table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
     for row in rows:
         amounts = [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
         amounts += [getattr(row, name) for name in troubles]
         shown = ["no limit" if amount is None else format_amount(amount, row.asset) for amount in amounts]
-        table.add_row(*map(_cell, (row.account, _name(row.asset), in_words(row.balance, row.asset), *shown)))
+        table.add_row(*map(cell, (row.account, _name(row.asset), in_words(row.balance, row.asset), *shown)))
     return table
 
 
 def currencies_table(rows: list[CurrencyRow]) -> Table:
     kinds = ["spread", "rounding"]
     kinds += sorted({kind for row in rows for kind, amount in row.earnings.items() if amount and kind not in kinds})
-    table = _table("Position and earnings", "asset", "position")
+    table = new_table("Position and earnings", "asset", "position")
     for kind in kinds:
         table.add_column(kind, justify="right", no_wrap=True)
     for row in rows:
         earned = [_earned(row.earnings.get(kind, 0), row.asset) for kind in kinds]
-        table.add_row(*map(_cell, (_name(row.asset), in_words(row.position, row.asset), *earned)))
+        table.add_row(*map(cell, (_name(row.asset), in_words(row.position, row.asset), *earned)))
     return table
 
 
 def statement_table(account: AccountRow, periods: list[Period]) -> Table:
-    table = _table(f"Statement of {_cell(account.account).plain} (UTC)", "from", "span")
+    table = new_table(f"Statement of {cell(account.account).plain} (UTC)", "from", "span")
     for name in ("in", "packets in", "out", "packets out", "rejected"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("balance at the end", no_wrap=True)
@@ -105,11 +108,11 @@ def statement_table(account: AccountRow, periods: list[Period]) -> Table:
 
 
 def singles_table(singles: list[Single], assets: dict[str, Asset]) -> Table:
-    table = _table("Losses, settlements, adjustments (UTC)", "time", "account", "what", "amount", "note")
+    table = new_table("Losses, settlements, adjustments (UTC)", "time", "account", "what", "amount", "note")
     for single in singles:
         asset = assets.get(single.account)
         amount = str(single.amount) if asset is None else format_amount(single.amount, asset)
-        table.add_row(*map(_cell, (time_of(single.wall_ms), single.account, single.kind, amount, single.text)))
+        table.add_row(*map(cell, (time_of(single.wall_ms), single.account, single.kind, amount, single.text)))
     return table
 
 
@@ -128,6 +131,8 @@ def account_json(row: AccountRow) -> dict[str, Json]:
         "open_incoming": row.open_incoming,
         "open_outgoing": row.open_outgoing,
         "loss": str(row.loss),
+        "fulfilled_unacknowledged": str(row.unacknowledged),
+        "unsaid": str(row.unsaid),
         "at_risk": str(row.at_risk),
         "late": str(row.late),
     }
@@ -185,12 +190,12 @@ def _name(asset: Asset) -> str:
     return f"{asset.code}, scale {asset.scale}"
 
 
-def _cell(text: str) -> Text:
+def cell(text: str) -> Text:
     """Text that peers or operators wrote: no markup, and no character that moves a terminal's cursor."""
     return Text("".join(one if one.isprintable() else "?" for one in text))
 
 
-def _table(title: str, *columns: str) -> Table:
+def new_table(title: str, *columns: str) -> Table:
     table = Table(title=Text(title), title_justify="left", title_style="bold", header_style="bold")
     for name in columns:
         table.add_column(name, no_wrap=True)

@@ -40,6 +40,7 @@ WRITE_OFF: Final = 3  # from the loss account to the asset's written-off account
 UNKNOWN: Final = 0
 HEARS: Final = 1
 DEAF: Final = 2  # another implementation, which rejects them: outcomes are kept for nobody
+TAKES_REPORTS: Final = {UNKNOWN: "unknown", HEARS: "yes", DEAF: "no"}
 
 # Outcomes of one account that its peer has not acknowledged: what we fulfilled, and what we voided. Above it the switch
 # takes no new Prepares; with a peer that was never heard to acknowledge, the oldest is given up instead.

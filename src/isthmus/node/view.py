@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from isthmus.connector.books import DEAF, HEARS, UNKNOWN, Account
+from isthmus.connector.books import TAKES_REPORTS, Account
 from isthmus.connector.lane import Lane
 from isthmus.connector.switch import LATENCY_BOUNDS_MS
 from isthmus.node.admin import TooMuchOpenError
@@ -18,8 +18,6 @@ from isthmus.runtime.driver import Driver
 
 Json = dict[str, Any]
 
-# Whether a peer takes our reports of outcomes (docs/outcomes.md).
-TAKES_REPORTS: Final = {UNKNOWN: "unknown", HEARS: "yes", DEAF: "no"}
 # A digest costs the loop 2 µs a leg: at the bound 100 ms, well under an expiry margin, and at an operator's word only.
 DIGEST_LEGS_MAX: Final = 50_000
 
