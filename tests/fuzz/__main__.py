@@ -30,6 +30,7 @@ STRETCH_SECONDS: Final = 60
 # What a process may take beyond its time: imports, the corpus, the last input.
 SPARE_SECONDS: Final = 120
 KEPT_BYTES_MAX: Final = 20_000  # of one target's corpus in the repository, where two digits stand for a byte
+STATEFUL_KEPT_MAX: Final = 200  # inputs of a whole machine, some milliseconds each: every start runs them
 HUNG: Final = 124  # in place of an exit status
 LOCK: Final = Lock()
 
@@ -53,6 +54,7 @@ def main() -> int:
     campaign = commands.add_parser("campaign", help="up to a number of inputs for each target, over many runs")
     campaign.add_argument("--inputs", type=int, default=10_000_000)
     campaign.add_argument("--stateful", type=int, default=0, help="the same for stateful targets (a hundredth of it)")
+    campaign.add_argument("--stretch", type=int, default=STRETCH_SECONDS, help="seconds of one process")
     for each in (run, campaign):
         each.add_argument("--target", action="append", choices=sorted(MODULES))
         each.add_argument("--jobs", type=int, default=1)
@@ -79,7 +81,11 @@ def main() -> int:
         return 2
     if arguments.command == "run":
         return run_all(names, arguments.seconds, arguments.jobs)
-    return run_campaign(names, arguments.inputs, arguments.stateful or arguments.inputs // 100, arguments.jobs)
+    goals = {
+        name: (arguments.stateful or arguments.inputs // 100) if load(name).stateful else arguments.inputs
+        for name in names
+    }
+    return run_campaign(goals, arguments.stretch, arguments.jobs)
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------
@@ -98,9 +104,8 @@ def run_all(names: list[str], seconds: int, jobs: int) -> int:
     return 1 if found else 0
 
 
-def run_campaign(names: list[str], inputs: int, stateful: int, jobs: int) -> int:
+def run_campaign(goals: dict[str, int], seconds: int, jobs: int) -> int:
     """Stretch after stretch, the target with the fewest inputs (by its goal) first, until all have theirs."""
-    goals = {name: stateful if load(name).stateful else inputs for name in names}
     failed: set[str] = set()
     busy: set[str] = set()
 
@@ -108,8 +113,8 @@ def run_campaign(names: list[str], inputs: int, stateful: int, jobs: int) -> int
         counts = read_state()
         open_names = [
             name
-            for name in names
-            if name not in failed and name not in busy and counts.get(name, {}).get("inputs", 0) < goals[name]
+            for name, goal in goals.items()
+            if name not in failed and name not in busy and counts.get(name, {}).get("inputs", 0) < goal
         ]
         return min(open_names, key=lambda name: counts.get(name, {}).get("inputs", 0) / goals[name], default=None)
 
@@ -120,7 +125,7 @@ def run_campaign(names: list[str], inputs: int, stateful: int, jobs: int) -> int
                 if name is None:
                     return
                 busy.add(name)
-            done = stretch(name, STRETCH_SECONDS)
+            done = stretch(name, seconds)
             with LOCK:
                 busy.discard(name)
                 total = read_state()[name]["inputs"]
@@ -137,7 +142,9 @@ def run_campaign(names: list[str], inputs: int, stateful: int, jobs: int) -> int
 
 
 def verdict(done: Stretch) -> str:
-    return "ok" if not done.found else "FOUND " + " ".join(map(str, done.found))
+    if done.found:
+        return "FOUND " + " ".join(map(str, done.found))
+    return "ok" if done.inputs else "ok, but the time was over with the corpus"
 
 
 def report() -> int:
@@ -164,6 +171,8 @@ def keep_corpus(name: str) -> None:
         if size <= KEPT_BYTES_MAX:
             inputs.append(octets)
     assert inputs or not any(source.iterdir())
+    if load(name).stateful:
+        inputs = inputs[:: -(-len(inputs) // STATEFUL_KEPT_MAX)]
     write_corpus(name, inputs)
     print(f"{name:15} {len(inputs):5} inputs kept, {sum(map(len, inputs)):7,} bytes")
 
