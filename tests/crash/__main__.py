@@ -98,7 +98,9 @@ def _verdict(console: Console, standing: Standing, wanted: int) -> int:
         console.print(f"only {share} % of the kills met {OPEN_WANTED} open packets or more", style="red")
     if missing:
         console.print(f"nobody died at {', '.join(missing)}", style="red")
-    return int(bool(standing.findings) or share < SHARE_WANTED or bool(missing))
+    if not standing.digests:
+        console.print("no running node gave a digest of its books that could be compared", style="red")
+    return int(bool(standing.findings or missing) or share < SHARE_WANTED or not standing.digests)
 
 
 if __name__ == "__main__":

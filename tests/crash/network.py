@@ -146,9 +146,9 @@ class Place:
             with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as answer:
                 told = json.load(answer)
         except urllib.error.HTTPError as refusal:
-            if refusal.code not in (404, 503):
+            if refusal.code != 503:
                 raise
-            return None  # it has no such path, or is too busy
+            return None  # it is too busy
         except (OSError, ValueError, http.client.HTTPException):
             return None
         assert isinstance(told, dict)
