@@ -5,8 +5,12 @@ import subprocess
 import sys
 from hashlib import sha256
 
+from isthmus.connector.books import DEAF
+from isthmus.connector.events import AccountId
 from isthmus.sim.draw import draw
+from isthmus.sim.verdict import judge
 from isthmus.sim.world import World
+from tests.sim.small import network, run
 
 
 def traced(seed: int) -> list[str]:
@@ -40,3 +44,13 @@ def test_a_run_is_as_large_as_a_seed_must_be() -> None:
     assert result.packets >= 300
     assert result.faults >= 8
     assert result.crashes >= 1
+
+
+def test_an_honest_neighbour_that_is_told_nothing_is_found() -> None:
+    world, result = run(network(value=400))
+    assert result.findings == []
+    process = world.nodes["c1"].process
+    assert process is not None
+    process.kernel.books.peers[AccountId("c2")].hearing = DEAF
+    judge(world)
+    assert "deaf" in {finding.kind for finding in world.findings}

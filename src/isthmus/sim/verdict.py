@@ -5,6 +5,8 @@ from fractions import Fraction
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from isthmus.connector.books import DEAF
+from isthmus.connector.events import AccountId
 from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS
 from isthmus.sim.auditor import Report, examine
@@ -28,9 +30,20 @@ def judge(world: "World") -> Report:
     for node in world.nodes.values():
         if node.process is not None:
             world.check_replay(node)
+            _check_hearing(world, node)
         if isinstance(node, Wallet):
             _check_promises(world, node)
     return examine(evidence_of(world))
+
+
+def _check_hearing(world: "World", node: "Node") -> None:
+    """No fault makes an honest neighbour one that takes no reports: what it must hear would be forgotten."""
+    assert node.process is not None
+    for line in node.lines:
+        peer = world.plan.node(line.other(node.name))
+        account = node.process.kernel.books.peers[AccountId(node.account_of(line))]
+        if node.plan.is_honest and peer.is_honest and account.hearing == DEAF:
+            world.found("deaf", node.name, f"it takes {peer.name} for another implementation, and tells it no outcomes")
 
 
 def _check_promises(world: "World", wallet: Wallet) -> None:
