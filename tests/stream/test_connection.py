@@ -452,6 +452,20 @@ def test_data_that_the_peer_breaks_off_is_dropped_though_money_was_stopped_befor
     assert world.alice.first(PeerEnded).code == STREAM_STATE_ERROR
 
 
+def test_a_question_may_be_lost_after_its_stream_is_gone(make_world: "MakeWorld") -> None:
+    """Found by the fuzzer: the question's expiry looked for the stream that the peer had closed meanwhile, and raised."""
+    world = make_world(bob=Settings(address=BOB, receive_max=0))
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 50_000)
+    world.run(until=lambda: bool(world.bob.connection.stream_ids()))
+    world.lose = lambda order: any(order is each for each in world.alice.prepares)
+    world.expired_reject = False
+    world.run(1_000)
+    world.bob.connection.close_stream(stream_id, STREAM_STATE_ERROR, "enough")
+    world.run(120_000)
+    assert world.alice.first(StreamClosed).stream_id == stream_id
+
+
 def _is_overdue(world: "World") -> bool:
     """Polled twice, and still due."""
     world.poll(world.alice)

@@ -258,10 +258,13 @@ class Outcomes:
         session = self._session
         frames = [frame for frame in flight.control or () if isinstance(frame, _LATER)]
         if self._control_losses <= CONTROL_LOSSES_MAX and session.close_frame is None:
+            streams = session.streams
             asked = [
                 frame
                 for frame in flight.control or ()
-                if isinstance(frame, StreamMoneyBlocked) and session.streams[frame.stream_id].asked
+                if isinstance(frame, StreamMoneyBlocked)
+                and frame.stream_id in streams  # it may have ended meanwhile
+                and streams[frame.stream_id].asked
             ]
             session.control.extendleft([*frames, *asked])
             return
