@@ -453,7 +453,7 @@ def test_data_that_the_peer_breaks_off_is_dropped_though_money_was_stopped_befor
 
 
 def test_a_question_may_be_lost_after_its_stream_is_gone(make_world: "MakeWorld") -> None:
-    """Found by the fuzzer: the question's expiry looked for the stream that the peer had closed meanwhile, and raised."""
+    """Found by the fuzzer: its expiry looked for the stream, which the peer had closed meanwhile, and raised."""
     world = make_world(bob=Settings(address=BOB, receive_max=0))
     stream_id = open_stream(world.alice)
     world.alice.connection.send_total(stream_id, 50_000)
