@@ -128,7 +128,9 @@ class Campaign:
         self._downs: list[Down] = []
         self._draw = random.Random()
         self._enough = asyncio.Event()
+        self._interrupted: list[Down] = []  # what an earlier process saw of the round that goes on
         self._is_long = False
+        self._is_quick = True  # everybody is back at once: nothing at all may be lost
         self._long_from = 0.0  # nobody stays away long before
         self._round_kills = 0
         self._round_wanted = 0
@@ -141,16 +143,31 @@ class Campaign:
 
     @classmethod
     def resume(cls, folder: Path, wanted: int, tell: Callable[["Campaign"], None]) -> "Campaign":
-        """One that was interrupted: it goes on with the round after the last one that was audited."""
+        """One that was interrupted: the round that was not audited is done again, with what it left behind."""
         standing = pickle.loads((folder / "standing").read_bytes())
         assert isinstance(standing, Standing)
         return cls(folder, wanted, standing, tell)
+
+    def _downs_before(self) -> list[Down]:
+        """Of a round that was interrupted: who was down then by the log, and everybody from then to now."""
+        downs = []
+        log = self.folder / "kills.jsonl"
+        for line in log.read_text().splitlines() if log.exists() else []:
+            kill = json.loads(line)
+            if kill["round"] == self.standing.rounds:
+                downs.append(_down(kill["node"], kill["at_ms"], kill["back_ms"]))
+        for name in self._place.names:
+            rows = self._rows(name)
+            if rows.exists():  # it was written to for the last time when the process lived
+                downs.append(_down(name, rows.stat().st_mtime_ns // 1_000_000, _wall_ms()))
+        return downs
 
     async def run(self) -> None:
         """To the end, or to the first round with findings."""
         async with self._children:
             try:
                 await self._gather([self._start(name, self._usual()) for name in reversed(self._place.names)])
+                self._interrupted = self._downs_before()
                 for name in self._place.names:
                     self._tails[name] = Tail(name, self._journal(name), self._rows(name))
                     self._tails[name].start()
@@ -167,7 +184,8 @@ class Campaign:
         self._round_kills, self._round_wanted = 0, self._kills_per_round()
         self._enough.clear()
         self._long_from = time.monotonic() + self._draw.uniform(0, LONG_PAUSE_S / 2)
-        self._downs = []
+        self._downs, self._interrupted = self._interrupted, []
+        self._is_quick = not (self._is_long or self._downs)
         for wallet in WALLETS:
             (self._place.folder / wallet / QUIET_FILE).unlink(missing_ok=True)
         self._say("killing, long downtimes" if self._is_long else "killing")
@@ -245,7 +263,7 @@ class Campaign:
             kill.back_ms = _wall_ms()
             if name not in WALLETS:
                 await self._compare_live(name)
-            self._downs.append(Down(name, died_ms - DOWN_SLACK_MS, kill.back_ms + DOWN_SLACK_MS))
+            self._downs.append(_down(name, died_ms, kill.back_ms))
             self._log(kill)
             self._tell(self)
             if is_over:
@@ -405,7 +423,7 @@ class Campaign:
     def _keep_losses(self, losses: list[Loss]) -> None:
         standing = self.standing
         standing.losses += losses
-        if not self._is_long:
+        if self._is_quick:
             standing.findings += [
                 Finding(
                     "loss", one.node, f"{one.amount} {one.asset} to {one.peer}, and all were back at once", one.amount
@@ -427,6 +445,10 @@ class Campaign:
             await asyncio.to_thread(tail.rotate, self._rows(name), START_S_MAX)
             audited.unlink()
             del tail.marks[:-1]
+
+
+def _down(name: str, from_ms: int, to_ms: int) -> Down:
+    return Down(name, from_ms - DOWN_SLACK_MS, to_ms + DOWN_SLACK_MS)
 
 
 def _commit() -> str:

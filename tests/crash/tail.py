@@ -45,7 +45,10 @@ class _Growing:
 
 
 class Tail:
-    """The rows of one journal, in a file of JSON lines. `start` once the journal is there."""
+    """The rows of one journal, in a file of JSON lines. `start` once the journal is there.
+
+    If the file has rows already, of a campaign that was interrupted, it goes on after them.
+    """
 
     def __init__(self, node: str, journal: Path, rows: Path) -> None:
         self.node: Final = node
@@ -55,7 +58,8 @@ class Tail:
         self.open_packets = 0
         self.failure: Exception | None = None
         self._journal = journal
-        self._open: set[int] = set()
+        self.open_legs: Final[set[int]] = set()
+        self.first_wanted = 1  # rows of the batches before were in the file
         self._rotated: Path | None = None
         self._stop = threading.Event()
         self._wanted = threading.Event()
@@ -68,6 +72,8 @@ class Tail:
     def close(self) -> None:
         self._stop.set()
         self._wanted.set()
+        with self._changed:
+            self._changed.notify_all()
         self._thread.join()
 
     def catch_up(self, timeout_s: float) -> bool:
@@ -76,7 +82,11 @@ class Tail:
             at = len(self.marks)
             self._wanted.set()
             # The pass that goes on now may have begun before our call; the one after it has not.
-            return self._changed.wait_for(lambda: len(self.marks) >= at + 2 or self.failure is not None, timeout_s)
+            self._changed.wait_for(lambda: len(self.marks) >= at + 2 or self._is_over(), timeout_s)
+            return len(self.marks) >= at + 2
+
+    def _is_over(self) -> bool:
+        return self.failure is not None or self._stop.is_set()
 
     def rotate(self, rows: Path, timeout_s: float) -> bool:
         """What comes from now on goes to another file. Call it while nothing comes."""
@@ -87,11 +97,13 @@ class Tail:
 
     def _run(self) -> None:
         try:
+            self._take_up()
             self._file = self.rows.open("a", encoding="utf-8")
             try:
                 with JournalReader(str(self._journal)) as reader:
                     for row in transfer_rows(_Growing(reader, self)):  # type: ignore[arg-type]
-                        self._take(row)
+                        if int(str(row["sequence"])) >= self.first_wanted:
+                            self._take(row)
             finally:
                 self._file.close()
         except Exception as error:  # noqa: BLE001 - told by whoever waits for us
@@ -99,13 +111,29 @@ class Tail:
                 self.failure = error
                 self._changed.notify_all()
 
+    def _take_up(self) -> None:
+        """Rows of an earlier process, but for its last batch: that may be there in part, and comes again."""
+        if not self.rows.exists():
+            return
+        lines = self.rows.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows = [json.loads(line) for line in lines if line.endswith("\n")]
+        last = rows[-1]["sequence"] if rows else 0
+        self.first_wanted = max(1, last)
+        kept = [row for row in rows if row["sequence"] < self.first_wanted]
+        self.rows.write_text("".join(lines[: len(kept)]), encoding="utf-8")
+        for row in kept:
+            self._follow(row)
+
     def _take(self, row: dict[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
+        self._follow(row)
+
+    def _follow(self, row: dict[str, Any]) -> None:
         entry = row["entry"]
         if entry == "reserve" and row["direction"] == "incoming":
-            self._open.add(row["leg"])
+            self.open_legs.add(row["leg"])
         elif entry in ("post", "void"):
-            self._open.discard(row["leg"])
+            self.open_legs.discard(row["leg"])
 
     def reached(self, sequence: int) -> None:
         self._file.flush()
@@ -115,7 +143,7 @@ class Tail:
             self._file = self.rows.open("a", encoding="utf-8")
         with self._changed:
             self.sequence = sequence
-            self.open_packets = len(self._open)
+            self.open_packets = len(self.open_legs)
             self.marks.append(Mark(_wall_ms(), sequence))
             self._changed.notify_all()
 
