@@ -6,7 +6,7 @@ import pytest
 
 from isthmus.connector import state
 from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX, UNKNOWN
-from isthmus.connector.events import AccountId, Inbound, LinkDown, LinkUp, Log, Outbound
+from isthmus.connector.events import AccountId, Drain, Drained, Inbound, LinkDown, LinkUp, Log, Outbound
 from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.outcomes import (
     REPORT_AFTER_MS,
@@ -540,3 +540,56 @@ def test_rejected_packets_alone_are_no_news(make_node: "MakeNode", make_terms: "
         node.reject("bob", node.taken("bob").request_id)
     node.wait(1_000)
     assert reported(node, "bob") == []
+
+
+# --- other implementations -------------------------------------------------------------------------------------------
+
+
+def test_of_another_implementation_nothing_is_kept(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
+    node = make_node(make_terms("alice"), make_terms("bob"), up=False)
+    node.tell(LinkUp(AccountId("alice"), is_other=True), LinkUp(AccountId("bob"), is_other=True))
+    _pay_alice_to_bob(node)
+    alice, bob = (node.kernel.books.peers[AccountId(name)] for name in ("alice", "bob"))
+    assert (alice.hearing, bob.hearing) == (DEAF, DEAF)
+    assert not alice.fulfilled and not bob.untold_sessions()
+    node.wait(10_000)
+    node.take("bob")
+    assert not node.reports
+
+
+def test_what_another_implementation_may_not_have_got_before_a_crash_is_at_risk(
+    make_node: "MakeNode", make_terms: "MakeTerms"
+) -> None:
+    node = make_node(make_terms("alice"), make_terms("bob"), up=False)
+    node.tell(LinkUp(AccountId("alice"), is_other=True), LinkUp(AccountId("bob"), is_other=True))
+    for _ in range(5):
+        _pay_alice_to_bob(node)
+    after = node.restarted()
+    alice = after.kernel.books.peers[AccountId("alice")]
+    assert (alice.balance, alice.at_risk) == (500, 200)  # each payment takes two batches; the last three count
+
+
+def test_after_a_stop_in_order_nothing_is_at_risk(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
+    node = make_node(make_terms("alice"), make_terms("bob"), up=False)
+    node.tell(LinkUp(AccountId("alice"), is_other=True), LinkUp(AccountId("bob"), is_other=True))
+    _pay_alice_to_bob(node)
+    effects = node.tell(Drain())
+    assert any(isinstance(effect, Drained) for effect in effects + node.tell())
+    assert node.restarted().kernel.books.peers[AccountId("alice")].at_risk == 0
+
+
+def test_a_peer_that_becomes_another_program_leaves_amounts_at_risk(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    pair.pay()
+    pair.bob_fulfils()
+    pair.fall()
+    pair.ben.tell(LinkUp(ANN, is_other=True))
+    bens = pair.ben.kernel.books.peers[ANN]
+    assert (bens.hearing, bens.at_risk, len(bens.fulfilled)) == (DEAF, 100, 0)
+    pair.ben.reports.clear()
+    pair.ben.tell(LinkDown(ANN, "gone"), LinkUp(ANN))
+    pair.ben.take("ann")
+    assert len(pair.ben.reports) == 1  # it is asked whether it takes reports again

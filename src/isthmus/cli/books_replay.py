@@ -314,6 +314,8 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
     if isinstance(entry, r.Hearing):
         text = "the peer takes reports" if entry.hearing == HEARS else "no reports to this peer"
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
+    if isinstance(entry, r.DrainedEntry):
+        return {"entry": "drained"}
     return {"entry": "terms" if isinstance(entry, r.TermsChanged) else "note"}
 
 

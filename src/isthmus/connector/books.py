@@ -89,6 +89,7 @@ class Account:
         "reserved_outgoing",
         "rounding",
         "sent",
+        "session",
         "sessions",
         "spread",
         "unsaid",
@@ -118,8 +119,9 @@ class Account:
         self.fulfilled: Final[dict[tuple[bytes, int], IncomingLeg]] = {}
         self.fulfilled_amount = 0
         self.acknowledged: Final[dict[bytes, int]] = {}
-        # Of ours: sessions of which it hasn't taken all outcomes, with the last request id of each; and amounts of legs
-        # that we voided without a word of the peer.
+        # Of ours: the session of our newest Prepare; those before it of which the peer hasn't taken all outcomes, with
+        # the last request id of each; and amounts of legs that we voided without a word of the peer.
+        self.session = b""
         self.sessions: Final[dict[bytes, int]] = {}
         self.unsaid: Final[dict[tuple[bytes, int], int]] = {}
         self.hearing = UNKNOWN
@@ -129,6 +131,14 @@ class Account:
         self.spread: Account = self
         self.rounding: Account = self
         self.loss: Account = self
+
+    def untold_sessions(self) -> list[bytes]:
+        """Our sessions of which the peer may not have taken all outcomes."""
+        return [*self.sessions, self.session] if self.session and self.hearing != DEAF else list(self.sessions)
+
+    def last_request_of(self, session: bytes) -> int:
+        """The last request id that we used in one of them."""
+        return self.last_request_id if session == self.session else self.sessions.get(session, 0)
 
 
 @final
@@ -210,9 +220,9 @@ class Books:
         source.reserved_incoming += incoming.amount
         destination.sent[outgoing.request_id] = outgoing
         destination.reserved_outgoing += outgoing.amount
+        if outgoing.session != destination.session:
+            _begin_session(destination, outgoing.session)
         destination.last_request_id = outgoing.request_id
-        if destination.hearing != DEAF:
-            _use_session(destination, outgoing.session, outgoing.request_id)
         self.record.extend(
             _RESERVE_BOTH(
                 r.INCOMING,
@@ -256,9 +266,9 @@ class Books:
         assert leg.request_id not in account.sent
         account.sent[leg.request_id] = leg
         account.reserved_outgoing += leg.amount
+        if leg.session != account.session:
+            _begin_session(account, leg.session)
         account.last_request_id = leg.request_id
-        if account.hearing != DEAF:
-            _use_session(account, leg.session, leg.request_id)
         self.record.extend(
             r.PACK_OUTGOING.pack(
                 r.OUTGOING,
@@ -346,7 +356,7 @@ class Books:
         account.reserved_outgoing -= leg.amount
         if reason in UNSAID and account.hearing != DEAF:
             account.unsaid[leg.session, leg.request_id] = leg.amount
-            if account.hearing != HEARS and len(account.unsaid) > OUTCOMES_MAX:
+            if account.hearing != HEARS and len(account.unsaid) >= OUTCOMES_MAX:
                 del account.unsaid[next(iter(account.unsaid))]
         self.record.extend(r.PACK_VOID.pack(r.VOID, leg.id, reason))
 
@@ -397,7 +407,9 @@ class Books:
         """The peer has taken what we decided in this session of ours up to the watermark, for good."""
         for key in [key for key in account.unsaid if key[0] == session and key[1] <= watermark]:
             del account.unsaid[key]
-        if ended:
+        if ended and session == account.session:
+            account.session = b""
+        elif ended:
             account.sessions.pop(session, None)
         self.record.extend(r.PACK_CONFIRMED.pack(r.CONFIRMED, account.index, session, watermark, ended))
 
@@ -405,9 +417,15 @@ class Books:
         """We learned whether the peer takes reports. For one that doesn't, nothing is kept."""
         account.hearing = hearing
         if hearing == DEAF:
+            account.session = b""
             account.sessions.clear()
             account.unsaid.clear()
+            account.acknowledged.clear()
         self.record.extend(r.PACK_HEARING.pack(r.HEARING, account.index, hearing))
+
+    def drained(self) -> None:
+        """A stop in order begins: what was decided has been told to whom it concerns."""
+        self.record.append(r.DRAINED)
 
     # --- what is remembered besides -----------------------------------------------------------------------------
 
@@ -465,11 +483,15 @@ class Books:
         assert not any(sums.values()), sums
 
 
-def _use_session(account: Account, session: bytes, request_id: int) -> None:
+def _begin_session(account: Account, session: bytes) -> None:
+    """The first Prepare of another session of ours; the one before may still have outcomes to tell."""
     sessions = account.sessions
-    if session not in sessions and len(sessions) >= SESSIONS_MAX:
-        del sessions[next(iter(sessions))]
-    sessions[session] = request_id
+    if account.session and account.hearing != DEAF:
+        if len(sessions) >= SESSIONS_MAX:
+            del sessions[next(iter(sessions))]
+        sessions[account.session] = account.last_request_id
+    sessions.pop(session, None)
+    account.session = session
 
 
 def internal_name(kind: int, asset_code: str, asset_scale: int) -> str:

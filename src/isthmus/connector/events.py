@@ -71,6 +71,7 @@ class LinkUp:
     """The link can carry packets; comes again after each reconnection."""
 
     account: AccountId
+    is_other: bool = False  # the peer has shown that it is another implementation
 
 
 @dataclass(slots=True)

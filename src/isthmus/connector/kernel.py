@@ -46,7 +46,8 @@ from isthmus.connector.events import (
     Undelivered,
 )
 from isthmus.connector.lane import Lane, derive_session
-from isthmus.connector.outcomes import forget, is_silent
+from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.outcomes import forget, is_silent, other_program, put_at_risk
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
@@ -75,6 +76,8 @@ class Kernel:
     __slots__ = (
         "_appends",
         "_asked",
+        "_closed",
+        "_doubtful",
         "_drained",
         "_draining",
         "_more",
@@ -107,6 +110,8 @@ class Kernel:
         self._replay: Replay | None = None
         self._draining = False
         self._drained = False
+        self._closed = False  # the journal says that the stop was in order
+        self._doubtful: list[IncomingLeg] = []  # posted by the process before, just before its end
         self._takers: list[Lane] = []  # lanes with Prepares in the open batch
         self._more = False
 
@@ -146,6 +151,7 @@ class Kernel:
 
         Their Prepares may have been sent, and are never sent again: they wait for an answer or their expiry.
         """
+        self._doubtful = [] if self._replay is None else self._replay.last_posted()
         self._replay = None
         switch = self.switch
         switch.wall = now.wall_ms
@@ -271,7 +277,7 @@ class Kernel:
             self._parent.tick(switch)
         switch.tick_reporters()
         if self._draining and not self._drained:
-            self._forget_fulfilled()
+            self._close_books()
         self._work()
         self._flush()
         if self._draining and not self._drained:
@@ -336,7 +342,9 @@ class Kernel:
             if lane.renewing:
                 lane.renew_session(switch.entropy, switch.books.last_leg)
             lane.up = True
-            lane.reporter.link_up(switch)
+            if event.is_other and lane.account.hearing != DEAF:
+                other_program(switch, lane)
+            lane.reporter.link_up(switch, is_other=event.is_other)
             if parent is not None:
                 parent.link_up(switch.mono)
         elif isinstance(event, LinkDown):
@@ -379,11 +387,20 @@ class Kernel:
                 while lane.inbox:
                     switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
                 switch.effects.append(CloseLink(lane.id, "the account was removed"))
+        self._list_doubtful()
         encoded = tables.encode()
         if encoded != books.terms:
             books.change_terms(encoded)
         switch.take_tables(tables)
         self._choose_parent(tables)
+
+    def _list_doubtful(self) -> None:
+        """What an earlier process fulfilled just before it died may not have reached a peer that can't be asked."""
+        for leg in self._doubtful:
+            lane = self.switch.by_index.get(leg.account.index)
+            if lane is not None and not lane.is_local:
+                put_at_risk(self.switch, lane, leg, "the node stopped before it was known that the Fulfill left")
+        self._doubtful = []
 
     def _choose_parent(self, tables: Tables) -> None:
         """At most one parent is asked for our address (CONN-14)."""
@@ -574,11 +591,16 @@ class Kernel:
             switch.effects.append(Release(account, frames))
         releases.clear()
 
-    def _forget_fulfilled(self) -> None:
+    def _close_books(self) -> None:
         """All is decided, and Fulfills are handed over before links close: peers that acknowledge nothing have them."""
+        if any(account.sent or account.received for account in self.switch.books.peers.values()):
+            return
+        if not self._closed:
+            self._closed = True
+            self.switch.books.drained()
         for lane in self.switch.lanes.values():
             account = lane.account
-            if not account.received and is_silent(self.switch, lane):
+            if is_silent(self.switch, lane):
                 forget(self.switch, lane, len(account.fulfilled))
 
     def _tell_drained(self) -> None:

@@ -9,7 +9,7 @@ from isthmus.connector.events import REQUEST_ID_MAX, SESSION_BYTES, AccountId, I
 from isthmus.connector.legs import OutgoingLeg
 from isthmus.connector.limits import TokenBucket
 from isthmus.connector.outcomes import Reporter
-from isthmus.connector.tables import AccountTerms, Conversion
+from isthmus.connector.tables import LOCAL, AccountTerms, Conversion
 from isthmus.ilp.packet import AMOUNT_MAX
 
 # Above every sum of amounts that can be reserved: comparing with it is cheaper than asking for None.
@@ -64,6 +64,7 @@ class Lane:
         "id",
         "in_flight_max",
         "inbox",
+        "is_local",
         "legs_max",
         "margin_ms",
         "next_request_id",
@@ -129,6 +130,7 @@ class Lane:
     def take_terms(self, terms: AccountTerms, now: int) -> None:
         """New terms hold from here on; what buckets had left is carried over."""
         self.terms = terms
+        self.is_local: bool = terms.relation == LOCAL
         self.packet_amount_max: int = _limit(terms.packet_amount_max)
         self.receivable_max: int = _limit(terms.receivable_max)
         self.payable_max: int = _limit(terms.payable_max)

@@ -12,10 +12,9 @@ account, whichever sessions it names.
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
-from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX, Account
+from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX
 from isthmus.connector.events import Inbound, Outbound
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
-from isthmus.connector.tables import LOCAL
 from isthmus.errors import CodecError
 from isthmus.ilp.ildcp import PEER_CONDITION, PEER_FULFILLMENT
 from isthmus.ilp.outcomes import (
@@ -115,20 +114,20 @@ class Reporter:
             return
         switch.wake_reporter(self.lane)
 
-    def link_up(self, switch: "Switch") -> None:
+    def link_up(self, switch: "Switch", *, is_other: bool) -> None:
         """Tell what the peer may not have heard, and ask what became of Prepares that went out before."""
         self._stop()
         self._tries = 0
         self._waits_until = self.up_at = switch.mono
-        if self.lane.terms.relation == LOCAL:
+        if self.lane.is_local:
             return
         account = self.lane.account
-        self._is_probe = account.hearing == DEAF
+        self._is_probe = account.hearing == DEAF and not is_other
         released = switch.released_leg
         self._orphans = deque((leg.session, leg.request_id) for leg in account.sent.values() if leg.id <= released)
         self._left_in_round = len(self._orphans)
         self._asks_at = switch.mono
-        if account.sessions or account.unsaid:
+        if account.session or account.sessions or account.unsaid:
             self._be_due(switch.mono)
         switch.wake_reporter(self.lane)
 
@@ -149,7 +148,7 @@ class Reporter:
     def wakes_at(self) -> int | None:
         """When `tick` has something to do; None if nothing is to be told, asked or forgotten."""
         lane = self.lane
-        if not lane.up or lane.terms.relation == LOCAL:
+        if not lane.up or lane.is_local:
             return None
         at = self._waits_until if self.request_id else self._reports_at()
         account = lane.account
@@ -177,7 +176,7 @@ class Reporter:
             if switch.mono >= self._waits_until:
                 self._again(switch, "the peer doesn't answer")
             return
-        at = self._reports_at() if self.lane.up and self.lane.terms.relation != LOCAL else None
+        at = self._reports_at() if self.lane.up and not self.lane.is_local else None
         if at is not None and switch.mono >= at:
             self._report(switch)
 
@@ -223,7 +222,7 @@ class Reporter:
     def _session_with_news(self) -> bytes | None:
         account = self.lane.account
         unsaid = {key[0]: None for key in account.unsaid}
-        for session in [*account.sessions, *unsaid]:
+        for session in [*account.untold_sessions(), *unsaid]:
             watermark, ended = self._decided_up_to(session)
             if ended or watermark > self._confirmed.get(session, 0):
                 return session
@@ -237,7 +236,7 @@ class Reporter:
         first_open = min((leg.request_id for leg in account.sent.values() if leg.session == session), default=0)
         if first_open:
             return first_open - 1, False
-        last = account.sessions.get(session, 0)
+        last = account.last_request_of(session)
         if not last:
             last = max((key[1] for key in account.unsaid if key[0] == session), default=0)
         return last, session != self.lane.session
@@ -349,7 +348,7 @@ def take_report(switch: "Switch", lane: "Lane", inbound: Inbound, view: PrepareV
     if view.expires_at <= switch.wall:
         switch.refuse(lane, inbound, "R00", "the report of outcomes has expired")
         return
-    if lane.terms.relation == LOCAL:
+    if lane.is_local:
         switch.refuse(lane, inbound, "F00", "outcomes are told between neighbours, not within a process")
         return
     try:
@@ -384,6 +383,22 @@ def lose(switch: "Switch", lane: "Lane", leg: IncomingLeg, why: str) -> None:
         switch.warn(lane, "loss", {"amount": str(leg.amount), "request_id": leg.request_id})
 
 
+def other_program(switch: "Switch", lane: "Lane") -> None:
+    """The peer on this connection is certainly no isthmus: it won't ever tell or hear outcomes."""
+    account = lane.account
+    if account.hearing == HEARS or account.acknowledged:
+        # It was one before. What its predecessor left open, only people can clear up.
+        for leg in switch.books.forget_fulfilled(account, len(account.fulfilled)) if account.fulfilled else ():
+            put_at_risk(switch, lane, leg, "the peer became another program before it acknowledged it")
+    switch.books.set_hearing(account, DEAF)
+
+
+def put_at_risk(switch: "Switch", lane: "Lane", leg: IncomingLeg, why: str) -> None:
+    if leg.amount:
+        switch.books.put_at_risk(leg.account, leg.id, leg.amount, 0)
+        switch.singles.append(("at risk", lane.id, leg.amount, f"{why}; leg {leg.id}"))
+
+
 def note_fulfilled(switch: "Switch", lane: "Lane", leg: IncomingLeg) -> None:
     """After an incoming leg was posted: whatever follows for what we keep of this peer."""
     account = lane.account
@@ -406,10 +421,8 @@ def forget(switch: "Switch", lane: "Lane", count: int) -> None:
     Those of an earlier process are listed as at risk: nobody knows whether their Fulfills reached the peer.
     """
     for leg in switch.books.forget_fulfilled(lane.account, count):
-        if leg.amount and leg.id <= switch.opened_leg:
-            switch.books.put_at_risk(leg.account, leg.id, leg.amount, 0)
-            text = f"the node stopped before it was known that the Fulfill reached the peer; leg {leg.id}"
-            switch.singles.append(("at risk", lane.id, leg.amount, text))
+        if leg.id <= switch.opened_leg:
+            put_at_risk(switch, lane, leg, "the node stopped before it was known that the Fulfill reached the peer")
 
 
 def forget_expired(switch: "Switch", lane: "Lane") -> None:
@@ -437,11 +450,6 @@ def fulfil_again(switch: "Switch", lane: "Lane", inbound: Inbound, leg: Incoming
     """A Prepare that we fulfilled came again (HTTP-7): the same answer, and nothing is booked."""
     packet = encode_fulfill(Fulfill(leg.fulfillment))
     switch.send_after_all(lane, Outbound(inbound.session, inbound.request_id, packet))
-
-
-def too_many_outcomes(source: Account, target: Account) -> bool:
-    """Whether more is undecided between us and one of these peers than we keep."""
-    return len(source.fulfilled) >= OUTCOMES_MAX or (target.hearing == HEARS and len(target.unsaid) >= OUTCOMES_MAX)
 
 
 assert SILENT_KEPT_MAX < STRANGER_KEPT_MAX < OUTCOMES_MAX

@@ -7,10 +7,11 @@ the last rule but the packet-rate bucket, which counts refused packets too.
 
 from typing import Final
 
+from isthmus.connector.books import OUTCOMES_MAX
 from isthmus.connector.events import CloseLink, Inbound, Outbound
 from isthmus.connector.lane import HOPS_MAX, RENEW_SESSION_AT, Hop, Lane
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
-from isthmus.connector.outcomes import fulfil_again, too_many_outcomes
+from isthmus.connector.outcomes import fulfil_again
 from isthmus.connector.protocols import ECHO_ANSWER, echo_source, peer_request
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
@@ -178,7 +179,7 @@ def _lacks(switch: Switch, lane: Lane, target: Lane, amount: int, outgoing_amoun
         return "T03", "too many packets of the account are in flight"
     if len(target_account.sent) >= target.legs_max:
         return "T03", "too many packets to the next hop are in flight"
-    if too_many_outcomes(source_account, target_account):
+    if len(source_account.fulfilled) >= OUTCOMES_MAX or len(target_account.unsaid) >= OUTCOMES_MAX:
         return "T03", "too many outcomes wait to be acknowledged by a peer"
     if not target.up:
         return "T01", "the link to the next hop is down"

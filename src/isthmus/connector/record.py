@@ -20,6 +20,7 @@ bytes; they count up, so the order of the entries gives them.
     forgotten the oldest legs that we posted, and a peer acknowledges nothing: account u32, count u32
     confirmed the peer has taken our outcomes of a session: account u32, session 16, watermark u32, ended u8
     hearing   whether the peer takes reports of outcomes: account u32, hearing u8
+    drained   nothing is in flight, and all frames were handed over: a stop in order
 
 Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms and notes by u32.
 """
@@ -51,6 +52,7 @@ LOST: Final = 13
 FORGOTTEN: Final = 14
 CONFIRMED: Final = 15
 HEARING: Final = 16
+DRAINED: Final = 17
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -194,6 +196,12 @@ class Hearing:
 
 @final
 @dataclass(slots=True)
+class DrainedEntry:
+    pass
+
+
+@final
+@dataclass(slots=True)
 class Transfer:
     """`debit` += amount, `credit` -= amount: the only way besides posts in which a balance changes."""
 
@@ -234,6 +242,7 @@ Entry: TypeAlias = (
     | Forgotten
     | Confirmed
     | Hearing
+    | DrainedEntry
 )
 
 
@@ -347,6 +356,9 @@ def _decode_outcome(kind: int, reader: "Reader") -> Entry:
         return Confirmed(*reader.unpack(PACK_CONFIRMED, "confirmed")[1:])
     if kind == HEARING:
         return Hearing(*reader.unpack(PACK_HEARING, "hearing")[1:])
+    if kind == DRAINED:
+        reader.at += 1
+        return DrainedEntry()
     raise CodecError("entry", reader.at, f"{kind} is no kind of entry")
 
 

@@ -5,12 +5,15 @@ written by another program. After each record the books must have written the sa
 replay can't drift apart unseen.
 """
 
+from collections import deque
 from typing import Final, Protocol, final
 
 from isthmus.connector import record as r
 from isthmus.connector.books import ASSET_KINDS, DEAF, HEARS, LOSS, PEER, Account, Books, internal_name, loss_name
 from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
 from isthmus.errors import CodecError
+
+LAST_BATCHES: Final = 3
 
 
 class Application(Protocol):
@@ -41,11 +44,13 @@ class NoApplication:
 class Replay:
     """Applies records in order. Made from books as a checkpoint left them, open legs included."""
 
-    __slots__ = ("_application", "_books", "_incoming", "_outgoing")
+    __slots__ = ("_application", "_books", "_incoming", "_outgoing", "_posted")
 
     def __init__(self, books: Books, application: Application | None = None) -> None:
         self._books: Final = books
         self._application: Final = NoApplication() if application is None else application
+        # The last batches: as many as may be on their way to the disk, and one whose frames were about to leave.
+        self._posted: Final[deque[list[IncomingLeg]]] = deque(maxlen=LAST_BATCHES)
         self._incoming: Final[dict[int, IncomingLeg]] = {}
         self._outgoing: Final[dict[int, OutgoingLeg]] = {}
         for account in books.peers.values():
@@ -54,10 +59,15 @@ class Replay:
             for outgoing in account.sent.values():
                 self._outgoing[outgoing.id] = outgoing
 
+    def last_posted(self) -> list[IncomingLeg]:
+        """Legs posted in the last batches without being kept: their Fulfills may not have left."""
+        return [leg for posted in self._posted for leg in posted]
+
     def apply(self, record: bytes) -> None:
         """Apply one batch; CodecError if it can't be one that these books wrote."""
         books = self._books
         assert not books.has_entries()
+        self._posted.append([])
         for entry in r.decode_record(record):
             if isinstance(entry, r.Post):
                 self._post(entry.leg, b"")
@@ -119,6 +129,10 @@ class Replay:
             if entry.hearing not in (HEARS, DEAF):
                 raise CodecError("hearing", 0, f"{entry.hearing} is neither {HEARS} nor {DEAF}")
             books.set_hearing(self._peer(entry.account), entry.hearing)
+        elif isinstance(entry, r.DrainedEntry):
+            books.drained()
+            for posted in self._posted:
+                posted.clear()
 
     # --- legs ---------------------------------------------------------------------------------------------------
 
@@ -173,6 +187,8 @@ class Replay:
         if incoming is None:
             raise CodecError("post", 0, f"leg {leg} is not open")
         self._books.post_incoming(incoming, fulfillment)
+        if not fulfillment:
+            self._posted[-1].append(incoming)
 
     def _void(self, entry: r.Void) -> None:
         if entry.reason not in VOID_REASONS:

@@ -20,7 +20,9 @@ _ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, poste
 _INCOMING: Final = Struct(">QIQq32s16sI")
 _OUTGOING: Final = Struct(">QIQq32s16sIQBQ")
 _AT_RISK: Final = Struct(">IQQI")
-_OUTCOMES: Final = Struct(">BIIII")  # hearing, counts: fulfilled, acknowledged, sessions, unsaid
+# hearing, our newest session (zeros for none), counts: fulfilled, acknowledged, sessions, unsaid
+_OUTCOMES: Final = Struct(">B16sIIII")
+_NO_SESSION: Final = bytes(16)
 _FULFILLED: Final = Struct(">QQq16sI32s")
 _UP_TO: Final = Struct(">16sI")
 _UNSAID: Final = Struct(">16sIQ")
@@ -81,6 +83,7 @@ def _encode_outcomes(account: Account) -> bytes:
     parts = [
         _OUTCOMES.pack(
             account.hearing,
+            account.session or _NO_SESSION,
             len(account.fulfilled),
             len(account.acknowledged),
             len(account.sessions),
@@ -181,10 +184,11 @@ def _decode_account(reader: Reader, books: Books) -> None:
 
 def _decode_outcomes(reader: Reader, account: Account) -> None:
     at = reader.at
-    hearing, fulfilled, acknowledged, sessions, unsaid = reader.unpack(_OUTCOMES, "outcomes")
+    hearing, newest, fulfilled, acknowledged, sessions, unsaid = reader.unpack(_OUTCOMES, "outcomes")
     if hearing not in (UNKNOWN, HEARS, DEAF):
         raise CodecError("hearing", at, f"{hearing} is no such thing")
     account.hearing = hearing
+    account.session = b"" if newest == _NO_SESSION else newest
     for _ in range(fulfilled):
         leg_id, amount, expires_at, session, request_id, fulfillment = reader.unpack(_FULFILLED, "fulfilled leg")
         condition = sha256(fulfillment).digest()

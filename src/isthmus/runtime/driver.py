@@ -179,7 +179,8 @@ class Driver:
         self._turn_soon()
 
     def link_up(self, account: AccountId) -> None:
-        self.post(LinkUp(account))
+        link = self.links.get(account)
+        self.post(LinkUp(account, is_other=isinstance(link, BtpLink) and not link.peer_is_isthmus))
 
     def link_down(self, account: AccountId, why: str) -> None:
         self.post(LinkDown(account, why))

@@ -40,6 +40,7 @@ class BtpLink:
     ) -> None:
         self.account = account
         self.session = session
+        self.peer_is_isthmus = False  # as it showed on the newest connection
         self.answers: Final = Answers()
         self.subprotocols: Final[dict[str, Subprotocol]] = subprotocols if subprotocols is not None else {}
         self._owner: Final = owner
@@ -113,6 +114,7 @@ class BtpLink:
             return
         older = self._channel
         self._channel = channel
+        self.peer_is_isthmus = order.is_isthmus
         if older is not None:
             self._log("info", "btp.replaced", why="a newer connection of the account was authenticated")
             older.retire(NORMAL, "replaced by a newer connection")
