@@ -38,6 +38,7 @@ THEIRS: Final = b"session of alice"
 OTHER: Final = b"a later session "
 OURS: Final = b"session with bob"
 OURS_ENDED: Final = b"an ended session"
+OURS_BEFORE: Final = b"an older session"
 HUGE: Final = 2**64 - 1
 BTC, USD = Asset("BTC", 8), Asset("USD", 9)
 ACCOUNTS: Final = {"alice": (BTC, PEER), "bob": (USD, PEER), "carol": (USD, PEER), "endpoint": (USD, LOCAL)}
@@ -203,6 +204,8 @@ def _decide(golden: Golden) -> None:
         golden.commit()
         golden.void(leg, reason)
         golden.commit()
+    golden.void(golden.reserve("alice", "bob", 3, 3, ours=OURS_BEFORE), REJECTED)
+    golden.commit()
 
 
 def _remember(golden: Golden) -> None:
@@ -234,6 +237,7 @@ def _remember(golden: Golden) -> None:
     books.set_hearing(carol, HEARS)
     golden.commit()
     books.set_hearing(carol, DEAF)
+    books.drained()
     golden.commit()
 
 

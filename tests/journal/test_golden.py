@@ -124,7 +124,7 @@ def test_a_golden_checkpoint_has_something_of_everything() -> None:
     reader.uint(8, "sequence")
     books = books_state.decode_state(reader.octets(8, "books"))
     peers = list(books.peers.values())
-    for name in ("received", "sent", "fulfilled", "acknowledged", "sessions", "unsaid"):
+    for name in ("received", "sent", "fulfilled", "acknowledged", "session", "sessions", "unsaid"):
         assert any(getattr(account, name) for account in peers), name
     assert {account.hearing for account in peers} == {0, 1, 2}
     assert books.transfer_keys and books.at_risk and books.terms and any(account.late_count for account in peers)
