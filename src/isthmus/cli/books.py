@@ -1,4 +1,4 @@
-"""`isthmus books`: show, verify and export the books of a node or wallet, running or stopped. Read-only.
+"""`isthmus books`: show, verify and export the books of a node or wallet, running or stopped; and correct them.
 
 The state is replayed from the newest checkpoint by the same code that the node runs; statements are read from the
 projection in the same file. What the tables look like is told by `cli/books_view.py`.
@@ -20,13 +20,13 @@ import click
 from rich.console import Console
 
 from isthmus.cli import books_view as view
-from isthmus.cli.books_replay import Replayed, entries_of, latest, oldest, replay, transfer_rows
+from isthmus.cli.books_correct import adjust, write_off
+from isthmus.cli.books_replay import Replayed, entries_of, journal_path, latest, oldest, replay, transfer_rows
 from isthmus.cli.books_undecided import UndecidedRow, legs_table, undecided, undecided_json, undecided_table
 from isthmus.cli.books_view import AccountRow, Json
 from isthmus.errors import ConfigError, JournalError
 from isthmus.journal.reader import JournalReader, Period, Single, StoredCheckpoint
 
-JOURNAL_NAME: Final = "journal.db"
 UNIT_MS: Final = {"m": 60_000, "h": 3_600_000, "d": 86_400_000}
 # Where no terminal says how wide it is: tables take what they need.
 PIPED_WIDTH: Final = 200
@@ -51,13 +51,19 @@ Examples:
   isthmus books show data
   isthmus books undecided data
   isthmus books verify data
+  isthmus books write-off data alice --note "agreed by phone"
   isthmus books export data --what minutes --format csv > minutes.csv"""
 )
 def books() -> None:
-    """Show, verify and export a node's or wallet's books.
+    """Show, verify and export a node's or wallet's books, and correct them.
 
-    DIR is the data folder of a node or wallet (or its journal.db), which may be running: nothing is changed.
+    DIR is the data folder of a node or wallet (or its journal.db), which may be running. Nothing is changed but by
+    `write-off` and `adjust`.
     """
+
+
+books.add_command(write_off)
+books.add_command(adjust)
 
 
 @books.command(
@@ -190,14 +196,6 @@ def export(folder: Path, format_: str, what: tuple[str, ...], output: Path | Non
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
-
-
-def journal_path(given: Path) -> Path:
-    """The journal of a data folder, or the file itself; ConfigError (status 2) if there is none."""
-    path = given / JOURNAL_NAME if given.is_dir() else given
-    if not path.is_file():
-        raise ConfigError(str(given), "there is no journal", f"Give a data folder with a {JOURNAL_NAME} in it")
-    return path
 
 
 def _read(path: Path, *, account: str | None, since_ms: int, statement: bool) -> _Books:

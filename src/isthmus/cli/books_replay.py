@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final, NamedTuple, TypeAlias, final
 
 from isthmus.cli.books_view import AccountRow, CurrencyRow, Json
@@ -25,11 +26,12 @@ from isthmus.connector.books import (
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import VOID_REASONS
 from isthmus.connector.record import Reader
-from isthmus.errors import CodecError, JournalError
+from isthmus.errors import CodecError, ConfigError, JournalError
 from isthmus.ilp.asset import Asset
 from isthmus.journal.interface import StoredBatch
 from isthmus.journal.reader import JournalReader
 
+JOURNAL_NAME: Final = "journal.db"
 # A kernel that never runs draws nothing from it.
 _NO_ENTROPY: Final = bytes(32)
 EARNINGS: Final = {
@@ -105,6 +107,14 @@ class BooksAt:
         limits = _limits(self.books.terms)
         accounts = [_account_row(account, limits.get(account.name, {})) for account in self.books.peers.values()]
         return Replayed(self.sequence, self.digest(), accounts, _currency_rows(self.books))
+
+
+def journal_path(given: Path) -> Path:
+    """The journal of a data folder, or the file itself; ConfigError (status 2) if there is none."""
+    path = given / JOURNAL_NAME if given.is_dir() else given
+    if not path.is_file():
+        raise ConfigError(str(given), "there is no journal", f"Give a data folder with a {JOURNAL_NAME} in it")
+    return path
 
 
 def _is_of_wallet(state: bytes) -> bool:

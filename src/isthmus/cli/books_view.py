@@ -62,11 +62,11 @@ def time_of(wall_ms: int) -> str:
 def accounts_table(rows: list[AccountRow]) -> Table:
     table = new_table("Accounts", "account", "asset", "balance")
     for name in ("reserved in", "reserved out", "may owe us", "we may owe"):
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right", overflow="fold")
     may_be = ("loss", "unacknowledged", "unsaid", "at_risk", "late")
     troubles = [name for name in may_be if any(getattr(row, name) for row in rows)]
     for name in troubles:
-        table.add_column(name.replace("_", " "), justify="right", no_wrap=True)
+        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
     for row in rows:
         amounts = [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
         amounts += [getattr(row, name) for name in troubles]
@@ -112,6 +112,8 @@ def singles_table(singles: list[Single], assets: dict[str, Asset]) -> Table:
     for single in singles:
         asset = assets.get(single.account)
         amount = str(single.amount) if asset is None else format_amount(single.amount, asset)
+        if single.kind == "adjustment" and asset is not None:
+            amount = in_words(single.amount, asset)
         table.add_row(*map(cell, (time_of(single.wall_ms), single.account, single.kind, amount, single.text)))
     return table
 

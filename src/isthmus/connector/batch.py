@@ -34,6 +34,7 @@ class Batch:
         first_posted_deadline: int,
         tokens: list[int],
         frames: list[tuple[Lane, list[Outbound]]],
+        answers: list[Effect],
     ) -> None:
         self.sequence: Final = sequence
         self.submitted_at: Final = submitted_at
@@ -43,4 +44,4 @@ class Batch:
         self.first_posted_deadline: Final = first_posted_deadline
         self.tokens: Final = tokens
         self.frames: Final = frames
-        self.answers: Final[list[Effect]] = []  # to those who asked, once it is durable
+        self.answers: Final[list[Effect]] = answers  # to those who asked, once it is durable

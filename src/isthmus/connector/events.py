@@ -123,6 +123,28 @@ class DigestAsked:
 
 
 @dataclass(slots=True)
+class WriteOff:
+    """The operator gives up a loss, which no longer counts against the account's limit. Answered by `Corrected`."""
+
+    account: AccountId
+    amount: int | None  # None: all of it
+    key: str  # makes it happen once
+    text: str  # why, for people
+    token: int
+
+
+@dataclass(slots=True)
+class Adjust:
+    """The operator sets an account's balance right by agreement with its peer. Answered by `Corrected`."""
+
+    account: AccountId
+    amount: int  # positive: the peer owes us more
+    key: str  # makes it happen once
+    text: str  # why, for people
+    token: int
+
+
+@dataclass(slots=True)
 class Drain:
     """Take no new Prepares (they get T03); finish what is in flight."""
 
@@ -204,6 +226,15 @@ class Digested:
 
 
 @dataclass(slots=True)
+class Corrected:
+    """A correction is booked and durable, by this event or by one with its key before; or `problem` says why not."""
+
+    token: int
+    amount: int  # that was booked
+    problem: str
+
+
+@dataclass(slots=True)
 class CloseLink:
     account: AccountId
     why: str
@@ -251,6 +282,8 @@ Event: TypeAlias = (
     | AppendFailed
     | Note
     | DigestAsked
+    | WriteOff
+    | Adjust
     | Drain
 )
-Effect: TypeAlias = Append | Release | Noted | Digested | CloseLink | Log | AddressLearned | Drained | Halt
+Effect: TypeAlias = Append | Release | Noted | Digested | Corrected | CloseLink | Log | AddressLearned | Drained | Halt

@@ -20,8 +20,10 @@ from typing import Final, final
 from isthmus.connector import state as books_state
 from isthmus.connector.batch import Batch
 from isthmus.connector.books import DEAF, Books
+from isthmus.connector.corrections import take_correction
 from isthmus.connector.events import (
     AccountId,
+    Adjust,
     Append,
     AppendFailed,
     CloseLink,
@@ -44,6 +46,7 @@ from isthmus.connector.events import (
     Outbound,
     Release,
     Undelivered,
+    WriteOff,
 )
 from isthmus.connector.lane import Lane, derive_session
 from isthmus.connector.legs import IncomingLeg
@@ -317,6 +320,8 @@ class Kernel:
             self._tokens.append(event.token)
         elif isinstance(event, DigestAsked):
             self._asked.append(event.token)
+        elif isinstance(event, WriteOff | Adjust):
+            switch.answer_after_all(take_correction(switch, event))
         elif isinstance(event, Drain):
             self._draining = True
             self._refuse_waiting()
@@ -464,10 +469,12 @@ class Kernel:
             first_posted_deadline=switch.first_posted_deadline,
             tokens=self._tokens,
             frames=[(lane, lane.frames) for lane in switch.frame_lanes],
+            answers=switch.answers,
         )
         self._appends.append(batch)
         switch.effects.append(Append(self.sequence, switch.books.take_record(), summary))
         self._tokens = []
+        switch.answers = []
         for lane in switch.frame_lanes:
             lane.frames = []
         switch.frame_lanes = []
@@ -478,12 +485,9 @@ class Kernel:
     def _tell_digest(self) -> None:
         """Between two batches, which a busy node never is when `handle` returns."""
         digest = self.digest()
-        told: list[Effect] = [Digested(token, self.sequence, digest) for token in self._asked]
+        for token in self._asked:
+            self.switch.answer_after_all(Digested(token, self.sequence, digest))
         self._asked = []
-        if self._appends:
-            self._appends[-1].answers.extend(told)
-        else:
-            self.switch.effects.extend(told)
 
     def _open_batch(self) -> None:
         """Each lane may put Prepares into the new batch again."""

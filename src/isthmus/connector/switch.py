@@ -39,6 +39,7 @@ class Switch:
     __slots__ = (
         "_rejects",
         "_reporters",
+        "answers",
         "appends",
         "application",
         "books",
@@ -81,12 +82,13 @@ class Switch:
         self.wall = 0
         self.mono = 0
         self.effects: list[Effect] = []
-        # Of the open batch: lanes with frames, what was posted, and what the summary tells one by one.
+        # Of the open batch: lanes with frames, what was posted, what the summary tells one by one, and answers.
         self.frame_lanes: list[Lane] = []
         self.free_lanes: list[Lane] = []
         self.rejected_lanes: list[Lane] = []
         self.posted: list[IncomingLeg] = []
         self.singles: list[tuple[str, AccountId, int, str]] = []
+        self.answers: list[Effect] = []
         self.first_deadline = FAR_FUTURE
         self.first_posted_deadline = FAR_FUTURE
         # Outgoing legs above it wait for their batch: their Prepares were not handed to a link.
@@ -132,6 +134,15 @@ class Switch:
             self.appends[-1].frames.append((lane, [frame]))
         else:
             self.send_free(lane, frame)
+
+    def answer_after_all(self, answer: Effect) -> None:
+        """The same for an answer to whoever drives the kernel."""
+        if self.books.has_entries():
+            self.answers.append(answer)
+        elif self.appends:
+            self.appends[-1].answers.append(answer)
+        else:
+            self.effects.append(answer)
 
     def refuse(self, lane: Lane, inbound: Inbound, code: str, message: str, data: bytes = b"") -> None:
         """Reject a Prepare that touched no books."""

@@ -1,25 +1,26 @@
-"""The read-only admin API and the metrics: what an operator's tools ask a running node (RFC 9457 problems).
+"""The admin API and the metrics: what an operator's tools ask a running node (RFC 9457 problems).
 
 Amounts are strings in base units, with asset code and scale beside them. Everything but `/health` needs the bearer
-token; changing anything over HTTP is not this API's business.
+token. All is read-only but the corrections of the books, which no node without a token takes.
 """
 
 import asyncio
 import hmac
 import json
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from hashlib import sha256
 from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from isthmus.connector.events import Log
+from isthmus.connector.events import AccountId, Adjust, Log, WriteOff
 from isthmus.errors import JournalError
 from isthmus.links.http.listener import HttpListener
 from isthmus.links.places import StrangerBounds
 from isthmus.links.throttle import FailureThrottle
 from isthmus.node.config_model import Admin
+from isthmus.node.corrections import ADJUST, WRITE_OFF, BadRequestError, parse_correction
 from isthmus.runtime import clock
 
 Json = dict[str, Any]
@@ -32,17 +33,30 @@ STOP_S_MAX: Final = 2.0
 STRANGERS: Final = StrangerBounds(strangers_max=64, strangers_per_address_max=32)
 CONNECTIONS_MAX: Final = 64
 IDLE_S_MAX: Final = 75.0
-# A digest waits for the next batch to be durable: a node whose journal takes longer is in trouble, and says so.
-DIGEST_S_MAX: Final = 10.0
+# Digests and corrections wait for a batch to be durable: a node whose journal takes longer is in trouble, and says so.
+ANSWER_S_MAX: Final = 10.0
 METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class TooMuchOpenError(Exception):
-    """What was asked for would keep the loop from its packets for too long."""
+class RefusedError(Exception):
+    """The node can't do what it was asked for; `status` is one of `_TITLES`."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+
+
+_TITLES: Final = {
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    409: "Conflict",
+    503: "Service Unavailable",
+}
 
 
 class View(Protocol):
-    """What the API shows; every call is quick and changes nothing."""
+    """What the API shows, quickly and changing nothing; but `correct`."""
 
     def health(self) -> Json: ...
 
@@ -53,7 +67,10 @@ class View(Protocol):
     def routes(self) -> list[Json]: ...
 
     async def digest(self) -> Json:
-        """Waits for a batch to be durable. Raises JournalError if the node stops, TooMuchOpenError."""
+        """Waits for a batch to be durable. Raises JournalError if the node stops, RefusedError."""
+
+    async def correct(self, correction: WriteOff | Adjust) -> Json:
+        """Waits until it is durable. Raises as `digest`."""
 
     def metrics(self) -> bytes:
         """Prometheus text format."""
@@ -86,6 +103,8 @@ class AdminServer:
         self.app.router.add_get("/balances", self._list("balances", view.balances))
         self.app.router.add_get("/routes", self._list("routes", view.routes))
         self.app.router.add_get("/books/digest", self._digest)
+        for kind in (WRITE_OFF, ADJUST):
+            self.app.router.add_post(f"/accounts/{{account}}/{kind}", self._correct(kind))
         if settings.metrics:
             self.app.router.add_get("/metrics", self._metrics)
 
@@ -125,14 +144,24 @@ class AdminServer:
         return handle
 
     async def _digest(self, request: web.Request) -> web.StreamResponse:
+        return await _in_time(self._view.digest())
+
+    def _correct(self, kind: str) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            return await _in_time(self._corrected(kind, request))
+
+        return handle
+
+    async def _corrected(self, kind: str, request: web.Request) -> Json:
+        if self._token is None:
+            raise RefusedError(403, "Corrections need a token: configure admin.token, and restart the node.")
         try:
-            async with asyncio.timeout(DIGEST_S_MAX):
-                return _answer(await self._view.digest())
-        except TimeoutError:
-            detail = f"No batch became durable within {DIGEST_S_MAX:g} s."
-        except (JournalError, TooMuchOpenError) as error:
-            detail = str(error)
-        return _problem(503, "Service Unavailable", detail, {"Retry-After": "10"})
+            body = await request.text()
+            correction = parse_correction(kind, AccountId(request.match_info["account"]), body)
+        except (BadRequestError, UnicodeDecodeError, LookupError) as error:
+            detail = str(error) if isinstance(error, BadRequestError) else "The body is not text in UTF-8."
+            raise RefusedError(400, detail) from None
+        return await self._view.correct(correction)
 
     async def _metrics(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=self._view.metrics(), headers={"Content-Type": METRICS_TYPE})
@@ -178,8 +207,22 @@ async def _problems(request: web.Request, handler: Handler) -> web.StreamRespons
     except web.HTTPException as refusal:
         if refusal.status < 400:
             raise
-        paths = "/health, /accounts, /balances, /routes, /books/digest and /metrics"
-        return _problem(refusal.status, refusal.reason, f"This API answers GET on {paths}.")
+        paths = "GET on /health, /accounts, /balances, /routes, /books/digest and /metrics"
+        posts = f"POST on /accounts/ID/{WRITE_OFF} and /accounts/ID/{ADJUST}"
+        return _problem(refusal.status, refusal.reason, f"This API answers {paths}, and {posts}.")
+
+
+async def _in_time(work: Coroutine[Any, Any, Json]) -> web.StreamResponse:
+    """The answer to a request that waits for the journal."""
+    try:
+        async with asyncio.timeout(ANSWER_S_MAX):
+            return _answer(await work)
+    except TimeoutError:
+        error: Exception = RefusedError(503, f"Nothing became durable within {ANSWER_S_MAX:g} s. Ask the same again.")
+    except (JournalError, RefusedError) as raised:
+        error = raised
+    status = error.status if isinstance(error, RefusedError) else 503
+    return _problem(status, _TITLES[status], str(error), {"Retry-After": "10"} if status == 503 else None)
 
 
 def _answer(body: Json, *, status: int = 200) -> web.Response:

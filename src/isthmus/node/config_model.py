@@ -172,7 +172,7 @@ class Listener:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Admin:
-    """The read-only API, and the metrics beside it."""
+    """The admin API, and the metrics beside it."""
 
     listen: Endpoint
     token: Secret | None = None

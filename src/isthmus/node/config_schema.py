@@ -246,8 +246,14 @@ LISTENERS: Final[Section] = (
 )
 
 ADMIN: Final[Section] = (
-    Key("listen", Listen(), "Where the read-only API listens: `/health`, `/accounts`, `/balances`, `/routes`."),
-    Key("token", SecretText(), "The bearer token that it asks for; needed beyond this machine.", None, "none"),
+    Key("listen", Listen(), "Where the admin API listens: `/health`, `/accounts`, `/balances`, `/routes`, `/books`."),
+    Key(
+        "token",
+        SecretText(),
+        "The bearer token that it asks for; needed beyond this machine and for corrections.",
+        None,
+        "none",
+    ),
     Key("token_sha256", Sha256(), "The SHA-256 of the token, in hex, instead of the token.", None, "none"),
     Key("tls", Table(SERVER_TLS, model.ServerTls), "The certificate; none behind a reverse proxy.", None, "none"),
     Key("metrics", Boolean(), "Serve metrics for Prometheus at `/metrics`.", True),

@@ -108,7 +108,7 @@ listen = "127.0.0.1:7768"
 
     def _admin(self) -> str:
         return f"""\
-# Read-only: /health /accounts /balances /routes, and /metrics for Prometheus.
+# /health /accounts /balances /routes /books/digest, /metrics for Prometheus; and corrections of the books.
 [admin]
 listen = "127.0.0.1:7770"
 token = {self.secret("admin")}

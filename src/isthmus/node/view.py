@@ -1,4 +1,4 @@
-"""What a running node shows of itself: health, accounts, balances, routes, metrics. Reads only."""
+"""What a running node shows of itself: health, accounts, balances, routes, metrics; and corrections of its books."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -9,10 +9,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.connector.books import TAKES_REPORTS, Account
+from isthmus.connector.events import Adjust, WriteOff
 from isthmus.connector.lane import Lane
 from isthmus.connector.switch import LATENCY_BOUNDS_MS
-from isthmus.node.admin import TooMuchOpenError
+from isthmus.node.admin import RefusedError
 from isthmus.node.build import build_kind
+from isthmus.node.corrections import ADJUST, WRITE_OFF
 from isthmus.runtime.checkpoints import open_legs
 from isthmus.runtime.driver import Driver
 
@@ -67,9 +69,23 @@ class NodeView:
         books = self._driver.kernel.books
         legs = open_legs(self._driver.kernel) + sum(len(account.fulfilled) for account in books.peers.values())
         if legs > DIGEST_LEGS_MAX:
-            raise TooMuchOpenError(f"{legs} legs are open, more than {DIGEST_LEGS_MAX}; ask again later.")
+            raise RefusedError(503, f"{legs} legs are open, more than {DIGEST_LEGS_MAX}; ask again later.")
         found = await self._driver.digest()
         return {"sequence": found.sequence, "digest": found.digest.hex()}
+
+    async def correct(self, correction: WriteOff | Adjust) -> Json:
+        """Book a correction, once for its key: who asks again gets the same answer."""
+        if correction.account not in self._driver.kernel.switch.lanes:
+            raise RefusedError(404, "There is no such account.")
+        booked = await self._driver.correct(correction)
+        if booked.problem:
+            raise RefusedError(409, f"It is not booked: {booked.problem}.")
+        return {
+            "account": correction.account,
+            "kind": WRITE_OFF if isinstance(correction, WriteOff) else ADJUST,
+            "amount": str(booked.amount),
+            "key": correction.key,
+        }
 
     def metrics(self) -> bytes:
         return generate_latest(self._registry)

@@ -13,9 +13,11 @@ from typing import Any, Final, final
 from isthmus.connector.events import (
     AccountId,
     AddressLearned,
+    Adjust,
     Append,
     AppendFailed,
     CloseLink,
+    Corrected,
     DigestAsked,
     Digested,
     Drain,
@@ -35,6 +37,7 @@ from isthmus.connector.events import (
     Now,
     Release,
     Undelivered,
+    WriteOff,
 )
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import TablesChanged
@@ -111,6 +114,7 @@ class Driver:
         self._fairness: Final = Fairness()
         self._noted: dict[int, asyncio.Future[None]] = {}
         self._digests: dict[int, asyncio.Future[Digested]] = {}
+        self._corrections: dict[int, asyncio.Future[Corrected]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
         # Resolves with the problem when the journal fails; the process must end then.
@@ -213,6 +217,17 @@ class Driver:
         self.post(DigestAsked(token))
         return await done
 
+    async def correct(self, correction: WriteOff | Adjust) -> Corrected:
+        """Book what the operator says, once for its key; returns when it is durable. Its token is set here.
+
+        Raises JournalError if the node halts or stops: then it may be booked or not, and the same key is safe.
+        """
+        correction.token = self._take_token()
+        done: asyncio.Future[Corrected] = self._loop.create_future()
+        self._corrections[correction.token] = done
+        self.post(correction)
+        return await done
+
     def _take_token(self) -> int:
         """For an event that will have an answer."""
         if self._stopped or self.halted.done():
@@ -281,6 +296,10 @@ class Driver:
             asked = self._digests.pop(effect.token, None)
             if asked is not None and not asked.done():
                 asked.set_result(effect)
+        elif isinstance(effect, Corrected):
+            waiting = self._corrections.pop(effect.token, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, AddressLearned):
@@ -311,12 +330,17 @@ class Driver:
         self._fail_waiting(problem)
 
     def _fail_waiting(self, problem: str) -> None:
-        waiting: list[asyncio.Future[Any]] = [*self._noted.values(), *self._digests.values()]
+        waiting: list[asyncio.Future[Any]] = [
+            *self._noted.values(),
+            *self._digests.values(),
+            *self._corrections.values(),
+        ]
         for done in waiting:
             if not done.done():
                 done.set_exception(JournalError(problem))
         self._noted.clear()
         self._digests.clear()
+        self._corrections.clear()
 
     def _set_timer(self) -> None:
         """Wake when the kernel asks to. A later time needs no call: waking too early only sets the timer again."""

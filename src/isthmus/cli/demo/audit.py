@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from isthmus.cli.books import JOURNAL_NAME
-from isthmus.cli.books_replay import Replayed, oldest
+from isthmus.cli.books_replay import JOURNAL_NAME, Replayed, oldest
 from isthmus.cli.demo.network import Pair
 from isthmus.connector import record as r
 from isthmus.connector.books import PEER, Account, Books, loss_name

@@ -1,0 +1,270 @@
+"""`isthmus books write-off` and `adjust`: the operator's corrections, by the running node or in its place.
+
+Only one process writes to a journal. While a node runs, its admin API is asked; with nobody there, the command takes
+the writer's lock and appends the batch itself, by the same rules and with the same answer for a key that was used.
+"""
+
+import json
+import os
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Final
+
+import click
+
+from isthmus.cli.books_replay import journal_path, latest
+from isthmus.cli.books_view import in_words
+from isthmus.connector.books import Account, Books
+from isthmus.connector.corrections import correct, single_of
+from isthmus.connector.events import AccountId, AccountMovement, Adjust, Corrected, Summary, WriteOff
+from isthmus.errors import ConfigError, JournalError
+from isthmus.ilp.asset import Asset, format_amount, parse_amount
+from isthmus.journal.lock import JournalInUseError
+from isthmus.journal.reader import JournalReader
+from isthmus.journal.sqlite import SqliteJournal
+from isthmus.node.config_template import variable
+from isthmus.node.corrections import ADJUST, WRITE_OFF, BadRequestError, check_key, check_note
+
+TOKEN_VARIABLE: Final = variable("admin")
+RUNNING_NAME: Final = "running.json"
+# Longer than the node itself waits for its journal.
+ANSWER_S_MAX: Final = 15.0
+ANSWER_BYTES_MAX: Final = 65_536
+DURABLE_S_MAX: Final = 60.0
+
+
+def _options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What both commands take."""
+    options = (
+        click.option("--note", required=True, help="Why, for whoever reads the books later."),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False, path_type=Path),
+            help=f"The node's configuration, for its admin token.  [default: ${TOKEN_VARIABLE}]",
+        ),
+        click.option("--key", help="Makes it happen once, however often you repeat it.  [default: a fresh one]"),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object; the amount is a string in base units."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@click.command(
+    WRITE_OFF,
+    epilog=f"""\b
+Examples:
+  isthmus books write-off data alice --note "their node lost its disk, agreed by phone"
+  isthmus books write-off data alice --amount 0.5 --note "half, for now"
+  {TOKEN_VARIABLE}=… isthmus books write-off data alice --note "…"    # while the node runs""",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("account", metavar="ACCOUNT")
+@click.option("--amount", metavar="AMOUNT", help="Of the account's loss, in its asset.  [default: all of it]")
+@_options
+def write_off(
+    folder: Path, account: str, amount: str | None, note: str, config: Path | None, key: str | None, as_json: bool
+) -> None:
+    """Give up a loss of ACCOUNT: it no longer counts against the account's limit.
+
+    The amount moves from `loss:ACCOUNT` to what was written off in its asset. The peer's balance stays as it is.
+    """
+    path = journal_path(folder)
+    asset = _asset(path, account)
+    units = None if amount is None else _units("--amount", amount, asset)
+    _book(path, WriteOff(AccountId(account), units, *_key_and_note(key, note), 0), asset, config, as_json)
+
+
+@click.command(
+    ADJUST,
+    epilog=f"""\b
+Examples:
+  isthmus books adjust data alice 12.5 --owed to-us --note "paid twice, found in their statement"
+  isthmus books adjust data alice 12.5 --owed by-us --note "the same, back"
+  {TOKEN_VARIABLE}=… isthmus books adjust data alice 3 --owed to-us --note "…"    # while the node runs""",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("account", metavar="ACCOUNT")
+@click.argument("amount", metavar="AMOUNT")
+@click.option(
+    "--owed",
+    type=click.Choice(["to-us", "by-us"]),
+    required=True,
+    help="to-us: the peer owes us AMOUNT more than the books say; by-us: that much less, or we owe it more.",
+)
+@_options
+def adjust(
+    folder: Path,
+    account: str,
+    amount: str,
+    owed: str,
+    note: str,
+    config: Path | None,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    """Set the balance of ACCOUNT right by AMOUNT, as agreed with the peer.
+
+    Both sides book it, each with the other sign. It moves between the account and the adjustments of its asset.
+    """
+    path = journal_path(folder)
+    asset = _asset(path, account)
+    units = _units("AMOUNT", amount, asset)
+    signed = units if owed == "to-us" else -units
+    _book(path, Adjust(AccountId(account), signed, *_key_and_note(key, note), 0), asset, config, as_json)
+
+
+# --- what was typed --------------------------------------------------------------------------------------------------
+
+
+def _asset(path: Path, account: str) -> Asset:
+    with JournalReader(path) as reader:
+        reader.snapshot()
+        books = latest(reader).books
+    found = _account(books, account)
+    return Asset(found.asset_code, found.asset_scale)
+
+
+def _account(books: Books, name: str) -> Account:
+    found = books.peers.get(AccountId(name))
+    if found is None:
+        known = ", ".join(books.peers) or "none"
+        raise ConfigError(f"ACCOUNT {name}", "there is no such account", f"These are in the books: {known}")
+    return found
+
+
+def _units(name: str, text: str, asset: Asset) -> int:
+    try:
+        amount = parse_amount(text, asset)
+    except ValueError as error:
+        raise ConfigError(f"{name} {text}", str(error), "Write it like 12.5") from None
+    if amount == 0:
+        raise ConfigError(f"{name} {text}", "it is nothing", "Give an amount above zero")
+    return amount
+
+
+def _key_and_note(key: str | None, note: str) -> tuple[str, str]:
+    option = "--key"
+    try:
+        checked = check_key(secrets.token_hex(16) if key is None else key)
+        option = "--note"
+        return checked, check_note(note)
+    except BadRequestError as error:
+        raise ConfigError(option, str(error).rstrip("."), "Give another one") from None
+
+
+# --- booking ---------------------------------------------------------------------------------------------------------
+
+
+def _book(path: Path, event: WriteOff | Adjust, asset: Asset, config: Path | None, as_json: bool) -> None:
+    try:
+        journal = SqliteJournal(path)
+    except JournalInUseError as in_use:
+        amount, where = _ask_node(path, event, config, in_use), "by the running node"
+    else:
+        try:
+            amount, where = _book_here(journal, event), "in the journal"
+        finally:
+            journal.close()
+    kind = WRITE_OFF if isinstance(event, WriteOff) else ADJUST
+    if as_json:
+        found = {"account": event.account, "kind": kind, "amount": str(amount), "key": event.key}
+        click.echo(json.dumps(found, indent=2))
+    elif kind == WRITE_OFF:
+        click.echo(f"Written off {where}: {format_amount(amount, asset)} of {event.account}. Key: {event.key}")
+    else:
+        click.echo(f"Adjusted {where}: {event.account}, {in_words(amount, asset)}. Key: {event.key}")
+
+
+def _book_here(journal: SqliteJournal, event: WriteOff | Adjust) -> int:
+    """With the writer's lock: replay, decide, append one batch, and wait until it is durable."""
+    with JournalReader(journal.path) as reader:
+        books = latest(reader).books
+    account = _account(books, event.account)
+    told, is_new = correct(books, account, event)
+    if told.problem:
+        raise JournalError(f"{journal.path}: it is not booked: {told.problem}")
+    if is_new:
+        _append(journal, books, _summary(books, account, event, told))
+    return told.amount
+
+
+def _summary(books: Books, account: Account, event: WriteOff | Adjust, told: Corrected) -> Summary:
+    movements = []
+    if account in books.changed:
+        movements.append(AccountMovement(event.account, 0, 0, 0, 0, 0, account.balance))
+    internal = [(one.name, one.balance) for one in books.changed if one is not account]
+    return Summary(time.time_ns() // 1_000_000, movements, [single_of(event, told.amount)], internal)
+
+
+def _append(journal: SqliteJournal, books: Books, summary: Summary) -> None:
+    ended: SimpleQueue[str] = SimpleQueue()
+    journal.start(lambda _: ended.put(""), lambda _, problem: ended.put(problem))
+    journal.submit(journal.last_sequence + 1, books.take_record(), summary)
+    problem = ended.get(timeout=DURABLE_S_MAX)
+    if problem:
+        raise JournalError(problem)
+
+
+# --- asking the node -------------------------------------------------------------------------------------------------
+
+
+def _ask_node(path: Path, event: WriteOff | Adjust, config: Path | None, in_use: JournalInUseError) -> int:
+    """The amount that the node booked; ConfigError without address or token, JournalError if it refuses."""
+    kind = WRITE_OFF if isinstance(event, WriteOff) else ADJUST
+    url = f"{_admin_url(path, in_use)}/accounts/{event.account}/{kind}"
+    fields = {"note": event.text, "key": event.key}
+    if event.amount is not None:
+        fields["amount"] = str(event.amount)
+    request = urllib.request.Request(url, json.dumps(fields).encode(), method="POST")  # noqa: S310 - from running.json
+    request.add_header("Authorization", f"Bearer {_token(config)}")
+    request.add_header("Content-Type", "application/json")
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+    repeat = f"the same command with --key {event.key} books it once"
+    try:
+        with opener.open(request, timeout=ANSWER_S_MAX) as response:
+            return int(json.loads(response.read(ANSWER_BYTES_MAX))["amount"])
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            detail = _detail(refusal.read(ANSWER_BYTES_MAX))
+        if refusal.code in (401, 403):
+            raise ConfigError("the node's admin token", detail, f"Set {TOKEN_VARIABLE} or give --config") from None
+        raise JournalError(f"the node says: {detail}{f'; {repeat}' if refusal.code >= 500 else ''}") from None
+    except (OSError, ValueError, KeyError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise JournalError(f"the node at {url} didn't answer: {reason}; {repeat}") from None
+
+
+def _admin_url(path: Path, in_use: JournalInUseError) -> str:
+    try:
+        url = json.loads((path.parent / RUNNING_NAME).read_text())["listening"]["admin"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise JournalError(f"{in_use}; it has no admin API that could be asked instead") from None
+    return str(url)
+
+
+def _token(config: Path | None) -> str:
+    if config is not None:
+        from isthmus.node.config import load_config
+
+        admin = load_config(config).admin
+        if admin is not None and admin.token is not None:
+            return admin.token.reveal()
+    token = os.environ.get(TOKEN_VARIABLE, "").strip()
+    if not token:
+        raise ConfigError(
+            "the node's admin token", "the node runs, and would ask for it", f"Set {TOKEN_VARIABLE} or give --config"
+        )
+    return token
+
+
+def _detail(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return "no reason given"

@@ -1,0 +1,70 @@
+"""Requests to correct the books, as the admin API takes them: JSON in, an event out, or what is wrong."""
+
+import json
+import re
+from typing import Any, Final
+
+from isthmus.connector.corrections import CORRECTION_AMOUNT_MAX, CORRECTION_KEY_CHARS_MAX
+from isthmus.connector.events import AccountId, Adjust, WriteOff
+
+NOTE_CHARS_MAX: Final = 500
+WRITE_OFF: Final = "write-off"
+ADJUST: Final = "adjust"
+
+_KEY: Final = re.compile(rf"[!-~]{{1,{CORRECTION_KEY_CHARS_MAX}}}", re.ASCII)
+_AMOUNT: Final = re.compile(r"-?[0-9]{1,78}", re.ASCII)
+
+
+class BadRequestError(Exception):
+    """What is wrong with a request, for whoever made it."""
+
+
+def parse_correction(kind: str, account: AccountId, body: str) -> WriteOff | Adjust:
+    """The event that a request's body stands for; its token is the driver's business."""
+    found = _object(body)
+    unknown = sorted(set(found) - {"amount", "note", "key"})
+    if unknown:
+        raise BadRequestError(f"{unknown[0][:40]!r} is not known here; give amount, note and key.")
+    note = check_note(found.get("note"))
+    key = check_key(found.get("key"))
+    if kind == ADJUST:
+        return Adjust(account, _amount(found.get("amount"), least=-CORRECTION_AMOUNT_MAX), key, note, 0)
+    amount = None if found.get("amount") is None else _amount(found["amount"], least=1)
+    return WriteOff(account, amount, key, note, 0)
+
+
+def check_key(key: object) -> str:
+    if not isinstance(key, str) or _KEY.fullmatch(key) is None:
+        raise BadRequestError(
+            f"key must be 1 to {CORRECTION_KEY_CHARS_MAX} characters of ASCII without spaces, new for each correction."
+        )
+    return key
+
+
+def check_note(note: object) -> str:
+    if not isinstance(note, str) or not note.strip() or len(note) > NOTE_CHARS_MAX:
+        raise BadRequestError(f"note must say why, in 1 to {NOTE_CHARS_MAX} characters.")
+    try:
+        note.encode()
+    except UnicodeEncodeError:
+        raise BadRequestError("note is not text: it has half a character.") from None
+    return note.strip()
+
+
+def _object(body: str) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequestError("The body is not JSON.") from None
+    if not isinstance(found, dict):
+        raise BadRequestError("The body is not a JSON object.")
+    return found
+
+
+def _amount(value: object, *, least: int) -> int:
+    if not isinstance(value, str) or _AMOUNT.fullmatch(value) is None:
+        raise BadRequestError('amount must be a string of digits in base units, like "12500".')
+    amount = int(value)
+    if amount == 0 or not least <= amount <= CORRECTION_AMOUNT_MAX:
+        raise BadRequestError("amount is zero, of the wrong sign or too large.")
+    return amount
