@@ -1,14 +1,15 @@
 """The auditor finds what it is there to find: each kind of wrong books once, and right ones never."""
 
 from dataclasses import replace
+from fractions import Fraction
 from hashlib import sha256
 from typing import Any
 
 import pytest
 
 from isthmus.sim.auditor import audit, examine
-from isthmus.sim.evidence import Cut, Down, Evidence, Mark, Skew
-from tests.sim.conftest import EXPIRES_AT, Net
+from isthmus.sim.evidence import Cut, Down, End, Evidence, Mark, Skew, Terms, Told
+from tests.sim.conftest import EXPIRES_AT, Net, session_of
 
 
 def kinds(evidence: Evidence) -> set[str]:
@@ -191,6 +192,69 @@ def test_a_leg_that_came_by_http_is_known_by_its_request_id(net: Net) -> None:
     assert kinds(net.evidence()) == set()
 
 
+# --- what was agreed ------------------------------------------------------------------------------------------------
+
+
+def agreed(net: Net, **changes: Any) -> Evidence:
+    """What connector one agreed to with Alice: what the packets of `net` just keep to, but for the changes."""
+    net.packet(1, 1_000)
+    net.told(1_000, 996)
+    net.marks["one"] = [Mark(70_000, net.books["one"].batch)]
+    agreed: dict[str, Any] = {"receivable_max": 999, "payable_max": None, "margin_ms": 1_000, "hold_ms_max": 30_000}
+    rates = {("one", "USD:9", "USD:9"): Fraction(998, 999)}
+    return replace(net.evidence(), terms={End("one", "alice"): Terms(**agreed | changes)}, rates=rates)
+
+
+def test_a_packet_that_keeps_to_what_was_agreed_is_fine(net: Net) -> None:
+    assert kinds(agreed(net)) == set()
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [({"receivable_max": 998}, "limit"), ({"margin_ms": 1_001}, "time"), ({"hold_ms_max": 27_000}, "time")],
+)
+def test_a_packet_that_goes_beyond_what_was_agreed_is_found(net: Net, changes: dict[str, Any], expected: str) -> None:
+    assert kinds(agreed(net, **changes)) == {expected}
+
+
+def test_what_is_posted_after_its_expiry_is_found_unless_the_disk_was_slow(net: Net) -> None:
+    net.packet(1, 1_000)
+    net.told(1_000, 996)
+    posted = net.books["one"].batch
+    net.marks["one"] = [Mark(98_401, posted - 1), Mark(98_410, posted)]  # 98,000, and what clock and disk may take
+    assert kinds(net.evidence()) == {"late"}
+    assert kinds(net.evidence(downs=[Down("one", 97_000, 98_300)])) == set()
+    net.marks["one"] = [Mark(98_400, posted - 1), Mark(98_410, posted)]
+    assert kinds(net.evidence()) == set()
+
+
+def test_an_outcome_that_is_told_before_it_is_on_the_disk_is_found(net: Net) -> None:
+    net.packet(1, 1_000)
+    net.told(1_000, 996)
+    posted = net.books["one"].batch
+    net.marks["one"] = [Mark(80_000, posted - 1), Mark(80_010, posted)]
+    told = [Told("one", "two", session_of(2), watermark, at_ms) for watermark, at_ms in ((0, 80_000), (1, 80_010))]
+    assert kinds(replace(net.evidence(), told=told)) == set()
+    assert kinds(replace(net.evidence(), told=[told[1]._replace(at_ms=80_009)])) == {"early"}
+
+
+def test_a_limit_counts_what_is_reserved(net: Net) -> None:
+    for number in (1, 2):
+        net.books["one"].reserve(number, 600, 1)
+    terms = {End("one", "alice"): Terms(1_000, None, 0, 30_000)}
+    assert "limit" in kinds(replace(net.evidence(), terms=terms))
+
+
+def test_more_than_the_rate_gives_is_found(net: Net) -> None:
+    evidence = agreed(net)
+    assert kinds(replace(evidence, rates={("one", "USD:9", "USD:9"): Fraction(997, 999)})) == {"rate"}
+
+
+def test_an_amount_of_which_nothing_goes_on_is_found(net: Net) -> None:
+    net.books["one"].void(*reversed(net.books["one"].reserve(1, 1, 1)))
+    assert "zero" in kinds(net.evidence())
+
+
 # --- what nodes and wallets say of themselves ---------------------------------------------------------------------
 
 
@@ -225,7 +289,8 @@ def test_true_claims_are_believed(net: Net) -> None:
         ({"reserved_incoming": "5"}, {"claim"}),
         ({"loss": "5"}, {"claim"}),
         ({"position": "1"}, {"claim", "sum"}),
-        ({"earnings": {"spread": "2"}}, {"sum"}),
+        ({"earnings": {"spread": "2"}}, {"claim", "sum"}),
+        ({"earnings": {"rounding": "1"}}, {"claim"}),
     ],
 )
 def test_a_claim_that_the_rows_do_not_bear_out_is_found(net: Net, changes: dict[str, Any], expected: set[str]) -> None:

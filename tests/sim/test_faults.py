@@ -4,6 +4,7 @@ import pytest
 
 from isthmus.sim import plan as p
 from isthmus.sim.plan import FaultPlan
+from isthmus.sim.wallet import Wallet
 from tests.sim.small import fault, network, run
 
 FAULTS = [
@@ -65,3 +66,13 @@ def test_without_faults_all_is_paid_to_the_unit() -> None:
     assert result.findings == []
     assert result.payments == {"completed": 2}
     assert result.losses == 0
+
+
+def test_users_who_look_at_what_comes_in_take_it_once() -> None:
+    plan = network(seed=2)
+    world, result = run(plan)
+    wallets = [node for node in world.nodes.values() if isinstance(node, Wallet)]
+    assert [wallet.asks for wallet in wallets] == [False, True]
+    assert result.coverage.groups["stream"]["DecisionWanted"] >= 1
+    assert result.findings == []
+    assert result.payments == {"completed": 2}

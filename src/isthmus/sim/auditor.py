@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, NamedTuple, final
 
+from isthmus.sim.agreed import breaches, told_early
 from isthmus.sim.evidence import End, Evidence, Journal, Leg, Opening, Paid, State
 from isthmus.sim.permits import why_not
 from isthmus.sim.tally import Tally
@@ -128,6 +129,7 @@ class _Audit:
             node,
             sequence=opening.sequences.get(node, 0),
             balances=opening.balances.get(node, {}),
+            terms={end.account: terms for end, terms in self.evidence.terms.items() if end.node == node},
         )
         for leg in opening.legs:
             if leg.node == node:
@@ -144,10 +146,15 @@ class _Audit:
         node = tally.node
         if node in self.evidence.dishonest:
             return
+        for leg, text in told_early(self.evidence, self.journals[node], tally.legs.values()):
+            self._find("early", node, text, leg.amount)
         for leg in tally.legs.values():
             if leg.is_incoming and leg.partner is not None and leg.state is not leg.partner.state:
                 text = f"{leg} is {leg.state.value}, and {leg.partner} {leg.partner.state.value}"
                 self._find("forward", node, text, leg.amount)
+            if leg.is_incoming and leg.partner is not None:
+                for kind, text in breaches(self.evidence, self.journals[node], leg, leg.partner):
+                    self._find(kind, node, text, leg.amount)
             if leg.state is State.OPEN and self.evidence.is_quiet:
                 self._find("open", node, f"{leg} is still reserved", leg.amount)
             if leg.lost:

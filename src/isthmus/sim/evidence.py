@@ -6,6 +6,7 @@ Nothing here computes anything. Times are wall-clock milliseconds of whoever wat
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from fractions import Fraction
 from typing import Any, Final, NamedTuple, TypeAlias
 
 # One line of `isthmus books export --format json` (or of the lists in `isthmus books show --json`).
@@ -32,11 +33,30 @@ class Wire(NamedTuple):
     right: End
 
 
+class Terms(NamedTuple):
+    """What a node agreed to on one account, at its most generous. None: no limit."""
+
+    receivable_max: int | None  # up to which the peer may owe it, reserved amounts included
+    payable_max: int | None  # up to which it may owe the peer
+    margin_ms: int  # how much sooner than a packet of the peer's its own one expires
+    hold_ms_max: int  # how long it holds money for the peer
+
+
 class Mark(NamedTuple):
     """At `at_ms` the node's journal held batches up to `sequence`. Seen from outside, or exact in a simulation."""
 
     at_ms: int
     sequence: int
+
+
+class Told(NamedTuple):
+    """A report of outcomes as it left: all that the node sent in this session up to the watermark is decided."""
+
+    node: str
+    account: str
+    session: str
+    watermark: int
+    at_ms: int
 
 
 class State(Enum):
@@ -63,6 +83,7 @@ class Leg:
     session: str
     request_id: int
     condition: str
+    reserved: int = 0  # the batch that reserved it
     state: State = State.OPEN
     reason: str = ""  # of a void
     decided: int = 0  # the batch that posted or voided it
@@ -171,6 +192,11 @@ class Evidence:
     dishonest: frozenset[str] = frozenset()
     opening: Opening | None = None
     rates_rose: int = 0  # by up to so many percent, while payments were on their way
+    # What nodes told their peers, what they agreed to, and their best rates (node, incoming asset, outgoing asset →
+    # outgoing units for one). Where nothing is known, nothing is checked.
+    told: Sequence[Told] = ()
+    terms: Mapping[End, Terms] = field(default_factory=dict)
+    rates: Mapping[tuple[str, str, str], Fraction] = field(default_factory=dict)
     # The faults are over, everything that was open has had time to end. False: only contradictions are looked for.
     is_quiet: bool = True
     hold_ms: int = HOLD_MS

@@ -16,11 +16,13 @@ from isthmus.connector.tables import (
     TablesChanged,
 )
 from isthmus.errors import CodecError, JournalError
-from isthmus.ilp.packet import REJECT
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION, decode_report
+from isthmus.ilp.packet import PREPARE, REJECT, decode_prepare
 from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS, Clock, Due
 from isthmus.sim.btp import Dialler, Listener
 from isthmus.sim.disk import Disk
+from isthmus.sim.evidence import Told
 from isthmus.sim.http import HttpLink
 from isthmus.sim.plan import ASSETS, LinkPlan, NodePlan, units
 from isthmus.sim.process import Process
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 # How soon a supervisor starts a process again that has halted.
 RESTART_MS: Final = 400
 _NO_ENTROPY: Final = bytes(32)
+_REPORTS: Final = OUTCOMES_DESTINATION.encode()
 
 
 class Node:
@@ -172,12 +175,16 @@ class Node:
         self.world.tell(self.name, f"halts: {problem}")
         self.world.agenda.after(0, lambda: self.crash(RESTART_MS, written=0, loses_power=False))
 
+    def committed_before(self, sequence: int) -> None:
+        """A new process finds batches up to this one: more than the last one knew of, if its last write was unknown."""
+        self.marks.append((WALL_START_MS + self.world.agenda.now, sequence))
+
     def committed(self, sequence: int) -> None:
         """Batches up to this one are durable. Now and then there is a checkpoint, for the next start to begin with."""
         self.marks.append((WALL_START_MS + self.world.agenda.now, sequence))
         self._commits += 1
         process = self.process
-        if self._commits % 97 == 0 and process is not None and process.kernel.at_boundary() and not self.disk.waiting:
+        if self._commits % 29 == 0 and process is not None and process.kernel.at_boundary() and not self.disk.waiting:
             assert self.disk.journal is not None
             self.disk.journal.save_checkpoint(process.kernel.sequence, process.kernel.state())
 
@@ -186,6 +193,14 @@ class Node:
         for frame in frames:
             if frame.packet[0] == REJECT:
                 self.world.rejected(self, frame.packet)
+
+    def tells(self, account: AccountId, frames: list[Outbound]) -> None:
+        """The auditor wants to know which reports of outcomes leave, and when."""
+        for frame in frames:
+            if frame.packet[0] == PREPARE and _REPORTS in frame.packet:
+                report = decode_report(decode_prepare(frame.packet).data)
+                at_ms = WALL_START_MS + self.world.agenda.now
+                self.world.told.append(Told(self.name, account, report.session.hex(), report.watermark, at_ms))
 
     # --- what is looked at --------------------------------------------------------------------------------------
 

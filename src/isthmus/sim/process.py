@@ -83,6 +83,7 @@ class Process:
             now=node.clock.now(),
             application=application,
         )
+        node.committed_before(journal.last_sequence)
         node.disk.start(self.timers, self._durable, self._append_failed)
         self.post(TablesChanged(tables))
 
@@ -173,6 +174,7 @@ class Process:
         if isinstance(effect, Release):
             frames = effect.frames
             self.node.sees(effect.account, frames)
+            self.node.tells(effect.account, frames)
             if self._vice is not None:
                 frames = self._vice.outgoing(self, effect.account, frames)
             link = self.links.get(effect.account)

@@ -1,20 +1,24 @@
 """One journal's rows added up: legs, balances, and what is wrong with them by themselves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, final
 
-from isthmus.sim.evidence import Journal, Leg, Row, State
+from isthmus.sim.evidence import Journal, Leg, Row, State, Terms
 
 LOSS_PREFIX: Final = "loss:"
 # Entries by which a balance changes without a leg: `account` is debited, `counter_account` credited.
 _MOVES: Final = ("adjustment", "write-off")
+_REVENUE: Final = ("spread", "rounding")
 
 
 @final
 class Tally:
     """The books of one node, derived anew from its rows. Problems are kept as (kind, text)."""
 
-    def __init__(self, node: str, *, sequence: int, balances: dict[str, int]) -> None:
+    def __init__(
+        self, node: str, *, sequence: int, balances: dict[str, int], terms: Mapping[str, Terms] | None = None
+    ) -> None:
+        """`terms` by account: whose limits are known."""
         self.node: Final = node
         self.sequence = sequence
         self.balances: Final = dict(balances)
@@ -22,11 +26,15 @@ class Tally:
         self.problems: Final[list[tuple[str, str]]] = []
         self._place = (0, 0)
         self._last: Leg | None = None
+        self._terms: Final = terms or {}
+        self._reserved: Final[dict[tuple[str, bool], int]] = {}  # by account and whether it is incoming
 
     def take(self, journal: Journal) -> None:
         """Add the rows that come after `sequence`. Where the first ones are missing, nothing can be said."""
         expected = self.sequence + 1
         audited = self.sequence
+        for leg in self.open_legs():
+            self._count(leg, leg.amount)
         for row in journal.rows:
             sequence, position = row["sequence"], row["position"]
             if sequence <= audited:
@@ -70,10 +78,13 @@ class Tally:
             session=row["session"],
             request_id=row["request_id"],
             condition=row["condition"],
+            reserved=row["sequence"],
         )
         if leg.id in self.legs:
             self._problem("leg", f"{leg} is reserved twice")
         self.legs[leg.id] = leg
+        self._count(leg, leg.amount)
+        self._check_limit(leg)
         # The two legs of a packet are reserved one after the other, the incoming one first.
         last, self._last = self._last, leg
         if leg.is_incoming:
@@ -82,6 +93,22 @@ class Tally:
             self._problem("forward", f"{leg} has no incoming leg before it")
             return
         leg.partner, last.partner = last, leg
+
+    def _count(self, leg: Leg, amount: int) -> None:
+        key = (leg.account, leg.is_incoming)
+        self._reserved[key] = self._reserved.get(key, 0) + amount
+
+    def _check_limit(self, leg: Leg) -> None:
+        """Nobody owes more than was agreed, and what is reserved may come to be owed. Nothing needs no room."""
+        terms = self._terms.get(leg.account)
+        if terms is None or not leg.amount:
+            return
+        limit = terms.receivable_max if leg.is_incoming else terms.payable_max
+        owed = self.balances.get(leg.account, 0)
+        owed = owed + self.balances.get(LOSS_PREFIX + leg.account, 0) if leg.is_incoming else -owed
+        owed += self._reserved[leg.account, leg.is_incoming]
+        if limit is not None and owed > limit:
+            self._problem("limit", f"with {leg} up to {owed} is owed, and {limit} was agreed")
 
     def _decide(self, row: Row) -> None:
         leg = self.legs.get(row["leg"])
@@ -92,6 +119,7 @@ class Tally:
             self._problem("leg", f"{leg} is decided twice: {leg.state.value}, then {row['entry']}")
             return
         leg.decided = row["sequence"]
+        self._count(leg, -leg.amount)
         if row["entry"] == "void":
             leg.state, leg.reason = State.VOID, row["reason"] or ""
             return
@@ -164,6 +192,10 @@ class Tally:
     def _compare_asset(self, row: Row, journal: Journal) -> None:
         """Position and earnings are what the peers' balances leave: together they are nothing."""
         asset = _asset(row)
+        for kind, amount in row["earnings"].items():
+            earned = -self.balances.get(f"revenue:{kind}:{asset}", 0)
+            if kind in _REVENUE and int(amount) != earned:
+                self._problem("claim", f"{amount} {asset} are earned as {kind} by its books, {earned} by its rows")
         position = -self.balances.get(f"clearing:{asset}", 0)
         if int(row["position"]) != position:
             self._problem("claim", f"the position in {asset} is {row['position']} by its books, {position} by its rows")

@@ -1,6 +1,7 @@
 """After a run: the evidence for the auditor, taken from disks, wallets and the network, and what it says of it."""
 
 from collections import Counter
+from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
@@ -10,7 +11,8 @@ from isthmus.connector.events import AccountId
 from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS
 from isthmus.sim.auditor import Report, examine
-from isthmus.sim.evidence import Cut, Down, End, Evidence, Journal, Mark, Paid, Received, Skew, Wire
+from isthmus.sim.claims import assets_of, balances_of
+from isthmus.sim.evidence import Cut, Down, End, Evidence, Journal, Mark, Paid, Received, Skew, Terms, Wire
 from isthmus.sim.plan import unit_value
 from isthmus.sim.rows import rows_of
 from isthmus.sim.wallet import Wallet
@@ -53,6 +55,11 @@ def _check_promises(world: "World", wallet: Wallet) -> None:
         total = 0 if known is None else known.total
         if total < seen:
             world.found("promise", wallet.name, f"its user was told of {seen}, and {total} are in its ledger")
+    for wish in world.plan.payments:
+        if wish.key and wish.payer == wallet.name:
+            paid = [one for one in wallet.ledger.payments.values() if one.terms == str(wish) and one.sent + one.unknown]
+            if len(paid) > 1:
+                world.found("promise", wallet.name, f"{wish} has one key, and was begun {len(paid)} times")
 
 
 def evidence_of(world: "World") -> Evidence:
@@ -73,6 +80,9 @@ def evidence_of(world: "World") -> Evidence:
         skews=_skews(world),
         # A change that ends is one back; several on a path add up.
         rates_rose=2 * sum(abs(fault.value) for fault in world.plan.faults if fault.kind == p.RATE),
+        told=world.told,
+        terms={end: terms for node in nodes for end, terms in _terms(node)},
+        rates={key: rate for node in nodes for key, rate in _rates(world, node)},
         dishonest=frozenset(node.name for node in world.plan.nodes if not node.is_honest),
     )
 
@@ -85,7 +95,35 @@ def _journal(world: "World", node: "Node") -> Journal:
         world.coverage.enter("entry", entry, times)
     for reason, times in Counter(row["reason"] for row in rows if row["entry"] == "void").items():
         world.coverage.enter("void", reason, times)
-    return Journal(node=node.name, rows=rows, marks=[Mark(at, sequence) for at, sequence in node.marks])
+    books = None if node.process is None else node.process.kernel.books
+    return Journal(
+        node=node.name,
+        rows=rows,
+        # What it says of itself, once all is on the disk that it speaks of.
+        balances=[] if books is None or node.disk.waiting or books.has_entries() else balances_of(books),
+        assets=[] if books is None or node.disk.waiting or books.has_entries() else assets_of(books),
+        marks=[Mark(at, sequence) for at, sequence in node.marks],
+    )
+
+
+def _terms(node: "Node") -> Iterator[tuple[End, Terms]]:
+    """As they are now, without any fault that takes liquidity away."""
+    for agreed in node.tables().accounts.values():
+        yield (
+            End(node.name, agreed.id),
+            Terms(agreed.receivable_max, agreed.payable_max, agreed.expiry_margin_ms, agreed.hold_ms_max),
+        )
+
+
+def _rates(world: "World", node: "Node") -> Iterator[tuple[tuple[str, str, str], Fraction]]:
+    """The plan's prices less its spread; nothing for a node whose rates change in the middle."""
+    plan = world.plan
+    if any(fault.kind == p.RATE and fault.target == node.name for fault in plan.faults):
+        return
+    for one in p.ASSETS:
+        for other in p.ASSETS:
+            rate = unit_value(one) / unit_value(other) * (1 - node.plan.spread)
+            yield (node.name, f"{one}:{p.ASSETS[one][0].scale}", f"{other}:{p.ASSETS[other][0].scale}"), rate
 
 
 def _wire(world: "World", link: p.LinkPlan) -> Wire:

@@ -21,11 +21,15 @@ from isthmus.sim.process import Process
 from isthmus.sim.wire import Line
 from isthmus.stream.connection import Connection as Machine
 from isthmus.stream.crypto import Keys
-from isthmus.stream.orders import Credit, Order
+from isthmus.stream.orders import Credit, DecisionWanted, Order
 from isthmus.stream.tokens import Invitation
 
 if TYPE_CHECKING:
     from isthmus.sim.world import World
+
+
+# What a user needs to take money that he was asked about.
+ANSWER_MS: Final = 12
 
 
 @final
@@ -37,8 +41,16 @@ class Guest:
         self._wallet: Final = wallet
 
     def told(self, order: Order) -> None:
-        """Streams, assets and ends: nothing to do."""
+        """Streams, assets and ends: nothing to do. Money that waits for the user's word is taken a little later."""
         self._wallet.world.coverage.news(order)
+        if isinstance(order, DecisionWanted):
+            process, endpoint = self._wallet.process, self._wallet.endpoint
+            assert process is not None and endpoint is not None
+            process.timers.after(ANSWER_MS, lambda: self._take(order, endpoint))
+
+    def _take(self, order: DecisionWanted, endpoint: Endpoint) -> None:
+        self.machine.accept(order.request)
+        endpoint.touch(self)
 
     def polled(self) -> None: ...
 
@@ -58,6 +70,8 @@ class Wallet(Node):
         super().__init__(world, plan, lines)
         self.secret: Final = self.rng.randbytes(32)
         self.keys: Final = Keys(sha256(b"journal" + self.secret).digest())
+        # Some users look at what comes in before they take it.
+        self.asks: Final = plan.is_honest and plan.seed % 6 == 0
         self.ledger = WalletLedger()
         self.endpoint: Endpoint | None = None
         self.aftermath: Aftermath | None = None
@@ -109,7 +123,7 @@ class Wallet(Node):
             connection, sequence, kernel.sequence + 1
         )
         process.on_commit = endpoint.durable
-        endpoint.listen(self)
+        endpoint.listen(self, ask=self.asks)
         process.attach(_Local(endpoint))
         self._begin()
         process.link_up(_Local(endpoint).account)

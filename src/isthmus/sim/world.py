@@ -15,6 +15,7 @@ from isthmus.sim import plan as p
 from isthmus.sim.agenda import Agenda
 from isthmus.sim.auditor import Finding
 from isthmus.sim.coverage import Coverage
+from isthmus.sim.evidence import Told
 from isthmus.sim.faults import arrange
 from isthmus.sim.node import Node
 from isthmus.sim.plan import PaymentPlan, Plan
@@ -64,6 +65,7 @@ class World:
         self.crashes = 0
         self.packets = 0
         self.stalls: Final[list[tuple[str, int, int]]] = []  # node, from, until: its disk stood still
+        self.told: Final[list[Told]] = []  # reports of outcomes that left
         self.outcomes: Final[dict[str, int]] = {}
         self._trace_to: Final = trace_to
         self._rng: Final = Random(plan.seed + 1)
