@@ -17,7 +17,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash trace rows docs \
+.PHONY: help setup setup-run demo test test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
   interop npm bench bench-smoke native wheel lock clean
 
 help: ## this list
@@ -46,6 +46,12 @@ fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each,
 
 fuzz-campaign: setup ## the same up to a number of inputs each; goes on where it was stopped (INPUTS=n, TARGET=name)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz campaign --inputs $(INPUTS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+mutants: setup ## breaks of the code on purpose: each must be caught on its recorded seed (ARGS=name for one)
+	@$(PYTHON_BIN) -m tests.mutants --jobs $(WORKERS) $(ARGS)
+
+mutants-search: setup ## find the seeds that catch them anew (ARGS="--seeds 1000 name")
+	@$(PYTHON_BIN) -m tests.mutants --search --jobs $(WORKERS) $(ARGS)
 
 test-native: native ## the tests of the pure core on the compiled build
 	@PYTHONPATH=build/native $(PYTHON_BIN) -m isthmus --version

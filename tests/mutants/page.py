@@ -1,0 +1,36 @@
+"""The page about mutants, from the table of what caught each."""
+
+from typing import Any, Final
+
+PAGE: Final = "docs/mutants.md"
+
+_HEAD: Final = """\
+# Proof that the proof can fail
+
+A simulator that never finds anything may be one that can't. So the code is broken on purpose: each mutant is a small
+patch (`tests/mutants`), applied to a copy of the source, and must be found by the audit of a simulated network, or by
+the trace of a node's system calls. What an exception in a node shows counts only because the simulator reports it.
+
+- `make mutants` tries each on the seed that is recorded for it, and the whole code on all these seeds. CI runs it.
+- `make mutants-search` looks for the first seed that catches each, from seed 1 on: the table says after how many.
+
+A patch that no longer applies, a mutant that its seed no longer catches, and a finding in the whole code fail it.
+
+| mutant | what it breaks | caught by | first seen as |
+|---|---|---|---|
+"""
+
+
+def page(table: dict[str, Any]) -> str:
+    """The whole page."""
+    lines = [
+        f"| {name} | {row['breaks']} | {_by(row)} | {', '.join(row['findings'])} |\n" for name, row in table.items()
+    ]
+    seeds = sorted(row["seed"] for row in table.values() if row["seed"])
+    middle = seeds[len(seeds) // 2] if seeds else 0
+    tail = f"\n{len(table)} mutants; half of those that the simulator catches need {middle} seeds or fewer.\n"
+    return _HEAD + "".join(lines) + tail
+
+
+def _by(row: dict[str, Any]) -> str:
+    return f"simulator, seed {row['seed']}" if row["seed"] else "trace of system calls"
