@@ -47,8 +47,8 @@ TAKES_REPORTS: Final = {UNKNOWN: "unknown", HEARS: "yes", DEAF: "no"}
 OUTCOMES_MAX: Final = 16_384
 # Sessions of ours with one peer of which it hasn't taken all outcomes: one more with each restart until then.
 SESSIONS_MAX: Final = 256
-# Sessions of a peer of which we know how far it has decided.
-ACKNOWLEDGED_MAX: Final = 16
+# Sessions of a peer of which we know how far it has decided: as many as it may have left open at once.
+ACKNOWLEDGED_MAX: Final = SESSIONS_MAX
 
 # Amounts at risk that are kept one by one; the totals per account stay.
 AT_RISK_MAX: Final = 1_000
