@@ -6,9 +6,10 @@ import pytest
 
 from isthmus.connector.books import ADJUST, Books
 from isthmus.connector.corrections import TRANSFER_KEYS_MAX, correct
-from isthmus.connector.events import AccountId, Adjust, Append, Corrected, Effect, Inbound, Log, WriteOff
+from isthmus.connector.events import AccountId, Adjust, Append, Corrected, Effect, Inbound, LinkUp, Log, WriteOff
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.record import Transfer, decode_record
+from isthmus.connector.replay import LAST_BATCHES
 from isthmus.connector.tables import RateTable
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.outcomes import OutcomesReport, encode_report
@@ -173,6 +174,26 @@ def test_replay_and_checkpoint_have_the_same_books_and_keys(node: "Node") -> Non
     other.replay(len(node.records), node.records[-1])
     assert other.digest() == node.kernel.digest()
     assert list(other.books.transfer_keys) == list(node.kernel.books.transfer_keys)
+
+
+def test_a_correction_of_a_crashed_node_hides_no_amount_at_risk(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
+    """At risk is what the last batches of the dead process posted; those that the operator adds are not its last."""
+    node = make_node(make_terms("alice"), make_terms("bob"), up=False)
+    node.tell(LinkUp(ALICE, is_other=True), LinkUp(BOB, is_other=True))
+    pay(node)
+    for number in range(2 * LAST_BATCHES):  # as `isthmus books adjust` does with the node stopped
+        books = replayed(node).books
+        correct(books, books.peers[ALICE], adjust(1, f"key-{number}"))
+        node.records.append(books.take_record())
+    alice = node.restarted().kernel.books.peers[ALICE]
+    assert (alice.balance, alice.at_risk) == (100 + 2 * LAST_BATCHES, 100)
+
+
+def replayed(node: "Node") -> Kernel:
+    kernel = Kernel(bytes(32))
+    for sequence, record in enumerate(node.records, 1):
+        kernel.replay(sequence, record)
+    return kernel
 
 
 def test_accounts_in_other_assets_have_their_own_adjustments(make_node: "MakeNode", make_terms: "MakeTerms") -> None:

@@ -25,7 +25,7 @@ MEANINGS: Final = {
     "unsaid": "by us, and not confirmed by the peer; if it fulfilled them too late, the loss is the peer's",
     "loss": "fulfilled by us and void at the peer; counts against its limit until you write it off",
     "put_at_risk": "fulfilled after the peer's expiry, or shortly before the node stopped; in all, since ever",
-    "reports": "whether the peer takes our reports of outcomes; if not, what we fulfilled is shown until it expires",
+    "reports": "whether the peer takes our reports of outcomes; if not, nothing is known of what it decided",
 }
 
 

@@ -66,7 +66,8 @@ def accounts_table(rows: list[AccountRow]) -> Table:
     may_be = ("loss", "unacknowledged", "unsaid", "at_risk", "late")
     troubles = [name for name in may_be if any(getattr(row, name) for row in rows)]
     for name in troubles:
-        table.add_column(name.replace("_", " "), justify="right", overflow="fold")
+        words = name.split("_")
+        table.add_column(" ".join(words), justify="right", overflow="fold", min_width=max(map(len, words)))
     for row in rows:
         amounts = [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
         amounts += [getattr(row, name) for name in troubles]

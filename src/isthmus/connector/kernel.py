@@ -50,7 +50,7 @@ from isthmus.connector.events import (
 )
 from isthmus.connector.lane import Lane, derive_session
 from isthmus.connector.legs import IncomingLeg
-from isthmus.connector.outcomes import forget, is_silent, other_program, put_at_risk
+from isthmus.connector.outcomes import forget, is_silent, list_doubtful, other_program
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
@@ -175,19 +175,7 @@ class Kernel:
     def check_tables(self, tables: Tables) -> None:
         """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
         tables.check()
-        for name, account in self.switch.books.peers.items():
-            terms = tables.accounts.get(name)
-            if terms is None:
-                if account.balance or account.loss.balance or account.received or account.sent or account.fulfilled:
-                    raise ConfigError(
-                        f"accounts.{name}", "it is missing, but has a balance or packets in flight", "Put it back"
-                    )
-            elif (terms.asset.code, terms.asset.scale) != (account.asset_code, account.asset_scale):
-                raise ConfigError(
-                    f"accounts.{name}.asset",
-                    f"the books have it in {account.asset_code} with scale {account.asset_scale}, for ever",
-                    "Open an account with another name",
-                )
+        tables.check_against(self.switch.books)
 
     # --- what others ask ----------------------------------------------------------------------------------------
 
@@ -392,20 +380,13 @@ class Kernel:
                 while lane.inbox:
                     switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
                 switch.effects.append(CloseLink(lane.id, "the account was removed"))
-        self._list_doubtful()
+        list_doubtful(switch, self._doubtful)
+        self._doubtful = []
         encoded = tables.encode()
         if encoded != books.terms:
             books.change_terms(encoded)
         switch.take_tables(tables)
         self._choose_parent(tables)
-
-    def _list_doubtful(self) -> None:
-        """What an earlier process fulfilled just before it died may not have reached a peer that can't be asked."""
-        for leg in self._doubtful:
-            lane = self.switch.by_index.get(leg.account.index)
-            if lane is not None and not lane.is_local:
-                put_at_risk(self.switch, lane, leg, "the node stopped before it was known that the Fulfill left")
-        self._doubtful = []
 
     def _choose_parent(self, tables: Tables) -> None:
         """At most one parent is asked for our address (CONN-14)."""

@@ -67,8 +67,10 @@ class Replay:
         """Apply one batch; CodecError if it can't be one that these books wrote."""
         books = self._books
         assert not books.has_entries()
-        self._posted.append([])
-        for entry in r.decode_record(record):
+        entries = r.decode_record(record)
+        if not all(isinstance(entry, r.Transfer) for entry in entries):
+            self._posted.append([])  # else the operator's work on a stopped node: its last batches are those before
+        for entry in entries:
             if isinstance(entry, r.Post):
                 self._post(entry.leg, b"")
             elif isinstance(entry, r.Fulfilled):

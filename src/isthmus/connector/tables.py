@@ -8,13 +8,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import ConfigError
 from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import AMOUNT_MAX
+
+if TYPE_CHECKING:
+    from isthmus.connector.books import Books
 
 PARENT: Final = "parent"
 PEER: Final = "peer"
@@ -258,6 +261,22 @@ class Tables:
             raise ConfigError(
                 "routes", f"with all accounts they take {size} bytes", f"Keep them below {TERMS_BYTES_MAX} together"
             )
+
+    def check_against(self, books: "Books") -> None:
+        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
+        for name, account in books.peers.items():
+            terms = self.accounts.get(name)
+            if terms is None:
+                if account.balance or account.loss.balance or account.received or account.sent or account.fulfilled:
+                    raise ConfigError(
+                        f"accounts.{name}", "it is missing, but has a balance or packets in flight", "Put it back"
+                    )
+            elif (terms.asset.code, terms.asset.scale) != (account.asset_code, account.asset_scale):
+                raise ConfigError(
+                    f"accounts.{name}.asset",
+                    f"the books have it in {account.asset_code} with scale {account.asset_scale}, for ever",
+                    "Open an account with another name",
+                )
 
     def allows(self, destination: str) -> bool:
         """Whether we may carry packets to this address at all (ADDR-5, ADDR-6, ADDR-7)."""
