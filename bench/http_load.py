@@ -21,6 +21,9 @@ from bench.load import Measured
 
 FULFILL_BODY_HEAD = b"\x0d\x21"
 RESPONSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 35\r\n\r\n"
+PEER = b"\x15peer.isthmus.outcomes"
+REJECT_BODY = b"\x0e\x07F02\x00\x00\x00\x00"
+REJECT_HEAD = RESPONSE_HEAD.replace(b": 35", b": %d" % len(REJECT_BODY))
 PROBE_ANSWER = b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"
 RUN_SECONDS_MAX = 300.0
 
@@ -63,6 +66,9 @@ class Fulfiller(asyncio.Protocol):
             self.buffer = self.buffer[end:]
             if not body:  # the node looks whether somebody is here
                 out.append(PROBE_ANSWER)
+                continue
+            if PEER in body[:96]:  # a question between neighbours, which this implementation doesn't know
+                out.append(REJECT_HEAD + REJECT_BODY)
                 continue
             Fulfiller.received += 1
             out.append(RESPONSE_HEAD + FULFILL_BODY_HEAD + body[-frames.DATA_BYTES :] + b"\0")

@@ -136,8 +136,11 @@ def test_python_examples_are_typed(page: Path, text: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize("page, text", blocks("console"), ids=label)
 def test_console_examples_run(page: Path, text: str, tmp_path: Path) -> None:
     """Each line after `$ `, one after another in one folder."""
-    commands = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
-    assert commands
+    lines = [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+    assert lines
+    commands = [line for line in lines if not line.startswith(("make ", ".venv/bin/"))]
+    if not commands:
+        pytest.skip("commands for a clone, which are steps of their own in CI")
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command in commands:
         done = subprocess.run(

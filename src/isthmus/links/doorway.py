@@ -43,7 +43,7 @@ class Doorway:
         self.places: Final = Places(bounds)
         self._tasks: dict[Place, asyncio.Task[None]] = {}
         self._listener: socket.socket | None = None
-        self._accepting: asyncio.Task[None] | None = None
+        self._again: asyncio.TimerHandle | None = None
 
     @property
     def address(self) -> tuple[str, int]:
@@ -77,30 +77,37 @@ class Doorway:
         except OSError as error:
             raise LinkError(f"can't listen on {host}:{port}: {error.strerror or error}") from None
         self._listener = listener
-        self._accepting = asyncio.create_task(self._accept())
+        self._watch()
 
     async def close(self) -> None:
         """Let nobody in any more, and end what strangers have begun."""
+        if self._again is not None:
+            self._again.cancel()
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            asyncio.get_running_loop().remove_reader(listener)
         tasks = list(self._tasks.values())
-        if self._accepting is not None:
-            tasks.append(self._accepting)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
+        if listener is not None:
+            listener.close()
 
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
+    def _watch(self) -> None:
+        # Not `loop.sock_accept`: cancelled when somebody has just come, it loses the socket and logs an error.
         assert self._listener is not None
-        while True:
-            try:
-                peer, address = await loop.sock_accept(self._listener)
-            except OSError as error:
-                if error.errno in _NO_ROOM:
-                    await asyncio.sleep(_ACCEPT_AGAIN_SECONDS)
-                continue  # else the peer left before we came to it
-            self._meet(peer, str(address[0]))
+        asyncio.get_running_loop().add_reader(self._listener, self._accept, self._listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            peer, address = listener.accept()
+        except OSError as error:
+            if error.errno in _NO_ROOM:
+                loop.remove_reader(listener)
+                self._again = loop.call_later(_ACCEPT_AGAIN_SECONDS, self._watch)
+            return  # else the peer left before we came to it
+        self._meet(peer, str(address[0]))
 
     def _meet(self, peer: socket.socket, host: str) -> None:
         """Give the newcomer a place, or send him away."""

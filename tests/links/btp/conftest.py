@@ -91,7 +91,11 @@ class RawPeer:
     @classmethod
     async def dial(cls, port: int, path: str = "/") -> "RawPeer":
         peer = cls(*await asyncio.open_connection("127.0.0.1", port))
-        await peer.upgrade(path)
+        try:
+            await peer.upgrade(path)
+        except BaseException:
+            peer.writer.close()
+            raise
         return peer
 
     async def upgrade(self, path: str) -> bytes:
