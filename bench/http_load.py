@@ -22,7 +22,7 @@ from bench.load import Measured
 FULFILL_BODY_HEAD = b"\x0d\x21"
 RESPONSE_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: 35\r\n\r\n"
 PEER = b"\x15peer.isthmus.outcomes"
-REJECT_BODY = b"\x0e\x07F02\x00\x00\x00\x00"
+REJECT_BODY = b"\x0e\x06F02\0\0\0"
 REJECT_HEAD = RESPONSE_HEAD.replace(b": 35", b": %d" % len(REJECT_BODY))
 PROBE_ANSWER = b"HTTP/1.1 405 Method Not Allowed\r\nAllow: POST\r\nContent-Length: 0\r\n\r\n"
 RUN_SECONDS_MAX = 300.0
