@@ -25,7 +25,9 @@ from isthmus.journal.sqlite import SqliteJournal
 from isthmus.links.btp.link import BtpLink
 from isthmus.links.throttle import FailureThrottle
 from isthmus.node import logs
-from isthmus.node.admin import AdminServer
+from isthmus.node.admin.books import books_operations
+from isthmus.node.admin.operation import Operation
+from isthmus.node.admin.server import AdminServer
 from isthmus.node.config import load_config
 from isthmus.node.config_model import NodeConfig, Relation
 from isthmus.node.links import Links
@@ -254,7 +256,10 @@ class Node:
         if settings is None:
             return None
         context = None if settings.tls is None else server_context(settings.tls)
-        return AdminServer(settings, view, ssl_context=context, throttle=throttle, on_log=self._log)
+        operations: list[Operation] = [*books_operations(view)]
+        return AdminServer(
+            settings, operations, metrics=view.metrics, ssl_context=context, throttle=throttle, on_log=self._log
+        )
 
     def _announce(self, links: Links, admin: AdminServer | None) -> None:
         listening = links.listening()

@@ -12,7 +12,7 @@ from isthmus.connector.books import TAKES_REPORTS, Account
 from isthmus.connector.events import Adjust, WriteOff
 from isthmus.connector.lane import Lane
 from isthmus.connector.switch import LATENCY_BOUNDS_MS
-from isthmus.node.admin import RefusedError
+from isthmus.node.admin.operation import RefusedError
 from isthmus.node.build import build_kind
 from isthmus.node.corrections import ADJUST, WRITE_OFF
 from isthmus.runtime.checkpoints import open_legs
@@ -25,7 +25,7 @@ DIGEST_LEGS_MAX: Final = 50_000
 
 
 class NodeView:
-    """Implements `admin.View` for one running node."""
+    """Implements `admin.books.View` for one running node."""
 
     def __init__(self, driver: Driver) -> None:
         self._driver: Final = driver
