@@ -26,7 +26,7 @@ from isthmus.connector.events import (
 )
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.replay import Application
-from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, TableEvent, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import Fulfill, Packet, Prepare, Reject, decode, encode_fulfill, encode_prepare, encode_reject
@@ -85,7 +85,7 @@ class Node:
     def now(self) -> Now:
         return Now(self.wall, self.mono)
 
-    def tell(self, *events: Event | TablesChanged) -> list[Effect]:
+    def tell(self, *events: Event | TableEvent) -> list[Effect]:
         """Hand events over, play links and journal, and give the effects of this step."""
         first = len(self.effects)
         self._take(self.kernel.handle(list(events), self.now()))

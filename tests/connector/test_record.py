@@ -57,6 +57,7 @@ def test_rare_entries_round_trip(transfer: r.Transfer, data: bytes, name: str, c
             r.encode_transfer(transfer),
             r.encode_note(data),
             r.encode_terms(data),
+            r.encode_rates(data),
             r.encode_opened(0, name, code, scale),
         )
     )
@@ -65,6 +66,7 @@ def test_rare_entries_round_trip(transfer: r.Transfer, data: bytes, name: str, c
         replace(transfer, text=transfer.text[:1000]) if len(transfer.text.encode()) <= 1000 else decoded[0],
         r.NoteEntry(data),
         r.TermsChanged(data),
+        r.RatesEntry(data),
         r.AccountOpened(0, name, code, scale),
     ]
 
@@ -114,7 +116,8 @@ def _whole_record() -> bytes:
             r.PACK_LATE.pack(r.LATE, 8, session, 2, 9, 77),
             r.PACK_AT_RISK.pack(r.AT_RISK, 6, 1, 10, 5),
             r.encode_transfer(r.Transfer(1, 6, 0, 2**70, b"key", "text")),
-            r.encode_terms(b"{}"),
+            r.encode_terms(b'{"a":0,"rates":{},"routes":[]}'),
+            r.encode_rates(b'{"spread":"0"}'),
             r.encode_note(b"note"),
         )
     )

@@ -326,7 +326,11 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
     if isinstance(entry, r.DrainedEntry):
         return {"entry": "drained"}
-    return {"entry": "terms" if isinstance(entry, r.TermsChanged) else "note"}
+    return {"entry": _NAMES.get(type(entry), "note")}
+
+
+# Of entries that books.py doesn't show in detail.
+_NAMES: Final[dict[type, str]] = {r.TermsChanged: "terms", r.RatesEntry: "rates"}
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Final, final
 from isthmus.connector import record as r
 from isthmus.connector.events import AccountId
 from isthmus.connector.legs import UNSAID, IncomingLeg, OutgoingLeg
+from isthmus.connector.tables import with_rates
 
 # Kinds of accounts. The numbers are in journals: never change their meaning.
 PEER: Final = 0
@@ -464,6 +465,11 @@ class Books:
     def change_terms(self, encoded: bytes) -> None:
         self.terms = encoded
         self.record.extend(r.encode_terms(encoded))
+
+    def change_rates(self, encoded: bytes) -> None:
+        """The terms hold with other rates; CodecError if there are none. The entry is as long as the rates alone."""
+        self.terms = with_rates(self.terms, encoded)
+        self.record.extend(r.encode_rates(encoded))
 
     def note(self, data: bytes) -> None:
         """An application's entry: the books keep its place in the order, and nothing of it."""

@@ -58,7 +58,15 @@ from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
 from isthmus.connector.switch import FAR_FUTURE, Switch
-from isthmus.connector.tables import HOLD_MS_LIMIT, LOCAL, Tables, TablesChanged, longest_hold_ms
+from isthmus.connector.tables import (
+    HOLD_MS_LIMIT,
+    LOCAL,
+    RatesChanged,
+    TableEvent,
+    Tables,
+    TablesChanged,
+    longest_hold_ms,
+)
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
 
@@ -233,7 +241,7 @@ class Kernel:
 
     # --- running ------------------------------------------------------------------------------------------------
 
-    def handle(self, events: Sequence[Event | TablesChanged], now: Now) -> list[Effect]:
+    def handle(self, events: Sequence[Event | TableEvent], now: Now) -> list[Effect]:
         """Take what happened, in order, and say what to do, in order."""
         if self.halted:
             return []
@@ -299,7 +307,7 @@ class Kernel:
             self._waiting.append(lane)
         inbox.append(event)
 
-    def _take_other(self, event: Event | TablesChanged) -> None:
+    def _take_other(self, event: Event | TableEvent) -> None:
         switch = self.switch
         if isinstance(event, Durable):
             self._take_durable(event.sequence)
@@ -315,6 +323,8 @@ class Kernel:
             self._refuse_waiting()
         elif isinstance(event, TablesChanged):
             self._take_tables(event.tables)
+        elif isinstance(event, RatesChanged):
+            switch.take_rates(event.rates)
         elif isinstance(event, Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable):
             self._take_link_event(event)
 

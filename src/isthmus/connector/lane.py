@@ -150,6 +150,10 @@ class Lane:
         else:
             burst = terms.amount_burst or max(1, per_second)
             self.amounts = _bucket(max(1, per_second), 1_000, burst, self.amounts, now)
+        self.forget_hops()
+
+    def forget_hops(self) -> None:
+        """Routes or rates have changed."""
         self.hops.clear()
         self.pairs.clear()
 

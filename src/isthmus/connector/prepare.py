@@ -216,7 +216,7 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
         return None
     hop = _hop_between(switch, lane, target)
     if hop is None:
-        switch.refuse(lane, inbound, "F02", "these two assets are not exchanged here")
+        _not_exchanged(switch, lane, inbound, target)
         return None
     if len(lane.hops) >= HOPS_MAX:
         lane.hops.clear()
@@ -237,6 +237,20 @@ def find_next_hop(switch: Switch, destination: bytes) -> Lane | None:
         return None
     lane = switch.lanes.get(account)
     return None if lane is None or lane.closed else lane
+
+
+def _not_exchanged(switch: Switch, lane: Lane, inbound: Inbound, target: Lane) -> None:
+    """F02 where we never exchange; T01 where the rate is not to be trusted now.
+
+    T01: "there is a route, and for now it can't be taken". Senders try again later, and connectors before us take
+    another way if they have one. T04 would make both try smaller amounts, which meet the same.
+    """
+    source, destination = lane.terms.asset.code, target.terms.asset.code
+    why = switch.tables.rates.stopped_why(source, destination)
+    if why is None:
+        switch.refuse(lane, inbound, "F02", "these two assets are not exchanged here")
+    else:
+        switch.refuse(lane, inbound, "T01", f"{source} is not exchanged for {destination} now: {why}")
 
 
 def _hop_between(switch: Switch, lane: Lane, target: Lane) -> Hop | None:

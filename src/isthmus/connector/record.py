@@ -20,9 +20,10 @@ bytes; they count up, so the order of the entries gives them.
     forgotten the oldest legs that we posted, and a peer acknowledges nothing: account u32, count u32
     confirmed the peer has taken our outcomes of a session: account u32, session 16, watermark u32, ended u8
     hearing   whether the peer takes reports of outcomes: account u32, hearing u8
+    rates     canonical bytes of the rates that hold from here on; the tables' others stay
     drained   nothing is in flight, and all frames were handed over: a stop in order
 
-Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms and notes by u32.
+Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms, rates and notes by u32.
 """
 
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ FORGOTTEN: Final = 14
 CONFIRMED: Final = 15
 HEARING: Final = 16
 DRAINED: Final = 17
+RATES: Final = 18
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -221,6 +223,12 @@ class TermsChanged:
 
 @final
 @dataclass(slots=True)
+class RatesEntry:
+    encoded: bytes
+
+
+@final
+@dataclass(slots=True)
 class NoteEntry:
     data: bytes
 
@@ -243,6 +251,7 @@ Entry: TypeAlias = (
     | Confirmed
     | Hearing
     | DrainedEntry
+    | RatesEntry
 )
 
 
@@ -279,6 +288,10 @@ def encode_transfer(transfer: Transfer) -> bytes:
 
 def encode_terms(encoded: bytes) -> bytes:
     return bytes((TERMS,)) + len(encoded).to_bytes(4, "big") + encoded
+
+
+def encode_rates(encoded: bytes) -> bytes:
+    return bytes((RATES,)) + len(encoded).to_bytes(4, "big") + encoded
 
 
 def encode_note(data: bytes) -> bytes:
@@ -342,6 +355,9 @@ def _decode_rare(kind: int, reader: "Reader") -> Entry:
     if kind == TERMS:
         reader.at += 1
         return TermsChanged(reader.octets(4, "terms"))
+    if kind == RATES:
+        reader.at += 1
+        return RatesEntry(reader.octets(4, "rates"))
     return _decode_outcome(kind, reader)
 
 

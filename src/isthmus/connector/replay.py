@@ -98,6 +98,8 @@ class Replay:
             self._open(entry)
         elif isinstance(entry, r.TermsChanged):
             books.change_terms(entry.encoded)
+        elif isinstance(entry, r.RatesEntry):
+            books.change_rates(entry.encoded)
         elif isinstance(entry, r.LateFulfill):
             account = self._peer(entry.account)
             books.late_fulfill(account, entry.session, entry.request_id, entry.amount, entry.ms_late)

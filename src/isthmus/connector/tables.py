@@ -8,10 +8,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
-from isthmus.errors import ConfigError
+from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import AMOUNT_MAX
@@ -28,6 +28,7 @@ RELATIONS: Final = (PARENT, PEER, CHILD, LOCAL)
 ACCOUNTS_MAX: Final = 65_535
 ROUTES_MAX: Final = 1_000_000
 TERMS_BYTES_MAX: Final = 32 * 1024 * 1024  # of all tables as they are journaled, in one batch with others' entries
+RATES_BYTES_MAX: Final = 1024 * 1024  # of the rates alone, which may change every few seconds
 EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
 HOLD_MS_MAX: Final = 30_000  # CONN-9
 HOLD_MS_LIMIT: Final = 600_000  # an operator may not ask for longer holds: money lies still, and tables grow
@@ -123,6 +124,10 @@ class RateTable:
 
     A rate holds in the direction given, and backwards as its inverse unless that is given too. Spreads are fractions
     of the amount: by pair of asset codes, else of the outgoing account, else of the incoming one, else the default.
+
+    A stopped pair is one that we exchange, but not now: its rate is too old, or not to be believed. `stopped` says
+    why, in words that peers may read; such a pair may have no rate. It holds backwards as the rate does. `notes` are
+    the control plane's, to be found in the journal after a restart; the switch doesn't read them.
     """
 
     def __init__(
@@ -132,8 +137,12 @@ class RateTable:
         spread: Fraction = Fraction(0),
         pair_spreads: Mapping[tuple[str, str], Fraction] | None = None,
         account_spreads: Mapping[AccountId, Fraction] | None = None,
+        stopped: Mapping[tuple[str, str], str] | None = None,
+        notes: Mapping[str, str] | None = None,
     ) -> None:
         self.rates: Final = dict(rates)
+        self.stopped: Final = dict(stopped or {})
+        self.notes: Final = dict(notes or {})
         self.spread: Final = spread
         self.pair_spreads: Final = dict(pair_spreads or {})
         self.account_spreads: Final = dict(account_spreads or {})
@@ -156,10 +165,17 @@ class RateTable:
             found = 1 / self.rates[quote, base]
         return found
 
+    def stopped_why(self, base: str, quote: str) -> str | None:
+        """Why the pair is stopped, in this direction; None if it isn't, or if we never exchange it."""
+        why = self.stopped.get((base, quote))
+        if why is None and (base, quote) not in self.rates:
+            why = self.stopped.get((quote, base))
+        return why
+
     def conversion(self, incoming: AccountTerms, outgoing: AccountTerms) -> Conversion | None:
-        """How amounts go from one account to the other; None if we don't trade the pair."""
+        """How amounts go from one account to the other; None if we don't exchange the pair, or not now."""
         rate = self.rate(incoming.asset.code, outgoing.asset.code)
-        if rate is None:
+        if rate is None or self.stopped_why(incoming.asset.code, outgoing.asset.code) is not None:
             return None
         mid = rate * Fraction(10) ** (outgoing.asset.scale - incoming.asset.scale)
         net = mid * (1 - self._spread(incoming, outgoing))
@@ -177,13 +193,28 @@ class RateTable:
         return self.account_spreads.get(outgoing.id, self.account_spreads.get(incoming.id, self.spread))
 
     def describe(self) -> dict[str, object]:
-        """Canonical values for the journal."""
-        return {
+        """Canonical values for the journal. What is empty and was not known to older versions is left out."""
+        described: dict[str, object] = {
             "rates": {f"{base}/{quote}": str(rate) for (base, quote), rate in sorted(self.rates.items())},
             "spread": str(self.spread),
             "pair_spreads": {f"{a}/{b}": str(one) for (a, b), one in sorted(self.pair_spreads.items())},
             "account_spreads": {str(name): str(one) for name, one in sorted(self.account_spreads.items())},
         }
+        if self.stopped:
+            described["stopped"] = {f"{a}/{b}": why for (a, b), why in sorted(self.stopped.items())}
+        if self.notes:
+            described["notes"] = self.notes
+        return described
+
+    def encode(self) -> bytes:
+        """Canonical bytes: what stands for the rates in those of the tables."""
+        return _canonical(self.describe())
+
+    def check(self) -> None:
+        """Raise ConfigError if this is too much for the journal."""
+        size = len(self.encode())
+        if size > RATES_BYTES_MAX:
+            raise ConfigError("rates", f"they take {size} bytes", f"Keep them below {RATES_BYTES_MAX} together")
 
 
 @final
@@ -256,6 +287,7 @@ class Tables:
         for prefix, account in self.routes.items():
             if account not in self.accounts:
                 raise ConfigError(f"routes.{prefix or 'default'}", f"there is no account {account}", "Name an account")
+        self.rates.check()
         size = len(self.encode())
         if size > TERMS_BYTES_MAX:
             raise ConfigError(
@@ -300,7 +332,37 @@ class Tables:
             "routes": self.routes.items(),
             "rates": self.rates.describe(),
         }
-        return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
+        return _canonical(described)
+
+
+def _canonical(described: object) -> bytes:
+    return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
+
+
+_RATES_KEY: Final = b',"rates":{'
+_ROUTES_KEY: Final = b',"routes":['
+
+
+def with_rates(encoded: bytes, rates: bytes) -> bytes:
+    """Tables' canonical bytes with other rates in them; CodecError if they are none.
+
+    They are put in by their place: reading and writing a hundred thousand routes anew would keep packets waiting.
+    Both keys can only be those of the whole: within a string their quotes would be escaped, no account's terms have
+    such a key, and what an account of such a name is mapped to in the rates is a string.
+    """
+    start = encoded.find(_RATES_KEY)
+    end = encoded.find(_ROUTES_KEY, start)
+    if start < 0 or end < 0:
+        raise CodecError("rates", 0, "there are no tables whose rates they could be")
+    return b"".join((encoded[: start + len(_RATES_KEY) - 1], rates, encoded[end:]))
+
+
+def rates_of(encoded: bytes) -> dict[str, Any]:
+    """What `RateTable.describe` gave, from the tables with these canonical bytes; empty without any."""
+    if not encoded:
+        return {}
+    found: dict[str, Any] = json.loads(encoded)["rates"]
+    return found
 
 
 def address_of(encoded: bytes) -> str:
@@ -329,3 +391,14 @@ class TablesChanged:
     """Event: from the next batch on, these tables hold."""
 
     tables: Tables
+
+
+@final
+@dataclass(slots=True)
+class RatesChanged:
+    """Event: from the next batch on, these rates hold; all else of the tables stays."""
+
+    rates: RateTable
+
+
+TableEvent: TypeAlias = TablesChanged | RatesChanged

@@ -40,7 +40,7 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import TablesChanged
+from isthmus.connector.tables import TableEvent
 from isthmus.errors import JournalError
 from isthmus.ilp.packet import PREPARE
 from isthmus.journal.interface import Journal
@@ -106,7 +106,7 @@ class Driver:
         self._on_log = on_log
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._events: list[Event | TablesChanged] = []
+        self._events: list[Event | TableEvent] = []
         self._turn_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: int | None = None
@@ -158,7 +158,7 @@ class Driver:
 
     # --- events in ----------------------------------------------------------------------------------------------
 
-    def post(self, event: Event | TablesChanged) -> None:
+    def post(self, event: Event | TableEvent) -> None:
         self._events.append(event)
         self._turn_soon()
 

@@ -17,6 +17,7 @@ _OTHERS: Final[dict[type, str]] = {
     r.LateFulfill: "late fulfill",
     r.AtRisk: "at risk",
     r.TermsChanged: "terms",
+    r.RatesEntry: "rates",
     r.NoteEntry: "note",
     r.Acknowledged: "acknowledged",
     r.Forgotten: "forgotten",

@@ -108,6 +108,7 @@ def _records() -> Iterator[bytes]:
     yield r.PACK_LATE.pack(r.LATE, BEN, SESSION, 1, 99, 7) + r.PACK_AT_RISK.pack(r.AT_RISK, ANN, 1, 100, 9)
     yield r.encode_transfer(r.Transfer(1, ANN, BEN, 10**30, b"key", "adjusted by hand"))
     yield r.encode_terms(b'{"accounts":[]}') + r.encode_note(b"note")
+    yield r.encode_terms(b'{"accounts":[],"rates":{},"routes":[]}') + r.encode_rates(b'{"spread":"0"}')
     yield r.encode_opened(PEER, "cat", "EUR", 2)
     fulfilled = _forward(1) + r.PACK_FULFILLED_BOTH.pack(r.POST, 2, r.FULFILLED, 1, SECRET)
     yield fulfilled + r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, ANN, SESSION, 1)
