@@ -14,6 +14,7 @@ from isthmus.cli.decode import INPUT_BYTES_MAX, decode, draw, parse_secret, prin
 from isthmus.cli.describe import describe
 from isthmus.cli.main import main
 from isthmus.errors import CodecError
+from isthmus.ilp.ccp import SYNC, Route, RouteControl, RouteProp, RouteUpdate, encode_control, encode_update
 from isthmus.ilp.ildcp import PEER_FULFILLMENT, IldcpResponse, encode_request, encode_response
 from isthmus.ilp.packet import (
     Fulfill,
@@ -162,6 +163,53 @@ def test_ildcp_is_recognised() -> None:
     assert as_json(encode_request(EXPIRES_AT).hex())["note"] == "the condition of requests to peer.*"
     assert "ildcp" not in as_json(encode_fulfill(Fulfill(PEER_FULFILLMENT, b"?")).hex())
     assert "note" in as_json(encode_fulfill(Fulfill(PEER_FULFILLMENT)).hex())
+
+
+def test_route_controls_and_updates_are_recognised() -> None:
+    """CCP-2, CCP-3, CCP-4."""
+    table_id = bytes(range(16))
+    control = as_json(encode_control(RouteControl(SYNC, table_id, 7, ("foo",)), EXPIRES_AT).hex())
+    assert control["ccp"] == {
+        "protocol": "ccp",
+        "type": "control",
+        "mode": "sync",
+        "last_known_routing_table_id": table_id.hex(),
+        "last_known_epoch": 7,
+        "features": [{"name": "foo"}],
+    }
+    text = RouteProp(0, b"hi", is_optional=False, is_transitive=True, is_partial=False, is_utf8=True)
+    octets = RouteProp(1, b"\xa0", is_optional=True, is_transitive=True, is_partial=True, is_utf8=False)
+    route = Route("test.x", ("test.bob", "test.carol"), bytes(32), (text, octets))
+    packet = encode_update(RouteUpdate(table_id, 9, 7, 9, 45_000, "test.bob", (route,), ("test.y",)), EXPIRES_AT)
+    assert as_json(packet.hex())["ccp"] == {
+        "protocol": "ccp",
+        "type": "update",
+        "routing_table_id": table_id.hex(),
+        "current_epoch": 9,
+        "from_epoch": 7,
+        "to_epoch": 9,
+        "hold_down_ms": 45_000,
+        "speaker": "test.bob",
+        "new_routes": [
+            {
+                "name": "test.x",
+                "path": "test.bob test.carol",
+                "auth": bytes(32).hex(),
+                "props": [
+                    {"name": "0", "optional": False, "transitive": True, "partial": False, "text": "hi"},
+                    {"name": "1", "optional": True, "transitive": True, "partial": True, "data": "a0"},
+                ],
+            }
+        ],
+        "withdrawn": [{"name": "test.y"}],
+    }
+    shown = run(packet.hex()).stdout
+    for line in ("CCP update", "hold down ms: 45000", "new routes (1)", "path: test.bob test.carol", "withdrawn (1)"):
+        assert line in shown
+    assert as_json(packet.replace(b"test.y", b"test y").hex())["ccp"]["problem"].startswith("1 of the routes")
+    assert as_json(packet.replace(b"\x08test.bob", b"\x08test bob").hex())["ccp"] == {
+        "problem": "speaker at byte 32: not an ILP address"
+    }
 
 
 def test_the_amounts_of_an_f08_are_shown() -> None:

@@ -26,6 +26,7 @@ MODULES: Final[dict[str, str]] = {
     "time": "codecs",
     "ildcp": "codecs",
     "outcomes": "codecs",
+    "ccp": "codecs",
     "btp": "codecs",
     "stream": "stream_codecs",
     "stream-address": "stream_codecs",

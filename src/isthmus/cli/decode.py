@@ -27,7 +27,7 @@ INPUT_BYTES_MAX: Final = 4 * FRAME_BYTES_MAX
 SECRET_FILE_BYTES_MAX: Final = 4096
 # Of hex in the tree; `--json` has all of it.
 HEX_SHOWN_MAX: Final = 96
-TITLES: Final = {"ilp": "ILP", "btp": "BTP", "stream": "STREAM", "ildcp": "ILDCP", "id": "id"}
+TITLES: Final = {"ilp": "ILP", "btp": "BTP", "stream": "STREAM", "ildcp": "ILDCP", "ccp": "CCP", "id": "id"}
 
 
 @click.command(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, TypeAlias
 
 from isthmus.errors import CodecError
+from isthmus.ilp import ccp
 from isthmus.ilp.codes import code_name
 from isthmus.ilp.ildcp import PEER_CONDITION, PEER_FULFILLMENT, decode_response
 from isthmus.ilp.packet import (
@@ -89,6 +90,7 @@ def describe_ilp(packet: Packet, keys: Keys | None) -> Described:
         }
         if packet.condition == PEER_CONDITION:
             described["note"] = "the condition of requests to peer.*"
+            _add_ccp(described, packet)
         elif keys is not None:
             described["fulfillable"] = keys.condition(packet.data) == packet.condition
         _add_stream(described, packet.data, keys, PREPARE)
@@ -140,6 +142,62 @@ def _add_ildcp(described: Described, data: bytes) -> None:
         "asset_scale": response.asset_scale,
         "asset_code": response.asset_code,
     }
+
+
+def _add_ccp(described: Described, prepare: Prepare) -> None:
+    try:
+        if prepare.destination == ccp.CONTROL_DESTINATION:
+            described["ccp"] = _describe_control(ccp.decode_control(prepare.data))
+        elif prepare.destination == ccp.UPDATE_DESTINATION:
+            described["ccp"] = _describe_update(ccp.decode_update(prepare.data))
+    except CodecError as error:
+        described["ccp"] = {"problem": str(error)}
+
+
+def _describe_control(control: ccp.RouteControl) -> Described:
+    features: list[Value] = [{"name": feature} for feature in control.features]
+    return {
+        "protocol": "ccp",
+        "type": "control",
+        "mode": "sync" if control.mode == ccp.SYNC else "idle",
+        "last_known_routing_table_id": control.last_known_routing_table_id.hex(),
+        "last_known_epoch": control.last_known_epoch,
+        "features": features,
+    }
+
+
+def _describe_update(update: ccp.RouteUpdate) -> Described:
+    new_routes: list[Value] = [_describe_route(route) for route in update.new_routes]
+    withdrawn: list[Value] = [{"name": prefix} for prefix in update.withdrawn]
+    described: Described = {
+        "protocol": "ccp",
+        "type": "update",
+        "routing_table_id": update.routing_table_id.hex(),
+        "current_epoch": update.current_epoch,
+        "from_epoch": update.from_epoch,
+        "to_epoch": update.to_epoch,
+        "hold_down_ms": update.hold_down_ms,
+        "speaker": update.speaker,
+        "new_routes": new_routes,
+        "withdrawn": withdrawn,
+    }
+    if update.skipped:
+        described["problem"] = f"{update.skipped} of the routes or withdrawals can't be used"
+    return described
+
+
+def _describe_route(route: ccp.Route) -> Described:
+    props: list[Value] = [
+        {
+            "name": str(prop.id),
+            "optional": prop.is_optional,
+            "transitive": prop.is_transitive,
+            "partial": prop.is_partial,
+            **({"text": prop.value.decode("utf-8", "replace")} if prop.is_utf8 else {"data": prop.value.hex()}),
+        }
+        for prop in route.props
+    ]
+    return {"name": route.prefix, "path": " ".join(route.path), "auth": route.auth.hex(), "props": props}
 
 
 # --- STREAM ----------------------------------------------------------------------------------------------------------

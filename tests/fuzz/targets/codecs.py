@@ -1,4 +1,4 @@
-"""The decoders below a link: OER, ILP packets, addresses, times, ILDCP, outcomes, BTP.
+"""The decoders below a link: OER, ILP packets, addresses, times, ILDCP, outcomes, CCP, BTP.
 
 Allowed is a value or `CodecError`. A value encodes again, to bytes that decode to the same value; where a format is
 canonical, to the very bytes that were read.
@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from isthmus import oer
 from isthmus.errors import CodecError
-from isthmus.ilp import address, ildcp, outcomes, packet, timestamp
+from isthmus.ilp import address, ccp, ildcp, outcomes, packet, timestamp
 from isthmus.ilp.packet import Fulfill, Prepare, Reject
 from isthmus.links.btp import codec as btp
 from isthmus.links.btp import generalized_time
@@ -239,6 +239,52 @@ def seeds_outcomes() -> Iterator[bytes]:
         yield b"\x80" + reply.data
 
 
+# --- CCP -------------------------------------------------------------------------------------------------------------
+
+
+def fuzz_ccp(data: bytes) -> None:
+    """The first bit says whether a control or an update follows."""
+    rest = data[1:]
+    if data[:1] < b"\x80":
+        control = value_of(ccp.decode_control, rest)
+        if control is not None:
+            prepare = packet.decode_prepare(ccp.encode_control(control, WALL))
+            assert (prepare.amount, prepare.destination) == (0, ccp.CONTROL_DESTINATION)
+            assert rest.startswith(prepare.data)
+            assert ccp.decode_control(prepare.data) == control
+        return
+    update = value_of(ccp.decode_update, rest)
+    if update is None:
+        return
+    prepare = packet.decode_prepare(ccp.encode_update(update, WALL))
+    assert (prepare.amount, prepare.destination) == (0, ccp.UPDATE_DESTINATION)
+    again = ccp.decode_update(prepare.data)
+    assert (again, again.skipped) == (update, 0)
+    sizes = [*map(ccp.route_bytes, update.new_routes), *map(ccp.withdrawn_bytes, update.withdrawn)]
+    # Short counts take a byte less each than those that a speaker must expect.
+    assert 0 <= ccp.update_overhead_bytes(update.speaker) + sum(sizes) - len(prepare.data) <= 2
+    if not update.skipped:
+        # Nothing but bits that mean nothing and bytes after the end can differ.
+        assert len(prepare.data) <= len(rest)
+
+
+def seeds_ccp() -> Iterator[bytes]:
+    table_id = bytes(range(16))
+    for features in ((), ("foo", "\N{EURO SIGN}")):
+        for mode in (ccp.IDLE, ccp.SYNC):
+            control = ccp.RouteControl(mode, table_id, 32, features)
+            yield b"\0" + packet.decode_prepare(ccp.encode_control(control, WALL)).data
+    prop = ccp.RouteProp(0, b"hello", is_optional=False, is_transitive=True, is_partial=False, is_utf8=True)
+    other = ccp.RouteProp(1, b"\xa0", is_optional=True, is_transitive=True, is_partial=True, is_utf8=False)
+    plain = ccp.Route("test.a", ("test.bob", "test.a"), bytes(32), ())
+    rich = ccp.Route("test.b", ("test.bob",), table_id * 2, (prop, other))
+    for routes, withdrawn in (((), ()), ((plain,), ("test.c",)), ((plain, rich), ()), ((), ("", "g", "g.a"))):
+        update = ccp.RouteUpdate(table_id, 9, 3, 9, 30_000, "test.bob", routes, withdrawn)
+        octets = packet.decode_prepare(ccp.encode_update(update, WALL)).data
+        yield b"\x80" + octets
+        yield b"\x80" + octets.replace(b"test.a", b"test a")
+
+
 # --- BTP -------------------------------------------------------------------------------------------------------------
 
 
@@ -294,6 +340,7 @@ TARGETS: Final[dict[str, Target]] = {
     "time": Target(fuzz_time, seeds_time, (b"2000", b"0229", b"5960", b"9999123123595", b".999Z", b"Z"), size_max=32),
     "ildcp": Target(fuzz_ildcp, seeds_ildcp, (b"test.", b"\x81\x80"), size_max=600),
     "outcomes": Target(fuzz_outcomes, seeds_outcomes, (b"\x00\x01", b"\x0f\xa0", b"\x03\x84"), size_max=600),
+    "ccp": Target(fuzz_ccp, seeds_ccp, (b"test.", b"\x01\x01", b"\x02\x01\x00", b"\xe0\x00"), size_max=1_500),
     "btp": Target(
         fuzz_btp, seeds_btp, (b"\x01\x01\x03ilp\x00", b"auth_token", b"F00", b"20270115080000.001Z"), size_max=1_500
     ),
