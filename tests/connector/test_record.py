@@ -59,6 +59,7 @@ def test_rare_entries_round_trip(transfer: r.Transfer, data: bytes, name: str, c
             r.encode_terms(data),
             r.encode_rates(data),
             r.encode_opened(0, name, code, scale),
+            r.encode_setting(b"key", data),
         )
     )
     decoded = r.decode_record(record)
@@ -68,6 +69,7 @@ def test_rare_entries_round_trip(transfer: r.Transfer, data: bytes, name: str, c
         r.TermsChanged(data),
         r.RatesEntry(data),
         r.AccountOpened(0, name, code, scale),
+        r.SettingChanged(b"key", data),
     ]
 
 
@@ -119,6 +121,7 @@ def _whole_record() -> bytes:
             r.encode_terms(b'{"a":0,"rates":{},"routes":[]}'),
             r.encode_rates(b'{"spread":"0"}'),
             r.encode_note(b"note"),
+            r.encode_setting(b"account:bob", b"{}"),
         )
     )
 

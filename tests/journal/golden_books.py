@@ -156,6 +156,7 @@ def write(folder: Path) -> None:
         golden.reserve("carol", "bob", 0, 0),
     ]
     golden.commit()
+    _set(golden)
     golden.save_checkpoint()
     _after_the_checkpoint(golden, open_legs)
     golden.journal.close()
@@ -244,6 +245,15 @@ def _remember(golden: Golden) -> None:
     golden.commit()
 
 
+def _set(golden: Golden) -> None:
+    """Settings of the operator, and the end of one."""
+    for key, value in ((b"account:dora", b"{}"), (b"k" * 255, b"v"), (b"route:test.dora", "ü".encode() * 300)):
+        golden.books.change_setting(key, value)
+    golden.commit(("setting", AccountId("dora"), 0, "dora set"))
+    golden.books.change_setting(b"account:dora", b"")
+    golden.commit()
+
+
 def _after_the_checkpoint(golden: Golden, open_legs: list[OutgoingLeg]) -> None:
     """What was open there is decided; at the end something of each kind is undecided."""
     golden.fulfil(open_legs[0])
@@ -251,6 +261,7 @@ def _after_the_checkpoint(golden: Golden, open_legs: list[OutgoingLeg]) -> None:
     golden.commit()
     golden.books.open_peer(AccountId("dora"), "ETH", 18)
     golden.books.change_terms(b"terms of another time")
+    golden.books.change_setting(b"account:dora", b'{"again": true}')
     golden.commit()
     golden.void(golden.reserve("alice", "bob", 31, 30, theirs=OTHER), UNDELIVERED)
     lost = golden.fulfil(golden.reserve("alice", "bob", 9, 8, theirs=OTHER))

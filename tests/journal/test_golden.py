@@ -127,4 +127,10 @@ def test_a_golden_checkpoint_has_something_of_everything() -> None:
     for name in ("received", "sent", "fulfilled", "acknowledged", "session", "sessions", "unsaid"):
         assert any(getattr(account, name) for account in peers), name
     assert {account.hearing for account in peers} == {0, 1, 2}
-    assert books.transfer_keys and books.at_risk and books.terms and any(account.late_count for account in peers)
+    assert (
+        books.transfer_keys
+        and books.at_risk
+        and books.terms
+        and books.settings
+        and any(account.late_count for account in peers)
+    )

@@ -324,6 +324,8 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
     if isinstance(entry, r.Hearing):
         text = "the peer takes reports" if entry.hearing == HEARS else "no reports to this peer"
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
+    if isinstance(entry, r.SettingChanged):
+        return {"entry": "setting", "key": entry.key.hex(), "text": _setting_text(entry)}
     if isinstance(entry, r.DrainedEntry):
         return {"entry": "drained"}
     return {"entry": _NAMES.get(type(entry), "note")}
@@ -331,6 +333,12 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
 
 # Of entries that books.py doesn't show in detail.
 _NAMES: Final[dict[type, str]] = {r.TermsChanged: "terms", r.RatesEntry: "rates"}
+
+
+def _setting_text(entry: r.SettingChanged) -> str:
+    """Secrets in it are sealed, and tokens of peers are hashes."""
+    key, value = entry.key.decode(errors="replace"), entry.value.decode(errors="replace")
+    return f"{key} = {value}" if value else f"{key}: what was set at run time ended"
 
 
 # --- what is shown ---------------------------------------------------------------------------------------------------

@@ -109,12 +109,14 @@ def statement_table(account: AccountRow, periods: list[Period]) -> Table:
 
 
 def singles_table(singles: list[Single], assets: dict[str, Asset]) -> Table:
-    table = new_table("Losses, settlements, adjustments (UTC)", "time", "account", "what", "amount", "note")
+    table = new_table("Losses, settlements, adjustments, changes (UTC)", "time", "account", "what", "amount", "note")
     for single in singles:
         asset = assets.get(single.account)
         amount = str(single.amount) if asset is None else format_amount(single.amount, asset)
         if single.kind == "adjustment" and asset is not None:
             amount = in_words(single.amount, asset)
+        elif single.kind == "setting":
+            amount = ""  # what was set is in the note
         table.add_row(*map(cell, (time_of(single.wall_ms), single.account, single.kind, amount, single.text)))
     return table
 

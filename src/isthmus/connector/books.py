@@ -154,6 +154,7 @@ class Books:
         "last_leg",
         "peers",
         "record",
+        "settings",
         "terms",
         "transfer_keys",
     )
@@ -164,6 +165,7 @@ class Books:
         self.internal: Final[dict[str, Account]] = {}
         self.last_leg = 0
         self.terms = b""  # canonical bytes of the tables in force
+        self.settings: Final[dict[bytes, bytes]] = {}  # what the operator set at run time; the node knows what it means
         # Amounts whose Fulfill left after the incoming expiry, newest last: (account index, leg, amount, ms late)
         self.at_risk: list[tuple[int, int, int, int]] = []
         self.transfer_keys: Final[dict[bytes, int]] = {}
@@ -470,6 +472,14 @@ class Books:
         """The terms hold with other rates; CodecError if there are none. The entry is as long as the rates alone."""
         self.terms = with_rates(self.terms, encoded)
         self.record.extend(r.encode_rates(encoded))
+
+    def change_setting(self, key: bytes, value: bytes) -> None:
+        """Keep a setting, or with an empty value take it away."""
+        if value:
+            self.settings[key] = value
+        else:
+            self.settings.pop(key, None)
+        self.record.extend(r.encode_setting(key, value))
 
     def note(self, data: bytes) -> None:
         """An application's entry: the books keep its place in the order, and nothing of it."""

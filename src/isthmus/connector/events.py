@@ -235,6 +235,14 @@ class Corrected:
 
 
 @dataclass(slots=True)
+class TablesTaken:
+    """New tables hold, and what they were made from is durable; or `problem` says why the old ones stay."""
+
+    token: int
+    problem: str
+
+
+@dataclass(slots=True)
 class CloseLink:
     account: AccountId
     why: str
@@ -286,4 +294,6 @@ Event: TypeAlias = (
     | Adjust
     | Drain
 )
-Effect: TypeAlias = Append | Release | Noted | Digested | Corrected | CloseLink | Log | AddressLearned | Drained | Halt
+Effect: TypeAlias = (
+    Append | Release | Noted | Digested | Corrected | TablesTaken | CloseLink | Log | AddressLearned | Drained | Halt
+)

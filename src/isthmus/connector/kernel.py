@@ -26,7 +26,6 @@ from isthmus.connector.events import (
     Adjust,
     Append,
     AppendFailed,
-    CloseLink,
     DigestAsked,
     Digested,
     Drain,
@@ -50,24 +49,17 @@ from isthmus.connector.events import (
 )
 from isthmus.connector.lane import Lane, derive_session
 from isthmus.connector.legs import IncomingLeg
-from isthmus.connector.outcomes import forget, is_silent, list_doubtful, other_program
+from isthmus.connector.outcomes import forget, is_silent, other_program
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
 from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
+from isthmus.connector.swap import BUSY, swap_tables
 from isthmus.connector.switch import FAR_FUTURE, Switch
-from isthmus.connector.tables import (
-    HOLD_MS_LIMIT,
-    LOCAL,
-    RatesChanged,
-    TableEvent,
-    Tables,
-    TablesChanged,
-    longest_hold_ms,
-)
-from isthmus.errors import CodecError, ConfigError
+from isthmus.connector.tables import HOLD_MS_LIMIT, RatesChanged, TableEvent, Tables, TablesChanged, longest_hold_ms
+from isthmus.errors import CodecError
 from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
 
 # One batch is being committed and the next waits behind it; more would only make batches small.
@@ -76,8 +68,6 @@ APPENDS_MAX: Final = 2
 APPEND_SLOW_MS: Final = 400
 # Prepares decided in one call, so that no flood keeps the loop from its other work.
 PREPARES_PER_CALL_MAX: Final = 8_192
-
-_BUSY: Final = "too busy; try again later"
 
 
 @final
@@ -322,7 +312,7 @@ class Kernel:
             self._draining = True
             self._refuse_waiting()
         elif isinstance(event, TablesChanged):
-            self._take_tables(event.tables)
+            self._take_tables(event)
         elif isinstance(event, RatesChanged):
             switch.take_rates(event.rates)
         elif isinstance(event, Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable):
@@ -363,40 +353,10 @@ class Kernel:
 
     # --- tables -------------------------------------------------------------------------------------------------
 
-    def _take_tables(self, tables: Tables) -> None:
-        switch = self.switch
-        try:
-            self.check_tables(tables)
-        except ConfigError as error:
-            switch.log("error", "tables_refused", {"problem": str(error)})
-            return
-        books = switch.books
-        for terms in tables.accounts.values():
-            account = books.peers.get(terms.id)
-            if account is None:
-                account = books.open_peer(terms.id, terms.asset.code, terms.asset.scale)
-            lane = switch.lanes.get(terms.id)
-            if lane is None:
-                lane = Lane(account, terms, switch.entropy, switch.mono)
-                switch.lanes[terms.id] = lane
-                switch.by_index[account.index] = lane
-            lane.closed = False
-            lane.take_terms(terms, switch.mono)
-            if terms.relation == LOCAL and account.hearing != DEAF:
-                books.set_hearing(account, DEAF)  # there is no wire in between
-        for lane in switch.lanes.values():
-            if lane.id not in tables.accounts and not lane.closed:
-                lane.closed = True
-                while lane.inbox:
-                    switch.refuse(lane, lane.inbox.popleft(), "T03", _BUSY)
-                switch.effects.append(CloseLink(lane.id, "the account was removed"))
-        list_doubtful(switch, self._doubtful)
-        self._doubtful = []
-        encoded = tables.encode()
-        if encoded != books.terms:
-            books.change_terms(encoded)
-        switch.take_tables(tables)
-        self._choose_parent(tables)
+    def _take_tables(self, event: TablesChanged) -> None:
+        if swap_tables(self.switch, event, self._doubtful):
+            self._doubtful = []
+            self._choose_parent(event.tables)
 
     def _choose_parent(self, tables: Tables) -> None:
         """At most one parent is asked for our address (CONN-14)."""
@@ -507,7 +467,7 @@ class Kernel:
         if (event.session, event.request_id) in lane.account.received:
             self.switch.duplicates += 1  # the request is in flight and will have its one answer
         else:
-            self.switch.refuse(lane, event, "T03", _BUSY)
+            self.switch.refuse(lane, event, "T03", BUSY)
 
     # --- release ------------------------------------------------------------------------------------------------
 

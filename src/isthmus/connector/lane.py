@@ -55,6 +55,7 @@ class Lane:
         "asks",
         "blocked",
         "closed",
+        "disabled",
         "expired",
         "frames",
         "free",
@@ -130,6 +131,7 @@ class Lane:
     def take_terms(self, terms: AccountTerms, now: int) -> None:
         """New terms hold from here on; what buckets had left is carried over."""
         self.terms = terms
+        self.disabled: bool = terms.disabled
         self.is_local: bool = terms.relation == LOCAL
         self.packet_amount_max: int = _limit(terms.packet_amount_max)
         self.receivable_max: int = _limit(terms.receivable_max)

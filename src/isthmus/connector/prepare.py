@@ -68,6 +68,9 @@ def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
         _too_large(switch, lane, inbound, view.amount, lane.packet_amount_max)
         return
     if hop is None:
+        if lane.disabled:  # it has no hops remembered: new terms forget them
+            switch.refuse(lane, inbound, "T03", "the account takes no packets for now")
+            return
         if destination == switch.tables.address.encode("ascii"):
             _answer_echo(switch, lane, inbound, view, hold)
             return
@@ -210,6 +213,9 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
     target = find_next_hop(switch, destination)
     if target is None:
         switch.refuse(lane, inbound, "F02", "no route to the destination")
+        return None
+    if target.disabled:
+        switch.refuse(lane, inbound, "T01", "the account of the next hop takes no packets for now")
         return None
     if target is lane:
         switch.refuse(lane, inbound, "F02", "the route leads back to where the packet came from")  # P-15

@@ -22,8 +22,10 @@ bytes; they count up, so the order of the entries gives them.
     hearing   whether the peer takes reports of outcomes: account u32, hearing u8
     rates     canonical bytes of the rates that hold from here on; the tables' others stay
     drained   nothing is in flight, and all frames were handed over: a stop in order
+    setting   what the operator set at run time: key, value; an empty value takes the key away
 
-Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms, rates and notes by u32.
+Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms, rates, notes and settings'
+values by u32, their keys by u8.
 """
 
 from dataclasses import dataclass
@@ -55,6 +57,7 @@ CONFIRMED: Final = 15
 HEARING: Final = 16
 DRAINED: Final = 17
 RATES: Final = 18
+SETTING: Final = 19
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -79,6 +82,9 @@ NAME_BYTES_MAX: Final = 255
 CODE_BYTES_MAX: Final = 65_535
 KEY_BYTES_MAX: Final = 255
 TEXT_BYTES_MAX: Final = 1_000
+SETTING_KEY_BYTES_MAX: Final = 255
+# An account with keys in PEM form and all its paths takes some kilobytes.
+SETTING_BYTES_MAX: Final = 65_536
 # Of a transfer: a whole unit at the largest scale takes 106. A state has room for the sum of as many as will ever be.
 TRANSFER_AMOUNT_BYTES_MAX: Final = 128
 MS_LATE_MAX: Final = 2**32 - 1
@@ -233,6 +239,13 @@ class NoteEntry:
     data: bytes
 
 
+@final
+@dataclass(slots=True)
+class SettingChanged:
+    key: bytes
+    value: bytes  # empty: the key is taken away
+
+
 Entry: TypeAlias = (
     AccountOpened
     | ReserveIncoming
@@ -252,6 +265,7 @@ Entry: TypeAlias = (
     | Hearing
     | DrainedEntry
     | RatesEntry
+    | SettingChanged
 )
 
 
@@ -296,6 +310,12 @@ def encode_rates(encoded: bytes) -> bytes:
 
 def encode_note(data: bytes) -> bytes:
     return bytes((NOTE,)) + len(data).to_bytes(4, "big") + data
+
+
+def encode_setting(key: bytes, value: bytes) -> bytes:
+    assert 0 < len(key) <= SETTING_KEY_BYTES_MAX
+    assert len(value) <= SETTING_BYTES_MAX
+    return b"".join((bytes((SETTING, len(key))), key, len(value).to_bytes(4, "big"), value))
 
 
 # --- decoding --------------------------------------------------------------------------------------------------------
@@ -375,7 +395,18 @@ def _decode_outcome(kind: int, reader: "Reader") -> Entry:
     if kind == DRAINED:
         reader.at += 1
         return DrainedEntry()
+    if kind == SETTING:
+        return _decode_setting(reader)
     raise CodecError("entry", reader.at, f"{kind} is no kind of entry")
+
+
+def _decode_setting(reader: "Reader") -> SettingChanged:
+    at = reader.at
+    reader.at += 1
+    key, value = reader.octets(1, "setting"), reader.octets(4, "setting")
+    if not key or len(value) > SETTING_BYTES_MAX:
+        raise CodecError("setting", at, "it has no key, or is too long")
+    return SettingChanged(key, value)
 
 
 @final

@@ -133,6 +133,8 @@ class Replay:
             if entry.hearing not in (HEARS, DEAF):
                 raise CodecError("hearing", 0, f"{entry.hearing} is neither {HEARS} nor {DEAF}")
             books.set_hearing(self._peer(entry.account), entry.hearing)
+        elif isinstance(entry, r.SettingChanged):
+            books.change_setting(entry.key, entry.value)
         elif isinstance(entry, r.DrainedEntry):
             books.drained()
             for posted in self._posted:

@@ -13,7 +13,9 @@ from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.connector.record import Reader, encode_integer
 from isthmus.errors import CodecError
 
-STATE_VERSION: Final = 2  # 2: outcomes
+STATE_VERSION: Final = 3  # 2: outcomes; 3: settings
+# Books without settings are written as before there were any: their digests stay what they were.
+_WITHOUT_SETTINGS: Final = 2
 
 _HEAD: Final = Struct(">BQIIIII")  # version, last leg, counts: accounts, incoming, outgoing, at risk, transfer keys
 _ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, posted incoming and outgoing counts
@@ -34,12 +36,12 @@ def digest(books: Books) -> bytes:
 
 
 def encode_state(books: Books) -> bytes:
-    """The whole state: accounts, open legs, keys, terms."""
+    """The whole state: accounts, open legs, keys, terms, settings."""
     incoming = sorted((leg for one in books.peers.values() for leg in one.received.values()), key=_leg_id)
     outgoing = sorted((leg for one in books.peers.values() for leg in one.sent.values()), key=_leg_id)
     parts = [
         _HEAD.pack(
-            STATE_VERSION,
+            STATE_VERSION if books.settings else _WITHOUT_SETTINGS,
             books.last_leg,
             len(books.accounts),
             len(incoming),
@@ -55,11 +57,18 @@ def encode_state(books: Books) -> bytes:
     parts += [_AT_RISK.pack(*one) for one in books.at_risk]
     parts += [bytes((len(key),)) + key + bytes((kind,)) for key, kind in books.transfer_keys.items()]
     parts.append(len(books.terms).to_bytes(4, "big") + books.terms)
+    if books.settings:
+        parts.append(len(books.settings).to_bytes(4, "big"))
+        parts += [_encode_setting(key, books.settings[key]) for key in sorted(books.settings)]
     return b"".join(parts)
 
 
 def _leg_id(leg: IncomingLeg | OutgoingLeg) -> int:
     return leg.id
+
+
+def _encode_setting(key: bytes, value: bytes) -> bytes:
+    return bytes((len(key),)) + key + len(value).to_bytes(4, "big") + value
 
 
 def _encode_account(account: Account) -> bytes:
@@ -124,7 +133,7 @@ def decode_state(data: bytes) -> Books:
     books = Books()
     reader = Reader(data)
     version, last_leg, accounts, incoming, outgoing, at_risk, keys = reader.unpack(_HEAD, "head")
-    if version != STATE_VERSION:
+    if version not in (STATE_VERSION, _WITHOUT_SETTINGS):
         raise CodecError("version", 0, f"{version} is not {STATE_VERSION}: written by another version of isthmus")
     for _ in range(accounts):
         _decode_account(reader, books)
@@ -143,6 +152,10 @@ def decode_state(data: bytes) -> Books:
         key = reader.octets(1, "transfer key")
         books.transfer_keys[key] = reader.uint(1, "transfer kind")
     books.terms = reader.octets(4, "terms")
+    if version == STATE_VERSION:
+        for _ in range(reader.uint(4, "settings")):
+            key = reader.octets(1, "setting key")
+            books.settings[key] = reader.octets(4, "setting")
     books.last_leg = last_leg
     if reader.at != len(data):
         raise CodecError("state", reader.at, "bytes after its end")

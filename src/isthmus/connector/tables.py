@@ -5,12 +5,13 @@ half a change. The switch reads them and never writes.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
+from isthmus.connector.record import SETTING_BYTES_MAX, SETTING_KEY_BYTES_MAX
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
 from isthmus.ilp.asset import Asset
@@ -27,6 +28,8 @@ RELATIONS: Final = (PARENT, PEER, CHILD, LOCAL)
 
 ACCOUNTS_MAX: Final = 65_535
 ROUTES_MAX: Final = 1_000_000
+SETTINGS_MAX: Final = 200_000  # what was set at run time: accounts, routes, rates
+SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024  # of one change, which is one batch
 TERMS_BYTES_MAX: Final = 32 * 1024 * 1024  # of all tables as they are journaled, in one batch with others' entries
 RATES_BYTES_MAX: Final = 1024 * 1024  # of the rates alone, which may change every few seconds
 EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
@@ -62,6 +65,7 @@ class AccountTerms:
     ildcp_server: bool = False  # tell the peer, our child, its address
     child_address: str = ""  # what a child is told, and is reached at
     echo_amount_max: int = 0  # CONN-18
+    disabled: bool = False  # takes no new Prepares and is sent none; what is in flight ends as ever
 
     def check(self) -> None:
         """Raise ConfigError if these terms can't work."""
@@ -380,7 +384,8 @@ def _describe_terms(terms: AccountTerms) -> dict[str, object]:
     described = {
         name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in asdict(terms).items()
-        if name != "asset"
+        # Tables in which nothing is disabled are written as before anything could be.
+        if name != "asset" and (name != "disabled" or value)
     }
     return {**described, "asset_code": terms.asset.code, "asset_scale": terms.asset.scale}
 
@@ -388,9 +393,15 @@ def _describe_terms(terms: AccountTerms) -> dict[str, object]:
 @final
 @dataclass(slots=True)
 class TablesChanged:
-    """Event: from the next batch on, these tables hold."""
+    """Event: from the next batch on, these tables hold, and the settings that they were made from.
+
+    With a token it is answered by `TablesTaken`, as soon as it is durable; without one a refusal is only logged.
+    """
 
     tables: Tables
+    settings: Sequence[tuple[bytes, bytes]] = ()  # key, value; an empty value takes the key away
+    facts: Sequence[tuple[AccountId, str]] = ()  # who changed what, for statements
+    token: int = 0
 
 
 @final
@@ -402,3 +413,17 @@ class RatesChanged:
 
 
 TableEvent: TypeAlias = TablesChanged | RatesChanged
+
+
+def check_settings(settings: Sequence[tuple[bytes, bytes]], books: "Books") -> None:
+    """Raise ConfigError if the journal can't keep these beside those that it has."""
+    for key, value in settings:
+        if not 0 < len(key) <= SETTING_KEY_BYTES_MAX:
+            raise ConfigError("settings", "the name of a setting is too long", f"Keep it below {SETTING_KEY_BYTES_MAX}")
+        if len(value) > SETTING_BYTES_MAX:
+            name = key.decode(errors="replace")
+            raise ConfigError(name, f"it takes {len(value)} bytes", f"Keep it below {SETTING_BYTES_MAX}")
+    if len(books.settings) + len(settings) > SETTINGS_MAX:
+        raise ConfigError("settings", f"more than {SETTINGS_MAX}", "Write what is to stay into the node's file")
+    if sum(len(key) + len(value) for key, value in settings) > SETTINGS_BYTES_MAX:
+        raise ConfigError("settings", "too many at once", "Change less at a time")

@@ -6,7 +6,7 @@ ready in one turn of the loop is one batch, and timers come after it (design, "T
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, final
 
@@ -36,11 +36,12 @@ from isthmus.connector.events import (
     Noted,
     Now,
     Release,
+    TablesTaken,
     Undelivered,
     WriteOff,
 )
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import TableEvent
+from isthmus.connector.tables import TableEvent, Tables, TablesChanged
 from isthmus.errors import JournalError
 from isthmus.ilp.packet import PREPARE
 from isthmus.journal.interface import Journal
@@ -115,6 +116,7 @@ class Driver:
         self._noted: dict[int, asyncio.Future[None]] = {}
         self._digests: dict[int, asyncio.Future[Digested]] = {}
         self._corrections: dict[int, asyncio.Future[Corrected]] = {}
+        self._changes: dict[int, asyncio.Future[TablesTaken]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
         # Resolves with the problem when the journal fails; the process must end then.
@@ -228,6 +230,23 @@ class Driver:
         self.post(correction)
         return await done
 
+    async def change_tables(
+        self,
+        tables: Tables,
+        *,
+        settings: Sequence[tuple[bytes, bytes]] = (),
+        facts: Sequence[tuple[AccountId, str]] = (),
+    ) -> TablesTaken:
+        """Swap the tables, and journal what they were made from; returns when that is durable, or with a problem.
+
+        Raises JournalError if the node halts or stops: then it may have been taken or not.
+        """
+        token = self._take_token()
+        done: asyncio.Future[TablesTaken] = self._loop.create_future()
+        self._changes[token] = done
+        self.post(TablesChanged(tables, settings, facts, token))
+        return await done
+
     def _take_token(self) -> int:
         """For an event that will have an answer."""
         if self._stopped or self.halted.done():
@@ -300,6 +319,10 @@ class Driver:
             waiting = self._corrections.pop(effect.token, None)
             if waiting is not None and not waiting.done():
                 waiting.set_result(effect)
+        elif isinstance(effect, TablesTaken):
+            changed = self._changes.pop(effect.token, None)
+            if changed is not None and not changed.done():
+                changed.set_result(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, AddressLearned):
@@ -334,6 +357,7 @@ class Driver:
             *self._noted.values(),
             *self._digests.values(),
             *self._corrections.values(),
+            *self._changes.values(),
         ]
         for done in waiting:
             if not done.done():
@@ -341,6 +365,7 @@ class Driver:
         self._noted.clear()
         self._digests.clear()
         self._corrections.clear()
+        self._changes.clear()
 
     def _set_timer(self) -> None:
         """Wake when the kernel asks to. A later time needs no call: waking too early only sets the timer again."""

@@ -1,0 +1,76 @@
+"""New tables between two batches: lanes open, change and close, and what the tables were made from is journaled."""
+
+from typing import Final
+
+from isthmus.connector.books import DEAF
+from isthmus.connector.events import CloseLink, TablesTaken
+from isthmus.connector.lane import Lane
+from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.outcomes import list_doubtful
+from isthmus.connector.switch import Switch
+from isthmus.connector.tables import LOCAL, Tables, TablesChanged, check_settings
+from isthmus.errors import ConfigError
+
+BUSY: Final = "too busy; try again later"
+
+
+def swap_tables(switch: Switch, event: TablesChanged, doubtful: list[IncomingLeg]) -> bool:
+    """Take new tables, or refuse them whole. `doubtful`: legs to list once accounts are there."""
+    tables = event.tables
+    try:
+        tables.check()
+        tables.check_against(switch.books)
+        check_settings(event.settings, switch.books)
+    except ConfigError as error:
+        if event.token:
+            switch.effects.append(TablesTaken(event.token, str(error)))
+        else:
+            switch.log("error", "tables_refused", {"problem": str(error)})
+        return False
+    _open_lanes(switch, tables)
+    for lane in switch.lanes.values():
+        if lane.id not in tables.accounts and not lane.closed:
+            _close(switch, lane)
+    list_doubtful(switch, doubtful)
+    _journal(switch, event)
+    switch.take_tables(tables)
+    return True
+
+
+def _open_lanes(switch: Switch, tables: Tables) -> None:
+    books = switch.books
+    for terms in tables.accounts.values():
+        account = books.peers.get(terms.id)
+        if account is None:
+            account = books.open_peer(terms.id, terms.asset.code, terms.asset.scale)
+        lane = switch.lanes.get(terms.id)
+        if lane is None:
+            lane = Lane(account, terms, switch.entropy, switch.mono)
+            switch.lanes[terms.id] = lane
+            switch.by_index[account.index] = lane
+        lane.closed = False
+        lane.take_terms(terms, switch.mono)
+        if terms.relation == LOCAL and account.hearing != DEAF:
+            books.set_hearing(account, DEAF)  # there is no wire in between
+
+
+def _close(switch: Switch, lane: Lane) -> None:
+    lane.closed = True
+    while lane.inbox:
+        switch.refuse(lane, lane.inbox.popleft(), "T03", BUSY)
+    switch.effects.append(CloseLink(lane.id, "the account was removed"))
+
+
+def _journal(switch: Switch, event: TablesChanged) -> None:
+    """What is new; and the answer, which waits for all before it too."""
+    books = switch.books
+    encoded = event.tables.encode()
+    if encoded != books.terms:
+        books.change_terms(encoded)
+    for key, value in event.settings:
+        if books.settings.get(key, b"") != value:
+            books.change_setting(key, value)
+    if books.has_entries():
+        switch.singles += [("setting", account, 0, text) for account, text in event.facts]
+    if event.token:
+        switch.answer_after_all(TablesTaken(event.token, ""))
