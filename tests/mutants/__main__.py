@@ -135,6 +135,9 @@ def search(mutant: Mutant, first: int, last: int) -> Verdict:
             return _trace(mutant, copy)
         for stretch in _stretches(mutant, first, last):
             found = _first(copy, *stretch)
+            # What the whole code shows on this seed, too, is a finding of its own and no catch.
+            while found is not None and _whole_code_fails(found["seed"]):
+                found = _first(copy, found["seed"] + 1, stretch[1])
             if found is not None:
                 return Verdict(mutant.name, found["seed"], found["findings"])
     return Verdict(mutant.name, problem=f"not caught by seeds 1 to {last}")
@@ -163,6 +166,14 @@ def _first(copy: Path, first: int, last: int) -> Row | None:
             return failure
         first = failure["seed"] + 1  # it was only smaller than a seed should be
     return None
+
+
+def _whole_code_fails(seed: int) -> bool:
+    """Whether the code without a mutant has findings on this seed."""
+    found = next(whole_code([seed], 1)).findings
+    if found:
+        print(f"the code without a mutant: seed {seed} finds {found[0]['text']}", flush=True)
+    return bool(found)
 
 
 def simulate(copy: Path, seed: int) -> list[Row]:
