@@ -183,7 +183,13 @@ async def test_a_caller_stops_its_own_payment(connector: "Connector", make_folde
 
 @pytest.mark.parametrize(
     ("method", "params"),
-    [("dance", {}), ("pay", {}), ("history", {"offset": "x", "limit": 1}), ("ping", {"target": 5})],
+    [
+        ("dance", {}),
+        ("pay", {}),
+        ("history", {"offset": "x", "limit": 1}),
+        ("ping", {"target": 5}),
+        ("trace", {"target": "test.x"}),
+    ],
 )
 async def test_what_is_no_request_is_refused(
     connector: "Connector", make_folder: "MakeFolder", method: str, params: Json

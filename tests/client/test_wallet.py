@@ -12,9 +12,11 @@ import pytest
 
 import isthmus
 from isthmus import Listener, PaymentError, StreamError, Wallet
+from isthmus.client.hops import EndKind
 from isthmus.client.payment import Progress
 from isthmus.client.streams import Offer, as_fraction
 from isthmus.client.terms import Receiver
+from isthmus.client.trace import Trace
 from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import Asset
 from isthmus.stream.orders import Failure
@@ -293,6 +295,23 @@ async def test_a_ping_of_a_connector_is_answered_by_it(world: World) -> None:
 async def test_a_ping_that_finds_no_route_has_not_reached(world: World) -> None:
     (pong,) = (await world.alice.ping("test.connector.nobody", count=1)).pongs
     assert (pong.reached, pong.code) == (False, "F02")
+
+
+async def test_a_trace_shows_the_connector_and_the_receiver_with_the_rate_between(world: World) -> None:
+    """It tells what it knows as it comes."""
+    told: list[Trace] = []
+    result = await world.alice.trace("$bob", on_change=told.append)
+    assert [hop.address for hop in result.hops] == ["test.connector", "test.connector.bob"]
+    assert (result.rate, result.asset) == (Fraction(25), ETH)
+    assert 1 <= len(told) and told[-1].hops == result.hops
+    assert world.connector.balance("alice") == 0
+
+
+async def test_a_trace_that_is_out_of_time_tells_what_it_knows(world: World) -> None:
+    result = await world.alice.trace("test.connector.bob", seconds=1e-9)
+    assert (result.ending.kind, result.rate) == (EndKind.STOPPED, None)
+    with pytest.raises(ConfigError, match="seconds"):
+        await world.alice.trace("test.connector.bob", seconds=0)
 
 
 # --- being paid ------------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 import isthmus
+from isthmus.client.hops import EndKind
 from isthmus.client.wallet import Wallet
 
 AMOUNT = 123_456_789
@@ -210,3 +211,19 @@ async def test_the_npm_spsp_client_pays_isthmus_receive(path: Way, peers: Any, t
         process.send_signal(signal.SIGINT)
         assert await process.wait() == 0
     assert came == 777
+
+
+async def test_a_trace_shows_their_connector_and_their_receiver(path: Way, peers: Any, request: Any) -> None:
+    """CONN-9, CONN-12, ILP-15: what they answer to packets with little time, large ones, and ones without a route."""
+    them = await peers.endpoint(path.plugin)
+    credentials = await them.call("listen")
+    connectors = {"ours": ["test.isthmus"], "theirs": ["test.js"], "both": ["test.js.us", "test.js"]}
+    between = connectors[request.node.callspec.params["path"]]
+    async with at(path) as wallet:
+        found = await wallet.trace(credentials["address"], secret=bytes.fromhex(credentials["secret"]))
+        assert [hop.address for hop in found.hops][:-1] == between
+        assert found.ending.kind is EndKind.REACHED
+        assert found.rate == 1
+        lost = await wallet.trace("test.elsewhere")
+        assert (lost.ending.kind, lost.ending.code, lost.ending.by) == (EndKind.REFUSED, "F02", between[-1])
+        assert [hop.address for hop in lost.hops] == between

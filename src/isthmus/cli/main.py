@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "receive": Entry("isthmus.cli.receive:receive", "Be paid: a STREAM receiver and SPSP server."),
     "history": Entry("isthmus.cli.payments:history", "List what a wallet paid and was paid."),
     "ping": Entry("isthmus.cli.payments:ping", "Measure the way to an address or payment pointer."),
+    "trace": Entry("isthmus.cli.trace:trace", "Show the hops on the way to an address, as far as they can be known."),
     "node": Entry("isthmus.cli.node:node", "Make, check and run a connector."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),

@@ -236,10 +236,18 @@ class Endpoint:
 
     # --- packets ------------------------------------------------------------------------------------------------
 
-    def probe(self, address: str, amount: int, data: bytes, answer: Callable[[Fulfill | Reject], None]) -> None:
+    def probe(
+        self,
+        address: str,
+        amount: int,
+        data: bytes,
+        answer: Callable[[Fulfill | Reject], None],
+        *,
+        timeout_ms: int | None = None,
+    ) -> None:
         """Send one Prepare that nobody can fulfil; `answer` gets the reply."""
-        now = self._now()
-        prepare = Prepare(amount, now.wall_ms + self._timeout_ms, self._random_bytes(32), address, data)
+        lives_ms = self._timeout_ms if timeout_ms is None else min(timeout_ms, self._timeout_ms)
+        prepare = Prepare(amount, self._now().wall_ms + lives_ms, self._random_bytes(32), address, data)
         inbound = self.link.prepare(encode_prepare(prepare))
         self._probes[inbound.request_id] = answer
         self.link.send([inbound])

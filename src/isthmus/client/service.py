@@ -9,10 +9,12 @@ from fractions import Fraction
 from typing import Any, Final, TypeAlias, final
 
 from isthmus.client.control import ControlError, Emit, Json
+from isthmus.client.hops import Hop
 from isthmus.client.ledger import Payment, Receipts
 from isthmus.client.payment import PaymentResult, Progress
 from isthmus.client.streams import Connection, whole_rate
 from isthmus.client.terms import Offer, PaymentRequest
+from isthmus.client.trace import Trace
 from isthmus.client.wallet import Pong, Wallet
 from isthmus.ilp.asset import Asset
 from isthmus.stream.orders import Credit
@@ -37,6 +39,7 @@ class Service:
             "pay": self._pay,
             "known": self._known,
             "ping": self._ping,
+            "trace": self._trace,
             "history": self._history,
             "invite": self._invite,
             "receive": self._receive,
@@ -120,6 +123,16 @@ class Service:
             "source_asset": asset_json(self._wallet.asset),
             "destination_asset": None if found.asset is None else asset_json(found.asset),
         }
+
+    async def _trace(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        source = self._wallet.asset
+        found = await self._wallet.trace(
+            params["target"],
+            seconds=params["seconds"],
+            with_amounts=params["with_amounts"],
+            on_change=lambda known: emit({"trace": trace_json(known, source)}),
+        )
+        return trace_json(found, source)
 
     async def _history(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
         return history_page(self._wallet, params["offset"], params["limit"])
@@ -273,6 +286,47 @@ def result_json(result: PaymentResult, source: Asset) -> Json:
 
 def pong_json(pong: Pong) -> Json:
     return {"ms": round(pong.ms, 3), "code": pong.code, "by": pong.by, "reached": pong.reached}
+
+
+def trace_json(found: Trace, source: Asset) -> Json:
+    ending = found.ending
+    return {
+        "address": found.address,
+        "hops": [hop_json(number, found.hops) for number in range(len(found.hops))],
+        "ending": {"kind": ending.kind.value, "code": ending.code, "by": ending.by, "message": ending.message},
+        "mixed": found.is_mixed,
+        "largest": None if found.largest is None else str(found.largest),
+        "rate": None if found.rate is None else str(found.rate),
+        "source_asset": asset_json(source),
+        "destination_asset": None if found.asset is None else asset_json(found.asset),
+        "packets": found.probes,
+        "seconds": round(found.seconds, 3),
+    }
+
+
+def hop_json(number: int, hops: list[Hop]) -> Json:
+    """One hop. The rate after it is what came to the next one, or else follows from the least that it can send on."""
+    hop = hops[number]
+    received = hop.received
+    arrived = hops[number + 1].received if number + 1 < len(hops) else None
+    rate_after: Json | None = None
+    if arrived is not None:
+        rate_after = {"rate": str(arrived.rate), "from": "F08"}
+    elif hop.smallest is not None:
+        rate_after = {"rate": str(Fraction(1, hop.smallest)), "from": "R01"}
+    return {
+        "number": number + 1,
+        "address": hop.address,
+        "code": hop.code,
+        "ms": None if hop.delay_us is None else hop.delay_us / 1000,
+        "answers": hop.answers,
+        "time_left_ms": None if hop.hold_ms is None else list(hop.hold_ms),
+        "received": None
+        if received is None
+        else {"sent": str(received.sent), "received": str(received.received), "maximum": str(received.maximum)},
+        "smallest": None if hop.smallest is None else str(hop.smallest),
+        "rate_after": rate_after,
+    }
 
 
 def _paid_json(payment: Payment, source: Asset) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,14 @@ from typing import Final, final
 
 from isthmus.client.core import Core, log
 from isthmus.client.folder import SECRET_BYTES, WalletSettings, load_folder
+from isthmus.client.hops import EndKind, is_destination
 from isthmus.client.ledger import Payment, Receipts, streams
 from isthmus.client.listener import Listener
 from isthmus.client.payment import FAILED, PaymentError, PaymentResult, Payments, Progress, Resolve
 from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, whole_rate
 from isthmus.client.streams import Offer as MoneyOffer
 from isthmus.client.terms import DEFAULT_SLIPPAGE, Minimum, Offer, PaymentRequest
+from isthmus.client.trace import TRACE_S, TRACE_S_MAX, Trace, trace
 from isthmus.connector.events import Log
 from isthmus.errors import ConfigError, IsthmusError, plain
 from isthmus.ilp.address import is_prefix_of, is_valid
@@ -265,12 +267,7 @@ class Wallet:
         """
         if not 1 <= count <= PINGS_MAX:
             raise ConfigError("count", f"not 1 to {PINGS_MAX}", "Choose another")
-        address = target
-        if not secret and not is_valid(target):
-            if self._resolve is None:
-                raise ConfigError("target", "no ILP address, and no way to resolve it", "Give an ILP address")
-            receiver = await self._resolve(target)
-            address, secret = receiver.address, receiver.secret
+        address, secret = await self._find(target, secret)
         pongs: list[Pong] = []
         for number in range(count):
             if number:
@@ -278,16 +275,54 @@ class Wallet:
             pongs.append(await self._ping(address))
             if on_pong is not None:
                 on_pong(pongs[-1])
-        if not secret:
-            return PingResult(address, pongs)
+        rate, asset = (await self._rate_to(address, secret) if secret else None) or (None, None)
+        return PingResult(address, pongs, rate, asset)
+
+    async def trace(
+        self,
+        target: str,
+        *,
+        secret: bytes = b"",
+        seconds: float = TRACE_S,
+        with_amounts: bool = True,
+        on_change: Callable[[Trace], None] | None = None,
+    ) -> Trace:
+        """Find the hops on the way to an ILP address, a payment pointer or a URL, as far as they show. No money moves.
+
+        `on_change` is told each time that more is known.
+        """
+        if not 0 < seconds <= TRACE_S_MAX:
+            raise ConfigError("seconds", f"not above 0 and up to {TRACE_S_MAX}", "Choose another")
+        address, secret = await self._find(target, secret)
+        found = await trace(self.core, address, seconds=seconds, with_amounts=with_amounts, on_change=on_change)
+        # A receiver may say F02 to what it can't decrypt (ilp-protocol-stream does): if it answers STREAM, it is there.
+        ending = found.ending
+        may_be_there = ending.code == "F02" and ending.by is not None and is_prefix_of(ending.by, address)
+        if secret and with_amounts and (ending.kind is EndKind.REACHED or may_be_there):
+            answer = await self._rate_to(address, secret)
+            if answer is not None:
+                reached = replace(ending, kind=EndKind.REACHED)
+                found = replace(found, ending=reached, rate=answer[0], asset=answer[1])
+        return found
+
+    async def _find(self, target: str, secret: bytes) -> tuple[str, bytes]:
+        """The address and STREAM secret behind a target; no secret for a bare address."""
+        if secret or is_valid(target):
+            return target, secret
+        if self._resolve is None:
+            raise ConfigError("target", "no ILP address, and no way to resolve it", "Give an ILP address")
+        receiver = await self._resolve(target)
+        return receiver.address, receiver.secret
+
+    async def _rate_to(self, address: str, secret: bytes) -> tuple[Fraction | None, Asset | None] | None:
+        """The path's rate in whole units and what it leads to; None if no STREAM receiver answers."""
         connection = self.payments.open(address, secret)
         try:
             quote = await connection.quote()
             asset = connection.asset
-            rate = None if asset is None else whole_rate(quote.rate, self.asset, asset)
-            return PingResult(address, pongs, rate, asset)
+            return (None if asset is None else whole_rate(quote.rate, self.asset, asset)), asset
         except StreamError:
-            return PingResult(address, pongs)
+            return None
         finally:
             connection.forget()
 
@@ -301,9 +336,8 @@ class Wallet:
         ms = (clock.mono_ns() - started_ns) / 1_000_000
         if isinstance(reply, Fulfill):
             return Pong(ms, "", "", True)  # impossible by the condition, unless SHA-256 is broken
-        by = reply.triggered_by
-        is_there = not by or by == address or (is_valid(by) and is_prefix_of(by, address))
-        return Pong(ms, plain(reply.code), plain(by), is_there and reply.code[0] == "F" and reply.code != "F02")
+        reached = is_destination(reply.code, reply.triggered_by, address)
+        return Pong(ms, plain(reply.code), plain(reply.triggered_by), reached)
 
 
 def _minimum(min_rate: Rate | None, price: Rate | None, slippage: Rate) -> Minimum | None:

@@ -220,6 +220,7 @@ def _suggestions(show: Demo) -> list[str]:
         f"  isthmus pay --wallet {alice} {url} 0.001 {price}",
         f"  isthmus quote --wallet {alice} {url} 0.001",
         f"  isthmus ping --wallet {alice} {url}",
+        f"  isthmus trace --wallet {alice} {url}",
         f"  isthmus history --wallet {show.folder / BOB}",
         f'  curl -H "Authorization: Bearer $(cat {show.secret(first)})" {show.admin_url(first)}/metrics',
         f"  isthmus books show {show.data(first)}",
