@@ -12,14 +12,57 @@ import pytest
 from isthmus.client.folder import SETTINGS_FILE, init_folder
 from isthmus.client.uplink import ask_connector
 from isthmus.client.volatile import VolatileJournal
-from isthmus.connector.events import AccountId, Log
+from isthmus.connector.events import AccountId, Log, Outbound
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import CHILD, AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
+from isthmus.ilp.ildcp import PEER_FULFILLMENT
+from isthmus.ilp.packet import FULFILL, Fulfill, decode_reply, encode_fulfill
 from isthmus.links.btp.server import BtpServer, ServerAccount, hash_token
+from isthmus.links.port import Link
 from isthmus.runtime.driver import Driver
 
 ADDRESS = "test.connector"
+
+
+@dataclass
+class Muffled:
+    """A link whose connector takes receivers' words out of Fulfills: the condition doesn't cover them."""
+
+    link: Link
+    skip: int = 0  # so many pass untouched, then
+    left: int = 0  # so many lose their words
+
+    def __post_init__(self) -> None:
+        self.account = self.link.account
+
+    async def start(self) -> None:
+        await self.link.start()
+
+    def write(self, frames: list[Outbound]) -> None:
+        self.link.write([self._muffle(frame) for frame in frames])
+
+    def _muffle(self, frame: Outbound) -> Outbound:
+        fulfill = decode_reply(frame.packet) if frame.packet[0] == FULFILL and self.left else None
+        if not isinstance(fulfill, Fulfill) or fulfill.fulfillment == PEER_FULFILLMENT:
+            return frame
+        if self.skip:
+            self.skip -= 1
+            return frame
+        self.left -= 1
+        return Outbound(frame.session, frame.request_id, encode_fulfill(Fulfill(fulfill.fulfillment)))
+
+    def pause_reading(self) -> None:
+        self.link.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.link.resume_reading()
+
+    def reset(self, why: str) -> None:
+        self.link.reset(why)
+
+    async def close(self) -> None:
+        await self.link.close()
 
 
 @dataclass
@@ -33,6 +76,7 @@ class Connector:
     logs: list[Log] = field(default_factory=list)
     driver: Driver | None = None
     server: BtpServer | None = None
+    links: dict[str, Muffled] = field(default_factory=dict)
 
     async def start(self, port: int = 0) -> None:
         self.kernel = Kernel(os.urandom(32))
@@ -45,7 +89,8 @@ class Connector:
         driver.start()
         driver.post(TablesChanged(self.tables()))
         for name in self.assets:
-            driver.attach(self.server.link(AccountId(name)))
+            self.links[name] = Muffled(self.server.link(AccountId(name)))
+            driver.attach(self.links[name])
         self.driver = driver
         await self.server.start()
 

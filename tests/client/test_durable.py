@@ -147,6 +147,30 @@ async def test_what_a_silent_receiver_got_is_shown_as_between(world: World) -> N
         assert payment.delivered <= -world.connector.balance("bob") <= payment.delivered_max
 
 
+async def test_where_replies_said_nothing_the_receiver_is_asked_at_the_end(world: World) -> None:
+    """Simulator, seed 1924: the sender's word of what arrived was a guess by a rate that it hardly knew."""
+    async with isthmus.connect(world.folder) as wallet:
+        world.connector.links["alice"].skip = 3
+        world.connector.links["alice"].left = 20
+        result = await world.pay(wallet)
+        assert not world.connector.links["alice"].left
+        assert (result.status, result.sent) == ("completed", AMOUNT)
+        assert result.delivered == result.delivered_max == world.received
+
+
+async def test_what_a_receiver_does_not_say_after_a_kill_it_may_say_at_the_end(world: World) -> None:
+    """Simulator, seeds 1135 and 1250. Of a fixed destination amount, what is known to be missing then follows."""
+    goal = 100_000_000
+    await world.kill_in_the_middle(amount=goal, deliver=True)
+    world.connector.links["alice"].left = 1  # the answer that is asked for first
+    async with isthmus.connect(world.folder) as wallet:
+        result = await world.pay(wallet, amount=goal, deliver=True)
+        assert not world.connector.links["alice"].left
+        assert result.status == "completed"
+        assert goal <= world.received < goal + 250
+        assert result.delivered == result.delivered_max == world.received
+
+
 async def test_of_two_killed_payments_the_unknown_counts_as_sent(world: World) -> None:
     """It is never sent again by itself: each keeps below its amount, whatever the truth is."""
     first, second = world.listener.invite(), world.listener.invite()

@@ -1,5 +1,6 @@
 """Money that waits, repeated packets, grants, and going on after a crash."""
 
+from fractions import Fraction
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
@@ -9,10 +10,7 @@ from hypothesis import strategies as st
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import PREPARE, Fulfill, Prepare, Reject
 from isthmus.stream.crypto import Keys
-from isthmus.stream.orders import (
-    DecisionWanted,
-    PeerTotal,
-)
+from isthmus.stream.orders import DecisionWanted, PeerTotal, SendFailed, SendPrepare
 from isthmus.stream.packet import (
     StreamMoney,
     StreamPacket,
@@ -211,6 +209,83 @@ def test_a_peer_that_does_not_say_its_total_leaves_it_open(make_world: "MakeWorl
     world.alice.connection.ask_total(1)
     world.run(1_000)
     assert world.alice.first(PeerTotal).total_received is None  # bob never heard of the stream
+
+
+def test_the_peers_total_tells_what_its_replies_did_not(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """STREAM-28 leaves open what arrived; the peer may say it after all."""
+    world = make_world(hops=[make_hop(maximum=1_000)])
+    world.garble = lambda reply: Fulfill(reply.fulfillment) if isinstance(reply, Fulfill) else reply
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 10_000)
+    world.run(60_000)
+    world.garble = None
+    totals = world.alice.connection.totals
+    assert (totals.delivered, world.alice.connection.stream_delivered_max(stream_id)) == (9_900, totals.delivered_max)
+    world.alice.connection.ask_total(stream_id)
+    world.run(1_000)
+    told = world.alice.first(PeerTotal).total_received
+    assert told == world.arrived
+    assert not world.alice.connection.believe_total(stream_id, 9_899)  # each packet brought its minimum
+    assert world.alice.connection.believe_total(stream_id, told)
+    assert totals.delivered == totals.delivered_max == world.arrived
+    assert world.alice.connection.stream_sent(stream_id) == (10_000, world.arrived, 0)
+    assert world.alice.connection.stream_delivered_max(stream_id) == world.arrived
+
+
+def test_a_total_that_a_late_outcome_may_be_in_is_not_taken(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """Else the packet would be counted twice once its outcome is told."""
+    world = make_world(hops=[make_hop(maximum=1_000)], alice=Settings(timeout_ms=2_000))
+    world.expired_reject = False
+    kept: list[tuple[int, Fulfill | Reject]] = []
+
+    def keep(prepare: SendPrepare, reply: Fulfill | Reject) -> bool:
+        if prepare.number == 15:
+            kept.append((prepare.number, reply))
+        return prepare.number == 15
+
+    world.lose_reply = keep
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 50_000)
+    world.run(60_000)
+    assert not world.alice.connection.believe_total(stream_id, 50_000)
+    assert world.alice.connection.reply_received(*kept[0], world.now)
+    assert world.alice.connection.believe_total(stream_id, 50_000)
+    assert world.alice.connection.totals.delivered == 50_000
+
+
+def test_the_total_can_be_asked_for_after_a_failure(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    hop = make_hop(maximum=1_000)
+    world = make_world(hops=[hop], alice=Settings(stall_ms=5_000))
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 10**6)
+    world.at(world.now + 60, lambda: setattr(hop, "refuse", "T04"))
+    world.run(60_000, until=lambda: bool(world.alice.told(SendFailed)))
+    posted = world.posted
+    hop.refuse = ""
+    world.alice.connection.stop_sending(stream_id)
+    world.alice.connection.ask_total(stream_id)
+    world.run(5_000)
+    assert world.alice.first(PeerTotal).total_received == world.arrived
+    assert world.posted == posted  # money doesn't go on
+    assert len(world.alice.told(SendFailed)) == 1
+
+
+def test_what_is_fulfilled_brought_its_minimum_whatever_the_rate_seems_to_be(
+    make_world: "MakeWorld", make_hop: "type[Hop]"
+) -> None:
+    hop = make_hop(rate=Fraction(2), maximum=1_000)
+    world = make_world(hops=[hop], minimum=Fraction(19, 10), alice=Settings(timeout_ms=2_000))
+    world.expired_reject = False
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 400_000)
+    world.at(world.now + 60, lambda: setattr(hop, "rate", Fraction(1)))  # the receiver refuses, and says what came
+    world.run(60_000, until=lambda: bool(world.alice.connection.rate == 1))
+    hop.rate = Fraction(2)
+    world.lose_reply = lambda prepare, reply: True
+    world.run(60_000)
+    totals = world.alice.connection.totals
+    assert totals.unknown
+    assert totals.delivered_max - totals.delivered >= totals.unknown * 19 // 10
 
 
 def test_the_condition_covers_all_of_the_data(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:

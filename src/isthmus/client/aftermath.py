@@ -55,20 +55,27 @@ class Aftermath:
 
 
 def arrived(payment: Payment, sent: int, unknown: int, told: int | None) -> tuple[int, int]:
-    """What a payment that was in the middle delivered at least, and how much more at most. `told`: the receiver's word.
+    """What a payment that was in the middle delivered at least and at most. `told`: the receiver's word.
 
     `sent` and `unknown` are what `Aftermath.sent` says.
     """
     # Each packet that our books posted brought its minimum, but for a unit of rounding in two of them.
     minimum = Fraction(payment.minimum)
-    least = MinimumRate(minimum).destination(sent - payment.sent) - ROUNDED_AWAY_MAX
-    delivered = payment.delivered + max(0, least)
+    delivered = payment.delivered + _least(minimum, sent - payment.sent)
     if told is not None and told >= delivered:
-        return told, 0
+        return told, told
     # The receiver doesn't say, or has forgotten: what those packets brought at the best rate known, rounded up. The
     # rate seen is of amounts that each hop rounded down, packet by packet, so the one that was offered may be better.
     rate = max(Fraction(payment.rate), minimum)
     if payment.sent:
         rate = max(rate, Fraction(payment.delivered, payment.sent))
     most = -(-(sent - payment.sent + unknown) * rate.numerator // rate.denominator)
-    return delivered, max(0, payment.delivered + most - delivered)
+    # Of what was known to have left some may have brought more than its minimum, too. What was unknown then was
+    # expected to bring that at least; it is among what the books decided since.
+    vague = payment.delivered_max - payment.delivered - _least(minimum, payment.unknown)
+    return delivered, max(delivered, payment.delivered + max(0, vague) + most)
+
+
+def _least(minimum: Fraction, amount: int) -> int:
+    """What packets of so much money brought together, if they were fulfilled."""
+    return max(0, MinimumRate(minimum).destination(amount) - ROUNDED_AWAY_MAX)

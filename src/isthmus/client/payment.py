@@ -4,7 +4,8 @@ In the wallet's journal a payment is *started* before its first packet of money,
 on: address, secret (encrypted), amounts, minimum rate. A *grant* is durable before packets leave under it. After a
 kill the wallet waits until its own books have decided every packet of the earlier process, opens the same connection
 with packet numbers above the granted ones, asks the receiver what arrived, and counts all that was granted and has
-no outcome as sent: it never sends the difference by itself.
+no outcome as sent: it never sends the difference by itself. Where replies don't tell what arrived, it asks again at
+the end.
 """
 
 import asyncio
@@ -284,7 +285,7 @@ class Payments:
         except BaseException:
             connection.forget()
             raise
-        return _Run(self._core, payment, connection, connection.stream(), estimate=0)
+        return _Run(self._core, payment, connection, connection.stream())
 
     # --- after a kill -------------------------------------------------------------------------------------------
 
@@ -298,16 +299,11 @@ class Payments:
             raise JournalError(f"the secret of payment {payment.id} can't be read: was the wallet's changed?") from None
         connection = self.open(payment.destination, secret, first_sequence=max(1, payment.sequence_ceiling))
         stream = connection.resume(STREAM_ID)
-        told = None
-        try:
-            async with asyncio.timeout(TOTAL_MS / 1000):
-                told = await connection.peer_total(STREAM_ID)
-        except TimeoutError:
-            pass
+        told = await _peer_total(connection)
         sent, unknown = aftermath.sent(payment)
-        delivered, estimate = arrived(payment, sent, unknown, told)
-        connection.resume(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
-        return _Run(core, payment, connection, stream, estimate=estimate)
+        least, most = arrived(payment, sent, unknown, told)
+        connection.resume(STREAM_ID, sent=sent, delivered=least, delivered_max=most, unknown=unknown)
+        return _Run(core, payment, connection, stream)
 
     async def recover(self) -> None:
         """End payments without a key that a killed process left behind: nobody will ask for them again."""
@@ -335,13 +331,12 @@ class Payments:
 class _Run:
     """One payment at work in this process."""
 
-    def __init__(self, core: Core, payment: Payment, connection: Connection, stream: Stream, *, estimate: int) -> None:
+    def __init__(self, core: Core, payment: Payment, connection: Connection, stream: Stream) -> None:
         self.connection: Final = connection
         self.on_progress: Callable[[Progress], None] | None = None
         self._core: Final = core
         self._payment: Final = payment
         self._stream: Final = stream
-        self._estimate: Final = estimate  # at most so much more was delivered by what is unknown from before
         self._started_ms: Final = clock.mono_ms()
         self._grants: Final[set[asyncio.Task[None]]] = set()
 
@@ -351,7 +346,7 @@ class _Run:
         machine = self.connection.machine
         machine.set_minimum_rate(Fraction(self._payment.minimum))
         machine.grant(0, 0)  # from here on nothing leaves without a grant
-        sending = asyncio.create_task(self._send())
+        sending = asyncio.create_task(self._send(lambda: stop.is_set() or stop_all.is_set()))
         helpers = [asyncio.create_task(self._stop_on(event)) for event in (stop, stop_all)]
         if self.on_progress is not None:
             helpers.append(asyncio.create_task(self._tell(self.on_progress)))
@@ -364,12 +359,33 @@ class _Run:
             status, detail = STOPPED, "stopped before its end"
         return await self.end(status, detail)
 
-    async def _send(self) -> tuple[str, str]:
+    async def _send(self, is_stopped: Callable[[], bool]) -> tuple[str, str]:
         """Status and detail."""
-        payment = self._payment
-        sent, delivered, unknown = self.connection.machine.stream_sent(STREAM_ID)
+        while True:
+            status, detail = await self._send_rest()
+            if is_stopped() or not await self._ask_again() or status == FAILED or not self._payment.deliver:
+                return status, detail
+            # Of a fixed amount it is known now what is missing.
+
+    async def _ask_again(self) -> bool:
+        """If replies don't tell what arrived, the receiver may. True if it is known only now."""
+        connection = self.connection
+        machine = connection.machine
+        if connection.is_over or not machine.has_stream(STREAM_ID):
+            return False
+        _, delivered, _ = machine.stream_sent(STREAM_ID)
+        if delivered == machine.stream_delivered_max(STREAM_ID):
+            return False
+        self._stream.stop()
+        told = await _peer_total(connection)
+        return told is not None and machine.has_stream(STREAM_ID) and machine.believe_total(STREAM_ID, told)
+
+    async def _send_rest(self) -> tuple[str, str]:
+        payment, machine = self._payment, self.connection.machine
+        sent, delivered, unknown = machine.stream_sent(STREAM_ID)
         left = payment.source_max - sent - unknown
-        wanted = payment.deliver - delivered - self._estimate  # what may have arrived is not sent again
+        # What may have arrived is not sent again.
+        wanted = payment.deliver - machine.stream_delivered_max(STREAM_ID)
         if payment.deliver and wanted <= 0 and delivered < payment.deliver:
             return (
                 UNCERTAIN,
@@ -442,7 +458,7 @@ class _Run:
             self._payment,
             sent=totals.sent,
             delivered=totals.delivered,
-            delivered_max=max(totals.delivered_max, totals.delivered) + self._estimate,
+            delivered_max=totals.delivered_max,
             unknown=totals.unknown,
         )
 
@@ -468,6 +484,15 @@ class _Run:
 
     def _seconds(self) -> float:
         return (clock.mono_ms() - self._started_ms) / 1000
+
+
+async def _peer_total(connection: Connection) -> int | None:
+    """What the receiver says that it got; None if it doesn't in time."""
+    try:
+        async with asyncio.timeout(TOTAL_MS / 1000):
+            return await connection.peer_total(STREAM_ID)
+    except TimeoutError:
+        return None
 
 
 def _recorded(payment: Payment, source: Asset) -> PaymentResult:

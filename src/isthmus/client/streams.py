@@ -208,9 +208,13 @@ class Connection:
             raise StreamError(Failure.REFUSED, message="the peer allows no more streams for now")
         return self._stream(stream_id)
 
-    def resume(self, stream_id: int, *, sent: int = 0, delivered: int = 0, unknown: int = 0) -> "Stream":
+    def resume(
+        self, stream_id: int, *, sent: int = 0, delivered: int = 0, delivered_max: int = 0, unknown: int = 0
+    ) -> "Stream":
         """Open a stream of an earlier life again, with what is known of it."""
-        self.machine.resume_stream(stream_id, sent=sent, delivered=delivered, unknown=unknown)
+        self.machine.resume_stream(
+            stream_id, sent=sent, delivered=delivered, delivered_max=delivered_max, unknown=unknown
+        )
         return self._stream(stream_id)
 
     def __aiter__(self) -> "AsyncIterator[Stream]":

@@ -52,6 +52,7 @@ class State(Enum):
     SETTLING = auto()
     ASKING = auto()
     SENDING = auto()
+    ASKING_AGAIN = auto()
     ENDING = auto()
     OVER = auto()
 
@@ -72,10 +73,10 @@ class Payer:
         self._machine: Machine | None = None
         self._payment: Payment | None = payment
         self._secret = b""
-        self._estimate = 0  # at most so much more was delivered by what is unknown from before
         self._quotes = 0
         self._asked_at = wallet.world.agenda.now
         self._granting = 0
+        self._ending = COMPLETED, ""  # if the receiver's word changes nothing
         self._outcome: tuple[str, str] | None = None
         if payment is None:
             self._enter(State.INVITING)
@@ -102,14 +103,17 @@ class Payer:
             self._timers.call_soon(self._grant, order)
         elif isinstance(order, PeerTotal):
             self._soon(State.ASKING, lambda: self._total_known(order.total_received))
+            self._soon(State.ASKING_AGAIN, lambda: self._total_known_now(order.total_received))
         elif isinstance(order, SendDone):
-            self._soon(State.SENDING, lambda: self._sent(order.unsent))
+            self._soon(State.SENDING, lambda: self._sent(COMPLETED, _words(order.unsent)))
         elif isinstance(order, SendFailed):
             self._soon(State.ASKING, lambda: self._total_known(None))
-            self._soon(State.SENDING, lambda: self._end(FAILED, order.failure.value))
+            self._soon(State.ASKING_AGAIN, lambda: self._total_known_now(None))
+            self._soon(State.SENDING, lambda: self._sent(FAILED, order.failure.value))
         elif isinstance(order, ConnectionClosed):
             self._soon(State.QUOTING, lambda: self._quote_failed("closed"))
             self._soon(State.ASKING, lambda: self._total_known(None))
+            self._soon(State.ASKING_AGAIN, lambda: self._total_known_now(None))
             self._soon(State.SENDING, lambda: self._end(FAILED, "the connection is closed"))
             self._soon(State.OVER, lambda: self._endpoint.forget(self.machine))
 
@@ -230,8 +234,8 @@ class Payer:
         aftermath = self.wallet.aftermath
         assert aftermath is not None
         sent, unknown = aftermath.sent(payment)
-        delivered, self._estimate = arrived(payment, sent, unknown, told)
-        self.machine.resume_stream(STREAM_ID, sent=sent, delivered=delivered, unknown=unknown)
+        least, most = arrived(payment, sent, unknown, told)
+        self.machine.resume_stream(STREAM_ID, sent=sent, delivered=least, delivered_max=most, unknown=unknown)
         if self.wish is None:
             self._enter(State.SENDING)
             self._end(STOPPED, "the wallet was killed in the middle")
@@ -252,11 +256,11 @@ class Payer:
         machine.grant(0, 0)  # from here on nothing leaves without a grant
         sent, delivered, unknown = machine.stream_sent(STREAM_ID)
         left = payment.source_max - sent - unknown
-        wanted = payment.deliver - delivered - self._estimate  # what may have arrived is not sent again
+        wanted = payment.deliver - machine.stream_delivered_max(STREAM_ID)  # what may have arrived is not sent again
         if payment.deliver and wanted <= 0 and delivered < payment.deliver:
-            self._end(UNCERTAIN, "the receiver doesn't say what arrived")
+            self._sent(UNCERTAIN, "the receiver doesn't say what arrived")
         elif left <= 0 or (payment.deliver and wanted <= 0):
-            self._end(COMPLETED, "")
+            self._sent(COMPLETED, "")
         else:
             if payment.deliver:
                 machine.deliver_total(STREAM_ID, delivered + wanted, source_max=sent + unknown + left)
@@ -264,8 +268,32 @@ class Payer:
                 machine.send_total(STREAM_ID, sent + unknown + left)
             self._endpoint.touch(self)
 
-    def _sent(self, unsent: int) -> None:
-        self._end(COMPLETED, f"{unsent} is too small to arrive" if unsent else "")
+    def _sent(self, status: str, detail: str) -> None:
+        """If replies don't tell what arrived, the receiver may."""
+        machine = self.machine
+        _, delivered, _ = machine.stream_sent(STREAM_ID)
+        if delivered == machine.stream_delivered_max(STREAM_ID):
+            self._end(status, detail)
+            return
+        self._enter(State.ASKING_AGAIN)
+        self._ending = ending = (status, detail)
+        machine.stop_sending(STREAM_ID)
+        machine.ask_total(STREAM_ID)
+        self._endpoint.touch(self)
+
+        def give_up() -> None:
+            if self.state is State.ASKING_AGAIN and self._ending is ending:
+                self._total_known_now(None)
+
+        self._timers.after(TOTAL_MS, give_up)
+
+    def _total_known_now(self, told: int | None) -> None:
+        status, detail = self._ending
+        is_known = told is not None and self.machine.believe_total(STREAM_ID, told)
+        if is_known and status != FAILED and self._known.deliver:
+            self._send()  # of a fixed amount it is known now what is missing
+        else:
+            self._end(status, detail)
 
     def _grant(self, order: GrantWanted) -> None:
         """One commit for both notes; then packets may leave."""
@@ -287,7 +315,7 @@ class Payer:
             self._known,
             sent=totals.sent,
             delivered=totals.delivered,
-            delivered_max=max(totals.delivered_max, totals.delivered) + self._estimate,
+            delivered_max=totals.delivered_max,
             unknown=totals.unknown,
         )
 
@@ -312,3 +340,7 @@ class Payer:
         self._timers.after(CLOSE_MS + self.machine.rtt_ms, lambda: self._endpoint.forget(self.machine))
         detail = f" ({payment.detail})" if payment.detail else ""
         self.wallet.ended(self.wish, f"{payment.status}{detail}")
+
+
+def _words(unsent: int) -> str:
+    return f"{unsent} is too small to arrive" if unsent else ""

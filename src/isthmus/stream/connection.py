@@ -81,17 +81,21 @@ class Connection:
         stream = self._session.open_stream()
         return None if stream is None else stream.id
 
-    def resume_stream(self, stream_id: int, *, sent: int = 0, delivered: int = 0, unknown: int = 0) -> None:
+    def resume_stream(
+        self, stream_id: int, *, sent: int = 0, delivered: int = 0, delivered_max: int = 0, unknown: int = 0
+    ) -> None:
         """Open one of our streams again after a crash, with what is known of it. `unknown` counts as sent."""
+        delivered_max = max(delivered, delivered_max)
         stream = self._session.streams.get(stream_id) or self._session.add_stream(stream_id, ours=True)
         stream.sent = sent
         stream.delivered = delivered
+        stream.delivered_max = delivered_max
         stream.unknown = unknown
         stream.send_max = max(stream.send_max, stream.committed)
         totals = self._sender.traffic.totals
         totals.sent += sent
         totals.delivered += delivered
-        totals.delivered_max += delivered
+        totals.delivered_max += delivered_max
         totals.unknown += unknown
 
     def stream_ids(self) -> list[int]:
@@ -163,10 +167,29 @@ class Connection:
         self._sender.traffic.outgoing.set_grant(total, sequence_ceiling)
 
     def ask_total(self, stream_id: int) -> None:
-        """Ask the peer what it received on the stream; answered by `PeerTotal`."""
+        """Ask the peer what it received on the stream; answered by `PeerTotal`.
+
+        After a failure this tries again, money that waits included: stop the stream if none shall leave any more.
+        """
         stream = self._session.streams[stream_id]
         stream.asked = True
         self._session.queue(StreamMoneyBlocked(stream_id, stream.send_max, stream.committed))
+        self._sender.try_again()
+
+    def believe_total(self, stream_id: int, total: int) -> bool:
+        """Count what the peer says that it received on the stream, where it isn't known from each packet's reply.
+
+        False if that can't be: it is less than must have arrived, or packets have no outcome that may be in it or not.
+        """
+        stream = self._session.streams[stream_id]
+        traffic = self._sender.traffic
+        is_open = stream.packets_in_flight or any(one.stream is stream for one in traffic.unknown.values())
+        if is_open or total < stream.delivered:
+            return False
+        traffic.totals.delivered += total - stream.delivered
+        traffic.totals.delivered_max += total - stream.delivered_max
+        stream.delivered = stream.delivered_max = total
+        return True
 
     # --- money in ------------------------------------------------------------------------------------------------
 
@@ -267,6 +290,10 @@ class Connection:
         """(sent, delivered, unknown) of a stream."""
         stream = self._session.streams[stream_id]
         return stream.sent, stream.delivered, stream.unknown
+
+    def stream_delivered_max(self, stream_id: int) -> int:
+        """What the peer has of a stream if everything arrived that it said nothing about."""
+        return self._session.streams[stream_id].delivered_max
 
     def stream_received(self, stream_id: int) -> int:
         return self._session.streams[stream_id].received

@@ -108,7 +108,8 @@ class Outcomes:
         if received is None:
             # STREAM-28: count it as sent, and that only the minimum arrived.
             delivered = flight.minimum
-            delivered_max = max(flight.expected, delivered)
+            # The rate may be known better than it was when the packet left.
+            delivered_max = max(flight.expected, self._outgoing.rate.expected_max(amount), delivered)
             self._totals.packets_unknown += 1
         else:
             # A receiver that names less than the minimum broke the rules, or wants to be paid twice.
@@ -119,6 +120,7 @@ class Outcomes:
         stream.packets_in_flight -= 1
         stream.expected -= flight.expected
         stream.delivered += delivered
+        stream.delivered_max += delivered_max
         stream.final_tries = 0
         totals = self._totals
         totals.in_flight -= amount
@@ -371,6 +373,7 @@ class Outcomes:
         if flight.kind == Kind.MONEY and stream is not None:
             stream.in_flight -= flight.amount
             stream.unknown += flight.amount
+            stream.delivered_max += flight.expected
             stream.packets_in_flight -= 1
             totals.in_flight -= flight.amount
             totals.unknown += flight.amount
@@ -399,6 +402,7 @@ class Outcomes:
         stream = flight.stream
         assert stream is not None
         stream.unknown -= flight.amount
+        stream.delivered_max -= flight.expected
         stream.in_flight += flight.amount
         stream.packets_in_flight += 1
         stream.done_told = False

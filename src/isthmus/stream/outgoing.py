@@ -130,7 +130,8 @@ class Outgoing:
         elif self._allowance and floor > 0 and amount * rate.received // rate.amount == floor - 1:
             self._allowance = False  # until this packet's outcome
             told = floor - 1
-        return Parcel(stream, amount, told, floor, rate.expected_max(amount), exact=least > 0)
+        # Whatever the rate seems to be: what is fulfilled brought what the receiver was told.
+        return Parcel(stream, amount, told, floor, max(rate.expected_max(amount), told), exact=least > 0)
 
     def _limited(self, stream: Stream, amount: int, top: int) -> tuple[int, int]:
         """A source amount that doesn't deliver beyond what we or the peer want, and the least it must deliver.

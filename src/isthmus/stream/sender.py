@@ -84,6 +84,12 @@ class Sender:
             times.append(self._window.paused_until)
         return min(times, default=None)
 
+    def try_again(self) -> None:
+        """Something new is wanted: an earlier failure that was told is over, and patience begins anew."""
+        if self.traffic.failed_told:
+            self.traffic.failure = None
+        self._wanting = False
+
     # --- the loop ------------------------------------------------------------------------------------------------
 
     def poll(self, now: int) -> None:

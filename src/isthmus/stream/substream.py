@@ -20,6 +20,7 @@ class Stream:
         "close_message",
         "close_queued",
         "delivered",
+        "delivered_max",
         "delivery",
         "done_told",
         "ending",
@@ -57,7 +58,8 @@ class Stream:
         self.unknown = 0  # in packets whose outcome nobody told; counts as sent
         self.packets_in_flight = 0
         # Money out, in destination units.
-        self.delivered = 0
+        self.delivered = 0  # at least
+        self.delivered_max = 0  # if all arrived that the peer said nothing about
         self.expected = 0  # at most, of what is in flight or unknown
         self.delivery: int | None = None  # deliver so much and no more; None for a fixed source amount
         self.final_tries = 0
