@@ -3,6 +3,7 @@
 import pytest
 
 from isthmus.sim import plan as p
+from isthmus.sim.http import CONNECT_MS, PROBE_MS_MAX
 from isthmus.sim.plan import FaultPlan
 from isthmus.sim.wallet import Wallet
 from tests.sim.small import fault, network, run
@@ -51,6 +52,15 @@ def test_requests_get_lost_come_twice_and_pass_each_other(kind: str, asynchronou
     plan = network(faults=(fault(kind, "c2-c1", value=30),), carrier=p.HTTP, asynchronous=asynchronous)
     _, result = run(plan)
     assert result.coverage.groups["fault"][kind] >= 1
+    assert result.findings == []
+
+
+def test_an_http_link_is_there_when_both_ends_have_noticed() -> None:
+    """Seed 1232: what expired while the peer had not asked yet whether the node was back was called unpermitted."""
+    world, result = run(network(faults=(fault(p.CRASH, "c1", lasts_ms=3_000),), carrier=p.HTTP))
+    ((_, back_at),) = world.nodes["c1"].downs
+    (there_at,) = (end for start, end in world.lines["c2-c1"].gaps if start < back_at <= end)
+    assert back_at + 2 * 12 < there_at <= back_at + PROBE_MS_MAX + CONNECT_MS
     assert result.findings == []
 
 

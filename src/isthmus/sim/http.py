@@ -84,8 +84,6 @@ class HttpLink:
         """Find out whether the peer can be reached; replies to what an earlier process sent are still taken."""
         for session, request_id, ends_at in self.process.kernel.open_requests(self.account):
             self._outgoing.open(session, request_id, ends_at)
-        self.line.ends_up += 1
-        self.line.look()
         self._probe()
 
     def reset(self, why: str) -> None:
@@ -97,8 +95,7 @@ class HttpLink:
 
     def die(self) -> None:
         """Whoever waits for an answer of ours hears the connection break."""
-        self.line.ends_up -= 1
-        self.line.look()
+        self._be_up(False)
         self._leave_waiters(BROKEN)
 
     def write(self, frames: list[Outbound]) -> None:
@@ -135,8 +132,13 @@ class HttpLink:
 
     def _tell_down(self, why: str) -> None:
         if self._is_up is not False:
-            self._is_up = False
+            self._be_up(False)
             self.process.link_down(self.account, why)
+
+    def _be_up(self, is_up: bool) -> None:
+        self.line.ends_up += is_up - bool(self._is_up)
+        self._is_up = is_up
+        self.line.look()
 
     def _probe(self) -> None:
         self._is_probing = True
@@ -145,7 +147,7 @@ class HttpLink:
     def _probed(self, status: int | None, packet: bytes | None) -> None:
         if status == 200:
             self._is_probing = False
-            self._is_up = True
+            self._be_up(True)
             self.process.link_up(self.account)
             return
         self._tell_down("nobody answers")

@@ -53,7 +53,7 @@ class Line:
         self.connection: Connection | None = None  # the newest
         self.older: list[Connection] = []
         self.on_hit: Callable[[str], None] = lambda kind: None  # told of each request that fared so
-        self.ends_up = 0  # processes at its ends, where no connection tells it
+        self.ends_up = 0  # ends whose process has found the other one there, where no connection tells it
         self.gaps: Final[list[list[int]]] = [[0, -1]]  # from, until (-1: still) of the times without a link
         self._troubles = 0
 
