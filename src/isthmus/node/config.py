@@ -4,7 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from isthmus.ilp.address import append_segments, is_test, is_valid_prefix, schem
 from isthmus.ilp.asset import Asset, parse_amount
 from isthmus.ilp.packet import AMOUNT_MAX
 from isthmus.node import config_links
-from isthmus.node.config_lines import locate
+from isthmus.node.config_lines import KeyPath, locate
 from isthmus.node.config_model import Account, Limits, Link, NodeConfig, Pair, Rates, Relation
 from isthmus.node.config_reader import Source, read_section
 from isthmus.node.config_schema import ROOT
@@ -25,6 +25,16 @@ CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
 INTEGER_MAX: Final = 2**256
 ACCOUNT_NAME: Final = re.compile(r"[a-zA-Z0-9_~-]{1,64}", re.ASCII)
 DEFAULT_ROUTE: Final = "default"
+
+
+@dataclass(slots=True, frozen=True)
+class Document:
+    """A file as it was parsed, before anything in it was found good: what run time lays its own over."""
+
+    path: Path
+    values: dict[str, Any]
+    lines: dict[KeyPath, int]
+    environment: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,42 +48,68 @@ class Checked:
 
 def load_config(path: Path, environment: Mapping[str, str] | None = None) -> NodeConfig:
     """The configuration in a file. Raises ConfigError for the first problem; `check_config` tells all."""
-    checked = check_config(path, environment)
+    return config_of(load_document(path, environment))
+
+
+def config_of(document: Document) -> NodeConfig:
+    """The configuration that a document is. Raises ConfigError for the first problem in it."""
+    checked = check_document(document)
     if checked.config is None:
         raise checked.problems[0]
     return checked.config
 
 
+def load_document(path: Path, environment: Mapping[str, str] | None = None) -> Document:
+    """The file's text, parsed. Raises ConfigError if it can't be read or is no TOML."""
+    return _document(_read(path), path, os.environ if environment is None else environment)
+
+
 def check_config(path: Path, environment: Mapping[str, str] | None = None) -> Checked:
     """Everything that is wrong with a file, in the order of its lines."""
     try:
-        if path.stat().st_size > CONFIG_BYTES_MAX:
-            raise ConfigError(str(path), "is too large for a configuration", "Name the node's TOML file.")
-        text = path.read_text()
-    except OSError as error:
-        problem = ConfigError(
-            str(path), error.strerror or "can't be read", "Name the TOML file; `isthmus node init` makes one."
-        )
-        return Checked(None, (problem,))
-    except UnicodeDecodeError:
-        return Checked(None, (ConfigError(str(path), "is not UTF-8 text", "Name the node's TOML file."),))
+        text = _read(path)
     except ConfigError as error:
         return Checked(None, (error,))
     return parse_config(text, path, os.environ if environment is None else environment)
 
 
+def _read(path: Path) -> str:
+    try:
+        if path.stat().st_size > CONFIG_BYTES_MAX:
+            raise ConfigError(str(path), "is too large for a configuration", "Name the node's TOML file.")
+        return path.read_text()
+    except OSError as error:
+        raise ConfigError(
+            str(path), error.strerror or "can't be read", "Name the TOML file; `isthmus node init` makes one."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(str(path), "is not UTF-8 text", "Name the node's TOML file.") from None
+
+
 def parse_config(text: str, path: Path, environment: Mapping[str, str]) -> Checked:
     """As `check_config`, for the text of a file at `path` (relative paths in it start from its folder)."""
     try:
-        document = tomllib.loads(text)
-        lines = locate(text)
-        if _has_huge_number(document):
+        document = _document(text, path, environment)
+    except ConfigError as error:
+        return Checked(None, (error,))
+    return check_document(document)
+
+
+def _document(text: str, path: Path, environment: Mapping[str, str]) -> Document:
+    try:
+        values = tomllib.loads(text)
+        if has_huge_number(values):
             raise ValueError("a number beyond all amounts")
+        return Document(path, values, locate(text), environment)
     except (ValueError, RecursionError) as error:  # ValueError: TOMLDecodeError, or a number of thousands of digits
-        return Checked(None, (_syntax_error(str(error)),))
-    source = Source(path.parent, lines, environment)
-    found = read_section(ROOT, document, source, ())
-    config = _Assembly(source, found, path).config()
+        raise _syntax_error(str(error)) from None
+
+
+def check_document(document: Document) -> Checked:
+    """Everything that is wrong with a document, in the order of its lines; or the configuration that it is."""
+    source = Source(document.path.parent, document.lines, document.environment)
+    found = read_section(ROOT, document.values, source, ())
+    config = _Assembly(source, found, document.path).config()
     problems = sorted(source.problems, key=lambda each: each.line or 0)
     if problems:
         return Checked(None, tuple(problems))
@@ -81,11 +117,12 @@ def parse_config(text: str, path: Path, environment: Mapping[str, str]) -> Check
     return Checked(config, (), tuple(_warnings(config)))
 
 
-def _has_huge_number(value: object) -> bool:
+def has_huge_number(value: object) -> bool:
+    """Whether a number is in there that Python would refuse to print."""
     if isinstance(value, dict):
-        return any(_has_huge_number(each) for each in value.values())
+        return any(has_huge_number(each) for each in value.values())
     if isinstance(value, list):
-        return any(_has_huge_number(each) for each in value)
+        return any(has_huge_number(each) for each in value)
     return isinstance(value, int) and abs(value) > INTEGER_MAX
 
 
@@ -157,6 +194,7 @@ class _Assembly:
             limits=limits,
             segment=segment,
             spread=raw["spread"],
+            enabled=raw["enabled"],
         )
 
     def _limits(self, path: tuple[str, ...], raw: dict[str, Any], asset: Asset) -> Limits | None:

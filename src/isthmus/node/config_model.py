@@ -142,6 +142,7 @@ class Account:
     limits: Limits
     segment: str  # the part of a child's address that follows ours
     spread: Fraction | None = None
+    enabled: bool = True
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

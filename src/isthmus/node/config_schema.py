@@ -197,6 +197,7 @@ ACCOUNT: Final[Section] = (
         None,
         "that of `rates`",
     ),
+    Key("enabled", Boolean(), "Whether it takes packets and is sent some; its books are kept in any case.", True),
 )
 
 RATE: Final[Section] = (

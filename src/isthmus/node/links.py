@@ -29,7 +29,7 @@ from isthmus.runtime.driver import Driver
 
 
 class Links:
-    """All links of a node and the listeners behind them."""
+    """All links of a node and the listeners behind them. `follow` brings them to a changed configuration."""
 
     def __init__(
         self,
@@ -45,8 +45,11 @@ class Links:
         self._on_log: Final = on_log
         self.btp: Final = self._btp_server(config)
         self.http: Final = self._http_server(config)
+        self._made: Final[dict[AccountId, model.Link]] = {}  # what each attached link was made from
+        self._leaving: set[AccountId] = set()  # disabled, and still with packets in flight
         for account in config.accounts:
-            driver.attach(self._link(account))
+            if self._is_wanted(account):
+                self._attach(account)
 
     async def start(self) -> None:
         """Listen, then dial. Raises LinkError if an address can't be had."""
@@ -54,7 +57,7 @@ class Links:
             await self.btp.start()
         if self.http is not None:
             await self.http.start()
-        for link in self._driver.links.values():
+        for link in list(self._driver.links.values()):
             await link.start()
 
     async def close(self) -> None:
@@ -63,6 +66,71 @@ class Links:
             await self.btp.close()
         if self.http is not None:
             await self.http.close()
+
+    async def follow(self, config: model.NodeConfig) -> None:
+        """After the kernel has taken new tables: end, make and change links. Those of other accounts are untouched."""
+        accounts = {account.id: account for account in config.accounts}
+        for name in list(self._made):
+            if name not in accounts:
+                await self._detach(name)
+        for account in config.accounts:
+            settings = self._made.get(account.id)
+            if not self._is_wanted(account):
+                if settings is not None:
+                    await self._detach(account.id)
+            elif settings is None:
+                await self._attach(account).start()
+            elif settings != account.link:
+                await self._change(account, settings)
+
+    def may_leave(self) -> bool:
+        """Whether the link of a disabled account waits for nothing any more."""
+        return any(not is_in_flight(self._driver, account) for account in self._leaving)
+
+    def _is_wanted(self, account: model.Account) -> bool:
+        """A disabled account keeps its link until the last outcome was told."""
+        if account.enabled or is_in_flight(self._driver, account.id):
+            if not account.enabled:
+                self._leaving.add(account.id)
+            return True
+        self._leaving.discard(account.id)
+        return False
+
+    def _attach(self, account: model.Account) -> Link:
+        link = self._link(account)
+        self._driver.attach(link)
+        self._made[account.id] = account.link
+        return link
+
+    async def _detach(self, account: AccountId) -> Link | None:
+        """Nobody gets in any more; what was written leaves; then the kernel hears that the link is down."""
+        settings = self._made.pop(account)
+        self._leaving.discard(account)
+        if isinstance(settings, model.BtpServerLink) and self.btp is not None:
+            self.btp.remove(account)
+        elif isinstance(settings, model.HttpLink) and self.http is not None:
+            self.http.remove(account)
+        link = self._driver.links.get(account)
+        if link is not None:
+            await link.close()
+            self._driver.detach(account)
+            self._driver.link_down(account, "the link was closed")
+        return link
+
+    async def _change(self, account: model.Account, before: model.Link) -> None:
+        settings = account.link
+        if isinstance(settings, model.BtpServerLink) and isinstance(before, model.BtpServerLink):
+            assert self.btp is not None, "the configuration was checked"
+            self.btp.change_token(account.id, settings.token_sha256)
+            self._made[account.id] = settings
+            # Whoever is in showed the token that is good no more.
+            self.btp.link(account.id).reset("the token was changed")
+            return
+        earlier = await self._detach(account.id)
+        link = self._attach(account)
+        if isinstance(link, BtpLink) and isinstance(earlier, BtpLink):
+            link.take_over(earlier)
+        await link.start()
 
     def listening(self) -> dict[str, str]:
         """Where peers reach us, by protocol, with the ports that were really taken."""
@@ -77,15 +145,10 @@ class Links:
     def _btp_server(self, config: model.NodeConfig) -> BtpServer | None:
         if config.btp is None:
             return None
-        accounts = [
-            ServerAccount(account.id, account.link.token_sha256, self._session(account.id))
-            for account in config.accounts
-            if isinstance(account.link, model.BtpServerLink)
-        ]
         listener = config.btp
         return BtpServer(
             (listener.listen.host, listener.listen.port),
-            accounts,
+            (),
             self._driver,
             path=listener.path,
             ssl_context=None if listener.tls is None else server_context(listener.tls),
@@ -114,8 +177,7 @@ class Links:
             return self._btp_client(account.id, settings)
         if isinstance(settings, model.BtpServerLink):
             assert self.btp is not None, "the configuration was checked"
-            link: BtpLink = self.btp.link(account.id)
-            return link
+            return self.btp.add(ServerAccount(account.id, settings.token_sha256, self._session(account.id)))
         return self._http_link(account.id, settings)
 
     def _btp_client(self, account: AccountId, settings: model.BtpClientLink) -> BtpClient:
@@ -155,6 +217,12 @@ class Links:
         link.restore(self._driver.kernel.open_requests(account))
         self.http.add(link, _verifier(settings.incoming))
         return link
+
+
+def is_in_flight(driver: Driver, account: AccountId) -> bool:
+    """Whether a packet of the account waits for its outcome, or a Fulfill of ours for its acknowledgement."""
+    found = driver.kernel.books.peers.get(account)
+    return found is not None and bool(found.received or found.sent or found.fulfilled)
 
 
 def _credentials(auth: model.OutgoingAuth) -> Credentials:

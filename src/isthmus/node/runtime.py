@@ -22,17 +22,21 @@ from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import Tables, TablesChanged, address_of
 from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
-from isthmus.links.btp.link import BtpLink
 from isthmus.links.throttle import FailureThrottle
 from isthmus.node import logs
+from isthmus.node.admin.accounts import account_operations
 from isthmus.node.admin.books import books_operations
 from isthmus.node.admin.operation import Operation
+from isthmus.node.admin.routes import route_operations
 from isthmus.node.admin.server import AdminServer
-from isthmus.node.config import load_config
-from isthmus.node.config_model import NodeConfig, Relation
+from isthmus.node.config import Document, config_of, load_document
+from isthmus.node.config_model import NodeConfig
+from isthmus.node.control import Control, account_of, configure, ended_facts, tell_ended
 from isthmus.node.links import Links
+from isthmus.node.settings import Item, settings_of
 from isthmus.node.tables import build_tables
 from isthmus.node.tls import server_context
+from isthmus.node.vault import Vault
 from isthmus.node.view import NodeView
 from isthmus.runtime import clock
 from isthmus.runtime.checkpoints import CheckpointKeeper, open_legs
@@ -57,9 +61,10 @@ Logger = structlog.typing.FilteringBoundLogger
 
 def run(config_path: Path) -> int:
     """Run the node until it is told to stop; the exit status. Raises ConfigError before anything runs."""
-    config = load_config(config_path)
+    document = load_document(config_path)
+    config = config_of(document)  # the file must be whole by itself
     logger = logs.set_up(level=config.log.level, form=config.log.form)
-    return asyncio.run(_to_the_end(Node(config, logger)))
+    return asyncio.run(_to_the_end(Node(document, config, logger)))
 
 
 async def _to_the_end(node: "Node") -> int:
@@ -71,55 +76,81 @@ async def _to_the_end(node: "Node") -> int:
     return status
 
 
+class _Opened:
+    """The configuration that holds after replay: the file, and what was set at run time."""
+
+    def __init__(self, document: Document, vault: Vault) -> None:
+        self._document = document
+        self._vault = vault
+        self.config: NodeConfig
+        self.ended: tuple[Item, ...]
+        self.last: Tables
+        self.address: str | None = None
+
+    def tables(self, kernel: Kernel) -> Tables:
+        """Until the parent tells it anew, the address is what it was: else our children would be unreachable (F02)."""
+        settings = settings_of(kernel.books.settings)
+        self.config, self.ended = configure(self._document, settings, self._vault)
+        self.last = build_tables(self.config)
+        last = address_of(kernel.books.terms)
+        if self.config.address is None and last:
+            with contextlib.suppress(ConfigError, ValueError):  # the children may have got longer names meanwhile
+                self.last = build_tables(self.config, last)
+                self.address = last
+        return self.last
+
+
 class Node:
     """One node in this process."""
 
-    def __init__(self, config: NodeConfig, logger: Logger) -> None:
-        self._config = config
+    def __init__(self, document: Document, config: NodeConfig, logger: Logger) -> None:
+        self._document = document
+        self._config = config  # the file's; what was set at run time is `Control`'s
         self._logger = logger
-        self._address: str | None = None  # the parent's word, of this process or of the one before
-        self._was_told = False  # by the parent, in this process
+        self._vault = Vault(config.data)
+        self._was_told = False  # our address, by the parent, in this process
         self._stop = asyncio.Event()
         self._stopping_since: float | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self) -> int:
         """Open, serve, stop. 0 after a clean stop, 1 if the journal failed."""
         self._config.data.mkdir(mode=0o700, parents=True, exist_ok=True)
         journal = SqliteJournal(self._config.data / JOURNAL_FILE, archive=self._config.journal.archive)
         try:
-            tables = build_tables(self._config)
-            kernel = open_kernel(journal, tables, entropy=os.urandom(ENTROPY_BYTES), now=clock.system_now())
-            tables = self._with_last_address(kernel, tables)
+            opened = _Opened(self._document, self._vault)
+            kernel = open_kernel(journal, opened.tables, entropy=os.urandom(ENTROPY_BYTES), now=clock.system_now())
             gc.collect()
             gc.freeze()
             gc.set_threshold(*GC_THRESHOLDS)
-            return await self._serve(kernel, journal, tables)
+            return await self._serve(kernel, journal, opened)
         finally:
             journal.close()
 
-    def _with_last_address(self, kernel: Kernel, tables: Tables) -> Tables:
-        """Until the parent tells it anew, the address is what it was: else our children would be unreachable (F02)."""
-        last = address_of(kernel.books.terms)
-        if self._config.address is None and last:
-            with contextlib.suppress(ConfigError, ValueError):  # the children may have got longer names meanwhile
-                tables = build_tables(self._config, last)
-                self._address = last
-        return tables
-
-    async def _serve(self, kernel: Kernel, journal: SqliteJournal, tables: Tables) -> int:
+    async def _serve(self, kernel: Kernel, journal: SqliteJournal, opened: "_Opened") -> int:
         driver = Driver(kernel, journal, on_log=self._log)
-        driver.on_address = self._address_learned(driver)
+        control = Control(
+            self._document, opened.config, driver, self._vault, address=opened.address, logger=self._logger
+        )
+        driver.on_address = self._address_learned(control)
         keeper = CheckpointKeeper(
             driver, journal, on_log=self._log, every_batches=self._config.journal.checkpoint_every
         )
-        driver.on_commit = keeper.committed
+
+        def committed(sequence: int) -> None:
+            keeper.committed(sequence)
+            control.committed()
+
+        driver.on_commit = committed
         throttle = FailureThrottle()  # one for all listeners: an address is an address
-        links = Links(self._config, driver, throttle=throttle, on_log=self._log)
-        view = NodeView(driver)
-        admin = self._admin(view, throttle)
-        self._install_signals(driver)
+        links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
+        view = NodeView(driver, control.sources)
+        admin = self._admin(view, control, throttle)
+        self._install_signals(control)
         driver.start()
-        driver.post(TablesChanged(tables))
+        tell_ended(self._logger, opened.ended)
+        ended = [(item.key, b"") for item in opened.ended]
+        driver.post(TablesChanged(opened.last, ended, ended_facts(opened.ended)))
         try:
             await links.start()
             if admin is not None:
@@ -131,6 +162,7 @@ class Node:
                 (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
             await keeper.close()
             await driver.stop()
+            await control.close()
             await links.close()
             if admin is not None:
                 await admin.close()
@@ -159,9 +191,11 @@ class Node:
 
     # --- configuration while running ------------------------------------------------------------------------------
 
-    def _address_learned(self, driver: Driver) -> Callable[[AddressLearned], None]:
+    def _address_learned(self, control: Control) -> Callable[[AddressLearned], None]:
         def learned(answer: AddressLearned) -> None:
-            account = self._config.account(answer.account)
+            account = account_of(control.config, answer.account)
+            if account is None or (self._was_told and control.address == answer.address):
+                return
             if (answer.asset_code, answer.asset_scale) != (account.asset.code, account.asset.scale):
                 self._logger.error(
                     "the parent counts in another asset",
@@ -171,75 +205,41 @@ class Node:
                     remedy="make asset and scale of the account the same on both sides",
                 )
                 return
-            before = self._address
-            if self._was_told and before == answer.address:
-                return
-            self._address = answer.address
-            if self._config.address is None:
-                try:
-                    self._swap(driver, self._config)
-                except (ConfigError, ValueError) as error:
-                    # The parent's word, not ours: as with a child's address that gets too long below it.
-                    self._address = before
-                    self._logger.error("the parent's address can't be used", parent=answer.account, problem=str(error))
-                    return
-            self._was_told = True
-            self._logger.info("address learned", address=answer.address, parent=answer.account)
-            if self._config.address is None and before != answer.address:
-                asyncio.get_running_loop().call_soon(self._tell_children, driver)
+            task = asyncio.get_running_loop().create_task(self._learn(control, answer))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
         return learned
 
-    def _tell_children(self, driver: Driver) -> None:
-        """Their addresses lie below ours: they ask for them on each connection, so they get a new one (ILDCP-7).
+    async def _learn(self, control: Control, answer: AddressLearned) -> None:
+        with contextlib.suppress(JournalError):  # the node stops
+            problem = await control.learn_address(answer.address)
+            if problem:
+                self._logger.error("the parent's address can't be used", parent=answer.account, problem=problem)
+                return
+            self._was_told = True
+            self._logger.info("address learned", address=answer.address, parent=answer.account)
 
-        What is in flight stays valid, and its answers follow (BTP-18). Over HTTP there is no connection to renew.
-        """
-        for account in self._config.accounts:
-            link = driver.links[account.id]
-            if account.relation is Relation.CHILD and isinstance(link, BtpLink):
-                link.reset("the address has changed")
-
-    def _reload(self, driver: Driver) -> None:
-        """SIGHUP: new rates, routes and limits from the file; links and listeners stay as they are."""
+    async def _reload(self, control: Control) -> None:
         try:
-            config = load_config(self._config.path)
-            self._check_reload(config)
-            self._swap(driver, config)
+            await control.reload()
         except IsthmusError as error:
             self._logger.error("configuration not reloaded", problem=str(error))
             return
-        self._config = config
         self._logger.info("configuration reloaded")
-
-    def _check_reload(self, config: NodeConfig) -> None:
-        ours = self._config
-        for key, old_value, new_value in (
-            ("accounts", _fixed(ours), _fixed(config)),
-            ("address", ours.address, config.address),
-            ("data", ours.data, config.data),
-            ("listeners", (ours.btp, ours.http), (config.btp, config.http)),
-            ("admin", ours.admin, config.admin),
-            ("journal", ours.journal, config.journal),
-            ("log", ours.log, config.log),
-        ):
-            if old_value != new_value:
-                raise ConfigError(
-                    key, "a reload changes rates, routes and limits only", "Restart the node for the rest"
-                )
-
-    def _swap(self, driver: Driver, config: NodeConfig) -> None:
-        tables = build_tables(config, self._address)
-        driver.kernel.check_tables(tables)
-        driver.post(TablesChanged(tables))
 
     # --- the world ------------------------------------------------------------------------------------------------
 
-    def _install_signals(self, driver: Driver) -> None:
+    def _install_signals(self, control: Control) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._told_to_stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload, driver)
+        loop.add_signal_handler(signal.SIGHUP, self._told_to_reload, control)
+
+    def _told_to_reload(self, control: Control) -> None:
+        task = asyncio.get_running_loop().create_task(self._reload(control))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _told_to_stop(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -251,12 +251,16 @@ class Node:
             self._logger.warning("stopping without waiting for packets in flight")
             os._exit(1)
 
-    def _admin(self, view: NodeView, throttle: FailureThrottle) -> AdminServer | None:
+    def _admin(self, view: NodeView, control: Control, throttle: FailureThrottle) -> AdminServer | None:
         settings = self._config.admin
         if settings is None:
             return None
         context = None if settings.tls is None else server_context(settings.tls)
-        operations: list[Operation] = [*books_operations(view)]
+        operations: list[Operation] = [
+            *books_operations(view),
+            *account_operations(control),
+            *route_operations(control),
+        ]
         return AdminServer(
             settings, operations, metrics=view.metrics, ssl_context=context, throttle=throttle, on_log=self._log
         )
@@ -280,8 +284,3 @@ class Node:
 def _private(path: str, flags: int) -> int:
     """For the owner only, whatever the umask is."""
     return os.open(path, flags, 0o600)
-
-
-def _fixed(config: NodeConfig) -> dict[str, tuple[object, ...]]:
-    """What a reload leaves as it is of each account."""
-    return {account.id: (account.asset, account.relation, account.link, account.segment) for account in config.accounts}

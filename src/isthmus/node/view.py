@@ -1,6 +1,6 @@
 """What a running node shows of itself: health, accounts, balances, routes, metrics; and corrections of its books."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -27,15 +27,16 @@ DIGEST_LEGS_MAX: Final = 50_000
 class NodeView:
     """Implements `admin.books.View` for one running node."""
 
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, sources: Callable[[], dict[str, str]]) -> None:
         self._driver: Final = driver
+        self._sources: Final = sources
         self._registry: Final = CollectorRegistry()
         self._registry.register(NodeCollector(driver))
 
     def health(self) -> Json:
         """`ok` unless the journal is behind or gone, or a link that should be up is down."""
         kernel = self._driver.kernel
-        down = [lane.id for lane in self._lanes() if not lane.up]
+        down = [lane.id for lane in self._lanes() if not (lane.up or lane.disabled or lane.closed)]
         status = "halted" if kernel.halted else "journal slow" if kernel.slow else "ok"
         return {
             "status": status,
@@ -46,7 +47,8 @@ class NodeView:
         }
 
     def accounts(self) -> list[Json]:
-        return [_account(lane) for lane in self._lanes()]
+        sources = self._sources()
+        return [{**_account(lane), "source": sources.get(lane.id, "removed")} for lane in self._lanes()]
 
     def balances(self) -> list[Json]:
         """Peers first, then our own accounts: what each holds, in base units."""
@@ -60,9 +62,6 @@ class NodeView:
             }
             for account in self._driver.kernel.books.accounts
         ]
-
-    def routes(self) -> list[Json]:
-        return [{"prefix": prefix, "account": account} for prefix, account in self._driver.kernel.tables.routes.items()]
 
     async def digest(self) -> Json:
         """Of the books right after a durable batch: `isthmus books verify --at SEQUENCE` must give the same."""
@@ -102,6 +101,7 @@ def _account(lane: Lane) -> Json:
         "asset_code": terms.asset.code,
         "asset_scale": terms.asset.scale,
         "relation": terms.relation,
+        "enabled": not (lane.disabled or lane.closed),
         "link": "closed" if lane.closed else "blocked" if lane.blocked else "up" if lane.up else "down",
         "balance": str(account.balance),
         "reserved_incoming": str(account.reserved_incoming),

@@ -15,16 +15,21 @@ _NO_ENTROPY: Final = bytes(32)
 
 
 def open_kernel(
-    journal: Journal, tables: Tables, *, entropy: bytes, now: Now, application: Application | None = None
+    journal: Journal,
+    tables: Tables | Callable[[Kernel], Tables],
+    *,
+    entropy: bytes,
+    now: Now,
+    application: Application | None = None,
 ) -> Kernel:
-    """Load the last checkpoint, replay what came after it, and compare with the tables.
+    """Load the last checkpoint, replay what came after it, and compare with the tables (or what makes them of it).
 
     Raises JournalError for a journal that can't be replayed, ConfigError for tables that contradict the books.
     """
     kernel = Kernel(entropy, application=application)
     checkpoint = journal.load_checkpoint()
     _replay(kernel, None if checkpoint is None else checkpoint.state, journal.read_from)
-    kernel.check_tables(tables)
+    kernel.check_tables(tables(kernel) if callable(tables) else tables)
     kernel.opened(now)
     return kernel
 

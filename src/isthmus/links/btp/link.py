@@ -41,7 +41,7 @@ class BtpLink:
         self.account = account
         self.session = session
         self.peer_is_isthmus = False  # as it showed on the newest connection
-        self.answers: Final = Answers()
+        self.answers = Answers()
         self.subprotocols: Final[dict[str, Subprotocol]] = subprotocols if subprotocols is not None else {}
         self._owner: Final = owner
         self._on_log: Final = on_log
@@ -90,6 +90,10 @@ class BtpLink:
         self.reset("closing")
         if channel is not None:
             await channel.flushed()  # a Fulfill among it is money
+
+    def take_over(self, earlier: "BtpLink") -> None:
+        """Take the answers that may be needed again from the account's earlier link, before the first connection."""
+        self.answers = earlier.answers
 
     # --- sub-protocols ------------------------------------------------------------------------------------------
 

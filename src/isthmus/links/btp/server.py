@@ -57,6 +57,14 @@ class Tokens:
         self._hashes[account] = digest
         self._accounts[digest] = account
 
+    def remove(self, account: AccountId) -> None:
+        digest = self._hashes.pop(account, None)
+        if digest is not None:
+            del self._accounts[digest]
+
+    def hash_of(self, account: AccountId) -> str:
+        return self._hashes[account].hex()
+
     def find(self, token: bytes, names: Iterable[str]) -> AccountId | None:
         """The account that the token opens, or None."""
         # The lookup is by a hash of what the peer sent: its timing tells nothing about a token (P-16).
@@ -167,6 +175,21 @@ class BtpServer:
         )
         self._links[account.account] = link
         return link
+
+    def remove(self, account: AccountId) -> None:
+        """Let its peer in no more. Its link is the caller's to close."""
+        self.tokens.remove(account)
+        self._links.pop(account, None)
+
+    def change_token(self, account: AccountId, token_hash: str) -> None:
+        """From now on another token opens the account; a connection that is up stays."""
+        before = self.tokens.hash_of(account)
+        self.tokens.remove(account)
+        try:
+            self.tokens.add(account, token_hash)
+        except ConfigError:
+            self.tokens.add(account, before)
+            raise
 
     def link(self, account: AccountId) -> BtpLink:
         return self._links[account]

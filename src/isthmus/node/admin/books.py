@@ -6,6 +6,7 @@ from isthmus.connector.events import AccountId, Adjust, WriteOff
 from isthmus.node.admin.operation import (
     AMOUNT,
     COUNT,
+    FLAG,
     LIMIT,
     TEXT,
     Answer,
@@ -47,6 +48,8 @@ ACCOUNT_SHOWN: Final[dict[str, Json]] = {
     "asset_code": TEXT,
     "asset_scale": COUNT,
     "relation": TEXT,
+    "enabled": FLAG,
+    "source": {"type": "string", "enum": ["file", "run time", "file, changed at run time", "removed"]},
     "link": {"type": "string", "enum": ["up", "down", "blocked", "closed"]},
     "balance": {**AMOUNT, "description": "In base units; positive: the peer owes us."},
     "reserved_incoming": AMOUNT,
@@ -73,8 +76,6 @@ class View(Protocol):
 
     def balances(self) -> list[Json]: ...
 
-    def routes(self) -> list[Json]: ...
-
     async def digest(self) -> Json:
         """Waits for a batch to be durable. Raises JournalError if the node stops, RefusedError."""
 
@@ -97,9 +98,6 @@ def books_operations(view: View) -> list[Operation]:
 
     async def balances(call: Call) -> Json:
         return {"balances": view.balances()}
-
-    async def routes(call: Call) -> Json:
-        return {"routes": view.routes()}
 
     async def digest(call: Call) -> Json:
         return await view.digest()
@@ -129,14 +127,6 @@ def books_operations(view: View) -> list[Operation]:
             summary="What each account holds: peers first, then the node's own.",
             handle=balances,
             answer=schema_of({"balances": list_of(BALANCE)}),
-        ),
-        Operation(
-            method="GET",
-            path="/routes",
-            name="listRoutes",
-            summary="The routes in force, by prefix.",
-            handle=routes,
-            answer=schema_of({"routes": list_of(schema_of({"prefix": TEXT, "account": TEXT}))}),
         ),
         Operation(
             method="GET",

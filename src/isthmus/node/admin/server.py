@@ -14,7 +14,7 @@ from typing import Final
 from aiohttp import web
 
 from isthmus.connector.events import Log
-from isthmus.errors import JournalError
+from isthmus.errors import ConfigError, JournalError
 from isthmus.links.http.listener import HttpListener
 from isthmus.links.places import StrangerBounds
 from isthmus.links.throttle import FailureThrottle
@@ -108,6 +108,8 @@ class AdminServer:
             except TimeoutError:
                 detail = f"Nothing became durable within {wait_s_max:g} s. Ask the same again."
                 return refusal(RefusedError(503, detail))
+            except ConfigError as error:
+                return refusal(RefusedError(400, f"{error}", key=error.key))
             except JournalError as error:
                 return refusal(RefusedError(503, str(error)))
             except RefusedError as error:

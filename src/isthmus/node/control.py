@@ -1,0 +1,520 @@
+"""Changes of a running node: accounts, routes, the file read again, the parent's word for our address.
+
+One change after the other: a new configuration is made and checked whole, then its tables are swapped and journaled
+with the settings that they came from, then the links follow. A change that is refused anywhere leaves nothing behind.
+"""
+
+import asyncio
+import re
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeVar
+
+import structlog
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.tables import Tables
+from isthmus.errors import ConfigError, JournalError
+from isthmus.ilp.asset import Asset, format_amount
+from isthmus.links.btp.link import BtpLink
+from isthmus.node.admin.operation import Json, RefusedError
+from isthmus.node.config import ACCOUNT_NAME, DEFAULT_ROUTE, Document, config_of, has_huge_number, load_document
+from isthmus.node.config_model import Account, NodeConfig, Relation
+from isthmus.node.links import Links, is_in_flight
+from isthmus.node.settings import (
+    ACCOUNT,
+    ROUTE,
+    SECRETS,
+    Item,
+    Setting,
+    definition_of,
+    hash_of,
+    joined,
+    merge,
+    sealed,
+    section,
+    settings_of,
+    shown,
+    with_change,
+)
+from isthmus.node.tables import build_tables
+from isthmus.node.vault import Vault
+from isthmus.runtime.driver import Driver
+
+# Longer than what is in flight may take, and than the time after which a peer is known to acknowledge nothing.
+DRAIN_S_MAX: Final = 90.0
+FACT_CHARS_MAX: Final = 400
+
+Logger = structlog.typing.FilteringBoundLogger
+_T = TypeVar("_T")
+
+
+def configure(file: Document, settings: Mapping[Item, Setting], vault: Vault) -> tuple[NodeConfig, tuple[Item, ...]]:
+    """The configuration that holds, and the items that ended. Raises ConfigError for the first problem in it."""
+    merged = merge(file, settings, vault)
+    return config_of(merged.document), merged.ended
+
+
+class Control:
+    """Owns a running node's configuration. `links` is set once they are made, and before anything is changed."""
+
+    links: Links
+
+    def __init__(
+        self,
+        file: Document,
+        config: NodeConfig,
+        driver: Driver,
+        vault: Vault,
+        *,
+        address: str | None,
+        logger: Logger,
+    ) -> None:
+        self.config = config
+        self.address = address  # the parent's word
+        self._file = file
+        self._driver: Final = driver
+        self._vault: Final = vault
+        self._logger: Final = logger
+        self._one_by_one: Final = asyncio.Lock()
+        self._tasks: Final[set[asyncio.Task[Any]]] = set()
+        self._following = False  # links of disabled accounts are about to be closed
+        self._changed: Final = asyncio.Event()  # something became durable: drains look again
+
+    # --- what is shown --------------------------------------------------------------------------------------------
+
+    def sources(self) -> dict[str, str]:
+        """Where each account comes from: "file", "run time", or "file, changed at run time"."""
+        settings = self._settings()
+        return {account.id: self._source(Item(ACCOUNT, account.id), settings) for account in self.config.accounts}
+
+    def route_source(self, prefix: str) -> str:
+        """As `sources`; "child" and "parent" for routes that nobody wrote."""
+        item = Item(ROUTE, prefix or DEFAULT_ROUTE)
+        settings = self._settings()
+        if item in settings or section(self._file, item) is not None:
+            return self._source(item, settings)
+        return "child" if prefix else "parent"
+
+    def routes(self, prefix: str) -> list[Json]:
+        """The routes below a prefix, and the one that its packets take; all of them for an empty one."""
+        tables = self._driver.kernel.tables.routes
+        taken = tables.find(prefix.encode()) if prefix else None
+        return [
+            {"prefix": each, "account": account, "source": self.route_source(each)}
+            for each, account in tables.items()
+            if not prefix
+            or each == prefix
+            or each.startswith(f"{prefix}.")
+            or (taken is not None and each.encode() == taken[0])
+        ]
+
+    def why(self, address: str) -> Json:
+        """Why packets to an address go where they go. The learned routes will have more to say here."""
+        tables = self._driver.kernel.tables
+        found = tables.routes.find(address.encode())
+        if found is None:
+            return {"prefix": None, "account": None, "text": "No route leads there: F02."}
+        prefix, account = found[0].decode(), found[1]
+        own = tables.address
+        if own and len(prefix) < len(own) and (address == own or address.startswith(f"{own}.")):
+            text = "It is below our own address, and no account has it: F02, or an answer of the node itself."
+            return {"prefix": None, "account": None, "text": text}
+        shown_prefix = f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
+        return {"prefix": prefix, "account": account, "text": f"{shown_prefix} ({self.route_source(prefix)})."}
+
+    def definition(self, name: str) -> Json:
+        """An account's section as it holds, without secrets; RefusedError if there is none."""
+        item = Item(ACCOUNT, name)
+        settings = self._settings()
+        found = definition_of(self._file, item, settings.get(item))
+        if found is None:
+            raise RefusedError(404, f"There is no account {name!r}.")
+        return {"id": name, "source": self._source(item, settings), "definition": shown(found)}
+
+    def _source(self, item: Item, settings: Mapping[Item, Setting]) -> str:
+        setting = settings.get(item)
+        if setting is None:
+            return "file"
+        return "run time" if setting.file is None else "file, changed at run time"
+
+    def _settings(self) -> dict[Item, Setting]:
+        return settings_of(self._driver.kernel.books.settings)
+
+    # --- accounts -------------------------------------------------------------------------------------------------
+
+    async def add(self, name: str, definition: Json) -> Json:
+        """Open an account, or say that it is there already with just these terms."""
+        return await self._serially(self._add(name, definition))
+
+    async def _add(self, name: str, definition: Json) -> Json:
+        item = _account_item(name)
+        _check_body(definition)
+        settings = self._settings()
+        before = definition_of(self._file, item, settings.get(item))
+        link = definition.get("link")
+        link_type = link.get("type") if isinstance(link, dict) else None
+        whole = sealed(definition, item, self._vault, link_type=link_type)
+        setting = Setting(file=hash_of(section(self._file, item)), whole=whole)
+        config = self._configured({**settings, item: setting})
+        if before is not None:
+            if config.account(AccountId(name)) == self.config.account(AccountId(name)):
+                return {"account": name, "changed": False}
+            raise RefusedError(409, f"There is an account {name!r} with other terms. Change it, or remove it first.")
+        await self._take(config, {item: setting}, [(AccountId(name), "added at run time")])
+        return {"account": name, "changed": True}
+
+    async def change(self, name: str, change: Json) -> Json:
+        """Change what is given, and leave the rest as it is."""
+        return await self._serially(self._change(name, change))
+
+    async def _change(self, name: str, change: Json) -> Json:
+        item = _account_item(name)
+        _check_body(change)
+        settings = self._settings()
+        setting = settings.get(item)
+        before = definition_of(self._file, item, setting)
+        if not isinstance(before, dict):
+            raise RefusedError(404, f"There is no account {name!r}.")
+        for key in ("asset", "scale"):
+            if key in change and change[key] != before.get(key):
+                detail = f"The books have {name} in {before['asset']} with scale {before['scale']}, for ever."
+                raise RefusedError(409, f"{detail} Add an account with another name.", key=f"accounts.{name}.{key}")
+        link = with_change(before, change).get("link")
+        link_type = link.get("type") if isinstance(link, dict) else None
+        kept = sealed(change, item, self._vault, link_type=link_type)
+        new = _changed(setting, kept, section(self._file, item))
+        config = self._configured({**settings, item: new})
+        if config.account(AccountId(name)) == self.config.account(AccountId(name)):
+            return {"account": name, "changed": False}
+        await self._take(config, {item: new}, [(AccountId(name), f"changed: {_told(change)}")])
+        return {"account": name, "changed": True}
+
+    async def remove(self, name: str, *, drain: bool, with_routes: bool) -> Json:
+        """End an account that owes nothing and is owed nothing; `drain` lets what is in flight end before."""
+        if drain and AccountId(name) in {account.id for account in self.config.accounts}:
+            await self.change(name, {"enabled": False})
+            await self._drained(AccountId(name))
+        return await self._serially(self._remove(name, with_routes=with_routes))
+
+    async def _remove(self, name: str, *, with_routes: bool) -> Json:
+        item = _account_item(name)
+        account = AccountId(name)
+        settings = self._settings()
+        if definition_of(self._file, item, settings.get(item)) is None:
+            if account in self._driver.kernel.books.peers:
+                return {"account": name, "changed": False}
+            raise RefusedError(404, f"There is no account {name!r}.")
+        self._check_empty(account)
+        routes = [prefix or DEFAULT_ROUTE for prefix, to in self.config.routes if to == account]
+        routes = [prefix for prefix in routes if self._is_set(prefix)]
+        if routes and not with_routes:
+            detail = f"Routes lead to {name}: {', '.join(routes)}. Remove them before, or with it."
+            raise RefusedError(409, detail, routes=routes)
+        changes = {each: self._removed(each) for each in (item, *(Item(ROUTE, prefix) for prefix in routes))}
+        await self._take(self._configured(_with(settings, changes)), changes, [(account, "removed")])
+        return {"account": name, "changed": True}
+
+    def _is_set(self, prefix: str) -> bool:
+        return self.route_source("" if prefix == DEFAULT_ROUTE else prefix) not in ("child", "parent")
+
+    def _removed(self, item: Item) -> Setting | None:
+        """Nothing is kept of what the file never had."""
+        in_file = hash_of(section(self._file, item))
+        return None if in_file is None else Setting(file=in_file)
+
+    def _check_empty(self, account: AccountId) -> None:
+        """Refuse with what is left, and what can be done about it."""
+        found = self._driver.kernel.books.peers.get(account)
+        if found is None:
+            return
+        asset = Asset(found.asset_code, found.asset_scale)
+        left: list[str] = []
+        if found.balance:
+            owed = "owed to us" if found.balance > 0 else "owed by us"
+            left.append(
+                f"{format_amount(abs(found.balance), asset)} are {owed}: settle them, or agree on an adjustment"
+                f" (isthmus books adjust)"
+            )
+        if found.loss.balance:
+            amount = format_amount(found.loss.balance, asset)
+            left.append(f"a loss of {amount} counts against it: write it off (isthmus books write-off)")
+        in_flight = len(found.received) + len(found.sent)
+        if in_flight:
+            left.append(f"{in_flight} packets are in flight: wait, or drain it")
+        if found.fulfilled:
+            left.append(f"the peer has not acknowledged {len(found.fulfilled)} packets: wait, or drain it")
+        if left:
+            raise RefusedError(
+                409,
+                f"{account} can't be removed: {'; '.join(left)}.",
+                balance=str(found.balance),
+                loss=str(found.loss.balance),
+                packets_in_flight=in_flight,
+                packets_unacknowledged=len(found.fulfilled),
+            )
+
+    async def _drained(self, account: AccountId) -> None:
+        """Wait until nothing is in flight; who waits too long is told what is left when the account is removed."""
+        try:
+            async with asyncio.timeout(DRAIN_S_MAX):
+                while is_in_flight(self._driver, account):
+                    self._changed.clear()
+                    await self._changed.wait()
+                    if self._driver.halted.done():
+                        raise JournalError(self._driver.halted.result())
+        except TimeoutError:
+            return
+
+    # --- routes ---------------------------------------------------------------------------------------------------
+
+    async def set_route(self, prefix: str, account: str) -> Json:
+        """Configure a route; `default` is the one that takes the rest."""
+        return await self._serially(self._set_route(prefix, account))
+
+    async def _set_route(self, prefix: str, account: str) -> Json:
+        item = Item(ROUTE, prefix)
+        settings = self._settings()
+        before = definition_of(self._file, item, settings.get(item))
+        if before == account:
+            return {"prefix": prefix, "account": account, "changed": False}
+        in_file = section(self._file, item)
+        same = in_file == account
+        setting = None if same else Setting(file=hash_of(in_file), whole=account)
+        config = self._configured(_with(settings, {item: setting}))
+        await self._take(config, {item: setting}, [(AccountId(account), f"route {prefix} leads here")])
+        return {"prefix": prefix, "account": account, "changed": True}
+
+    async def remove_route(self, prefix: str) -> Json:
+        """End a configured route. Routes to children by their addresses stay, and are no one's to remove."""
+        return await self._serially(self._remove_route(prefix))
+
+    async def _remove_route(self, prefix: str) -> Json:
+        item = Item(ROUTE, prefix)
+        settings = self._settings()
+        before = definition_of(self._file, item, settings.get(item))
+        if before is None:
+            return {"prefix": prefix, "changed": False}
+        setting = self._removed(item)
+        config = self._configured(_with(settings, {item: setting}))
+        fact = (AccountId(str(before)), f"route {prefix} leads here no more")
+        await self._take(config, {item: setting}, [fact])
+        return {"prefix": prefix, "changed": True}
+
+    # --- the file, and the parent's word --------------------------------------------------------------------------
+
+    async def reload(self) -> None:
+        """New rates, routes and limits from the file; sections that changed there win over run time."""
+        await self._serially(self._reload())
+
+    async def _reload(self) -> None:
+        file = load_document(self._file.path, self._file.environment)
+        before, _ = configure(self._file, {}, self._vault)
+        after, _ = configure(file, {}, self._vault)
+        _check_reload(before, after)
+        settings = self._settings()
+        config, ended = configure(file, settings, self._vault)
+        was = self._file
+        self._file = file
+        try:
+            await self._take(config, dict.fromkeys(ended), ended_facts(ended))
+        except RefusedError as refused:
+            self._file = was
+            raise ConfigError("accounts", str(refused).rstrip("."), "Correct the file") from None
+        tell_ended(self._logger, ended)
+
+    async def learn_address(self, address: str) -> str:
+        """The parent's word: children are told anew. What is wrong with it, or nothing."""
+        return await self._serially(self._learn_address(address))
+
+    async def _learn_address(self, address: str) -> str:
+        before = self.address
+        self.address = address
+        if before == address or self.config.address is not None:
+            return ""
+        try:
+            await self._take(self.config, {}, [])
+        except RefusedError as refused:
+            # The parent's word, not ours: as with a child's address that gets too long below it.
+            self.address = before
+            return str(refused)
+        self._tell_children()
+        return ""
+
+    def _tell_children(self) -> None:
+        """Their addresses lie below ours: they ask for them on each connection, so they get a new one (ILDCP-7).
+
+        What is in flight stays valid, and its answers follow (BTP-18). Over HTTP there is no connection to renew.
+        """
+        for account in self.config.accounts:
+            link = self._driver.links.get(account.id)
+            if account.relation is Relation.CHILD and isinstance(link, BtpLink):
+                link.reset("the address has changed")
+
+    # --- one change after the other -------------------------------------------------------------------------------
+
+    def committed(self) -> None:
+        """A batch is durable: what waits for the last outcome of an account looks again."""
+        self._changed.set()
+        if self.links.may_leave() and not self._following:
+            self._following = True
+            self._spawn(self._serially(self._let_leave()))
+
+    async def _let_leave(self) -> None:
+        self._following = False
+        await self.links.follow(self.config)
+
+    async def close(self) -> None:
+        """Let what was begun end, as far as the journal still lets it."""
+        self._changed.set()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def tables(self, config: NodeConfig) -> Tables:
+        return build_tables(config, self.address)
+
+    def _configured(self, settings: Mapping[Item, Setting]) -> NodeConfig:
+        """The configuration with these; RefusedError tells the first problem."""
+        try:
+            config, _ = configure(self._file, settings, self._vault)
+        except ConfigError as error:
+            raise _refused(error) from None
+        return config
+
+    async def _take(
+        self, config: NodeConfig, changes: Mapping[Item, Setting | None], facts: Sequence[tuple[AccountId, str]]
+    ) -> None:
+        """Swap, journal, and let the links follow; RefusedError if the books or another rule say no."""
+        try:
+            tables = self.tables(config)
+            self._driver.kernel.check_tables(tables)
+        except ConfigError as error:
+            raise _refused(error) from None
+        except ValueError as error:  # an address that gets too long
+            raise RefusedError(400, f"{error}.") from None
+        told = await self._driver.change_tables(
+            tables,
+            settings=[(item.key, b"" if setting is None else setting.encode()) for item, setting in changes.items()],
+            facts=[(account, fact[:FACT_CHARS_MAX]) for account, fact in facts],
+        )
+        if told.problem:
+            raise RefusedError(409, f"{told.problem}.")
+        self.config = config
+        for account, fact in facts:
+            self._logger.info("set at run time", account=account, what=fact[:FACT_CHARS_MAX])
+        try:
+            await self.links.follow(config)
+        except ConfigError as error:  # a certificate that was there a moment ago
+            self._logger.error("a link can't be made", problem=str(error))
+            raise RefusedError(409, f"It is taken, but a link can't be made: {error}.") from None
+
+    async def _serially(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do it when all before it is done, to its end: also if nobody waits for it any more."""
+
+        async def alone() -> _T:
+            async with self._one_by_one:
+                return await work
+
+        return await asyncio.shield(self._spawn(alone()))
+
+    def _spawn(self, work: Coroutine[Any, Any, _T]) -> asyncio.Task[_T]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever waited has it
+
+
+def ended_facts(ended: tuple[Item, ...]) -> list[tuple[AccountId, str]]:
+    """For statements."""
+    return [
+        (AccountId(item.name if item.kind == ACCOUNT else ""), f"{item.place}: the file was changed, and wins")
+        for item in ended
+    ]
+
+
+def tell_ended(logger: Logger, ended: tuple[Item, ...]) -> None:
+    """Nothing that an operator set goes without a word."""
+    for item in ended:
+        logger.warning("the file wins over run time", item=item.place, why="its section in the file was changed")
+
+
+def _account_item(name: str) -> Item:
+    if ACCOUNT_NAME.fullmatch(name) is None:
+        raise RefusedError(400, f"{name[:80]!r} is no name for an account: use up to 64 of A-Z a-z 0-9 _ ~ -.")
+    return Item(ACCOUNT, name)
+
+
+def _check_body(value: Json) -> None:
+    """Secrets come as text: a path or a variable would be read where the node runs, by whoever may ask."""
+    if has_huge_number(value):
+        raise RefusedError(400, "A number is beyond all amounts.")
+    _check_secrets(value)
+
+
+def _check_secrets(value: Json) -> None:
+    for key, each in value.items():
+        if key in SECRETS | {"public_key"} and isinstance(each, dict):
+            raise RefusedError(400, f"{key}: give the text itself.")
+        if isinstance(each, dict):
+            _check_secrets(each)
+
+
+def _changed(setting: Setting | None, change: Json, in_file: Any) -> Setting:
+    """The setting that an item has after one more change."""
+    if setting is None:
+        return Setting(file=hash_of(in_file), change=change)
+    if setting.change is not None:
+        return replace(setting, change=joined(setting.change, change))
+    return replace(setting, whole=with_change(setting.whole, change))
+
+
+def _with(settings: Mapping[Item, Setting], changes: Mapping[Item, Setting | None]) -> dict[Item, Setting]:
+    both = {**settings, **changes}
+    return {item: setting for item, setting in both.items() if setting is not None}
+
+
+def _refused(error: ConfigError) -> RefusedError:
+    """409 for what the books say, 400 for what was asked."""
+    from_books = "for ever" in error.problem or error.problem.startswith("it is missing")
+    detail = f"{error.key}: {error.problem}. {error.remedy.rstrip('.')}."
+    return RefusedError(409 if from_books else 400, detail, key=error.key)
+
+
+def _told(change: Json, prefix: str = "") -> str:
+    """What was changed, for the log and the statement; no secret."""
+    parts: list[str] = []
+    for key, value in shown(change).items():
+        parts.append(_told(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key} = {value}")
+    return re.sub(r"\s+", " ", ", ".join(parts))
+
+
+def _check_reload(before: NodeConfig, after: NodeConfig) -> None:
+    """What a reload leaves as it is must be the same in both files."""
+    for key, old_value, new_value in (
+        ("accounts", _fixed(before), _fixed(after)),
+        ("address", before.address, after.address),
+        ("data", before.data, after.data),
+        ("listeners", (before.btp, before.http), (after.btp, after.http)),
+        ("admin", before.admin, after.admin),
+        ("journal", before.journal, after.journal),
+        ("log", before.log, after.log),
+    ):
+        if old_value != new_value:
+            raise ConfigError(
+                key,
+                "a reload changes rates, routes and limits only",
+                "Use `isthmus accounts` while the node runs, or restart it",
+            )
+
+
+def _fixed(config: NodeConfig) -> dict[str, tuple[object, ...]]:
+    """What a reload leaves as it is of each account."""
+    return {each.id: (each.asset, each.relation, each.link, each.segment) for each in config.accounts}
+
+
+def account_of(config: NodeConfig, name: AccountId) -> Account | None:
+    return next((account for account in config.accounts if account.id == name), None)
