@@ -1,10 +1,13 @@
 """`isthmus sim`: what it prints, and its exit status."""
 
 import json
+from pathlib import Path
 
+from click import UsageError
 from click.testing import CliRunner
 
 from isthmus.cli.sim import sim
+from isthmus.errors import ConfigError
 
 
 def test_run_tells_what_happened() -> None:
@@ -24,3 +27,23 @@ def test_an_unknown_fault_is_misuse() -> None:
     done = CliRunner().invoke(sim, ["run", "--seed", "4", "--without-faults", "99"], standalone_mode=False)
     assert done.exception is not None
     assert "no number 99" in str(done.exception)
+
+
+def test_topology_tells_a_network_in_numbers_and_draws_it(tmp_path: Path) -> None:
+    asked = ["topology", "--graph", "tree", "--nodes", "13", "--svg", str(tmp_path / "tree.svg"), "--to", "n12"]
+    done = CliRunner().invoke(sim, [*asked, "--json"], standalone_mode=False)
+    told = json.loads(done.output)
+    assert (told["graph"]["parent_links"], told["graph"]["peer_links"]) == (12, 0)
+    assert (told["best"]["diameter"], told["best"]["reachable"]) == (4, 156)
+    assert "routes to n12" in (tmp_path / "tree.svg").read_text()
+    people = CliRunner().invoke(sim, asked[:5], standalone_mode=False)
+    assert "156 of 156 pairs" in people.output
+
+
+def test_topology_knows_its_nodes(tmp_path: Path) -> None:
+    asked = ["topology", "--nodes", "20", "--to", "x"]
+    assert isinstance(CliRunner().invoke(sim, asked, standalone_mode=False).exception, UsageError)
+    done = CliRunner().invoke(sim, [*asked, "--svg", str(tmp_path / "x.svg")], standalone_mode=False)
+    assert isinstance(done.exception, ConfigError)
+    assert "n00 to n19" in str(done.exception)
+    assert not (tmp_path / "x.svg").exists()

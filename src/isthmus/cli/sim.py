@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from isthmus.cli import sim_view as view
+from isthmus.cli.sim_topology import topology
 from isthmus.errors import ConfigError
 from isthmus.sim.draw import draw
 from isthmus.sim.plan import Plan
@@ -28,7 +29,8 @@ AHEAD: Final = 3
 Examples:
   isthmus sim run --seed 7
   isthmus sim sweep --seeds 200 --jobs 2
-  isthmus sim shrink 7"""
+  isthmus sim shrink 7
+  isthmus sim topology --graph scale-free --nodes 1000"""
 )
 def sim() -> None:
     """Simulate networks with faults and adversaries, and audit their books.
@@ -134,6 +136,9 @@ def shrink(seed: int, as_json: bool) -> int:
     for line in view.verdict(result):
         click.echo(line)
     return FAILED
+
+
+sim.add_command(topology)
 
 
 def _plan(seed: int, without_faults: str, without_payments: str) -> Plan:
