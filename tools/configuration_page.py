@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from isthmus.node.config_rates import RATE, SOURCE, RatesTable
 from isthmus.node.config_reader import REQUIRED, Choice, Key, Section, Table
-from isthmus.node.config_schema import RATE, ROOT, RatesTable
+from isthmus.node.config_schema import ROOT
 from isthmus.node.config_values import Mapped
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -37,6 +38,8 @@ TITLES = {
     ("accounts", "link"): "accounts.NAME.link",
     ("accounts", "limits"): "accounts.NAME.limits",
     ("rates",): 'rates."BTC/USD"',
+    ("rates", "sources"): "rates.sources.NAME",
+    ("rates", "sources", "tls"): "rates.sources.NAME.tls",
 }
 
 
@@ -54,6 +57,7 @@ def _inner(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str, Section
         yield from sections(kind.section, path)
     elif isinstance(kind, RatesTable):
         yield TITLES[path], "A pair may have a table instead of a rate alone.", RATE
+        yield from _inner(SOURCE, (*path, "sources"))
     elif isinstance(kind, Choice):
         title = TITLES.get(path, ".".join(_shown(path)))
         for option, (section, _) in kind.options.items():

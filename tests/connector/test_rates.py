@@ -1,15 +1,17 @@
 """Rates that change while packets pass, and pairs that are stopped."""
 
 import json
+from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isthmus.connector.events import AccountId, Log
-from isthmus.connector.record import RatesEntry, decode_record
+from isthmus.connector.events import AccountId, Log, TablesTaken
+from isthmus.connector.record import RatesEntry, SettingChanged, decode_record
 from isthmus.connector.replay import Replay
 from isthmus.connector.tables import (
     RATES_BYTES_MAX,
@@ -80,23 +82,47 @@ def test_a_packet_in_flight_ends_at_its_own_rate(trader: "Node") -> None:
 
 def test_changed_rates_are_journaled_alone_and_only_when_they_differ(trader: "Node") -> None:
     """P-1: replay, which the node's shadow does after each batch, has the same terms."""
-    rates = RateTable({USD_EUR: Fraction("0.9")}, spread=Fraction("0.01"), notes={"USD/EUR": "from the file"})
+    rates = RateTable({USD_EUR: Fraction("0.9")}, spread=Fraction("0.01"), stopped={("USD", "XAM"): STALE})
     count = len(trader.records)
     trader.tell(RatesChanged(rates))
     assert decode_record(trader.records[-1]) == [RatesEntry(rates.encode())]
     assert trader.kernel.books.terms == trader.kernel.tables.encode()
-    assert rates_of(trader.kernel.books.terms)["notes"] == {"USD/EUR": "from the file"}
-    trader.tell(RatesChanged(RateTable({USD_EUR: Fraction("0.9")}, spread=Fraction("0.01"), notes=rates.notes)))
+    assert rates_of(trader.kernel.books.terms)["stopped"] == {"USD/XAM": STALE}
+    trader.tell(RatesChanged(RateTable(rates.rates, spread=rates.spread, stopped=rates.stopped)))
     trader.tell(TablesChanged(trader.kernel.tables))
     assert len(trader.records) == count + 1
     trader.tables = trader.kernel.tables
     assert trader.restarted().kernel.books.terms == trader.kernel.books.terms
 
 
+def test_rates_are_journaled_with_their_settings_and_answered_when_durable(trader: "Node") -> None:
+    """P-1: an account's spread is not theirs to change."""
+    trader.durable = False
+    setting = (b"rate:USD/EUR", b"{}")
+    effects = trader.tell(RatesChanged(stopped("0.8"), [setting], 7))
+    assert not [effect for effect in effects if isinstance(effect, TablesTaken)]
+    assert TablesTaken(7, "") in trader.commit()
+    assert decode_record(trader.records[-1])[1:] == [SettingChanged(*setting)]
+    assert trader.kernel.books.settings == dict([setting])
+    assert trader.tell(RatesChanged(stopped("0.7"), [(b"k" * 256, b"")], 8))[0] == TablesTaken(8, ANY)
+
+
+def test_accounts_keep_their_spreads_when_rates_change(trader: "Node") -> None:
+    """CONN-11."""
+    spreads = {AccountId("bob"): Fraction(1, 4)}
+    rates = RateTable({USD_EUR: Fraction(1)}, account_spreads=spreads)
+    trader.tell(TablesChanged(replace(trader.tables, rates=rates)))
+    trader.tell(RatesChanged(RateTable({USD_EUR: Fraction(2)}, account_spreads={})))
+    assert trader.kernel.tables.rates.account_spreads == spreads
+    trader.prepare("alice", "test.node.bob.x", 1_000_000)
+    assert trader.forwarded("bob").amount == 1_500
+    assert trader.kernel.books.terms == trader.kernel.tables.encode()
+
+
 def test_rates_too_large_for_the_journal_are_refused(trader: "Node") -> None:
     """The old ones stay, and the log says so."""
     before = trader.kernel.books.terms
-    huge = RateTable({USD_EUR: Fraction(2)}, notes={"x": "y" * RATES_BYTES_MAX})
+    huge = RateTable({USD_EUR: Fraction(2)}, stopped={USD_EUR: "y" * RATES_BYTES_MAX})
     effects = trader.tell(RatesChanged(huge))
     assert [effect.event for effect in effects if isinstance(effect, Log)] == ["rates_refused"]
     assert trader.kernel.books.terms == before
@@ -110,7 +136,6 @@ RATES = st.builds(
     st.dictionaries(st.tuples(NAMES, NAMES), st.fractions(1, 10), max_size=3),
     account_spreads=st.dictionaries(NAMES.map(AccountId), st.fractions(0, Fraction(1, 2)), max_size=3),
     stopped=st.dictionaries(st.tuples(NAMES, NAMES), NAMES, max_size=2),
-    notes=st.dictionaries(NAMES, NAMES, max_size=2),
 )
 
 

@@ -184,7 +184,7 @@ def _open(golden: Golden) -> None:
     rates = RateTable({("BTC", "USD"): Fraction(60_000)}, spread=Fraction(2, 1_000))
     books.change_terms(Tables("test.golden", terms, routes, rates).encode())
     golden.commit()
-    stopped = RateTable({("BTC", "USD"): Fraction(61_000)}, stopped={("BTC", "USD"): "too old"}, notes={"BTC/USD": "a"})
+    stopped = RateTable({("BTC", "USD"): Fraction(61_000)}, stopped={("BTC", "USD"): "too old"})
     books.change_rates(stopped.encode())
     golden.commit()
 

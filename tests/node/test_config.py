@@ -19,6 +19,7 @@ from isthmus.node.config_model import (
     NodeConfig,
     Relation,
 )
+from isthmus.node.tables import build_tables
 
 KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
@@ -122,9 +123,10 @@ def test_amounts_are_base_units_of_their_account() -> None:
 def test_rates_are_exact_and_serve_both_ways() -> None:
     rates = {(pair.source, pair.destination): (pair.rate, pair.spread) for pair in whole().rates.pairs}
     assert rates["BTC", "USD"] == (Fraction(128501, 2), None)
-    assert rates["USD", "BTC"] == (Fraction(2, 128501), None)
     assert rates["USD", "EUR"] == (Fraction(1, 3), Fraction(5, 10_000))
     assert rates["EUR", "USD"] == (Fraction(29, 10), None)
+    table = build_tables(whole()).rates
+    assert (table.rate("USD", "BTC"), table.rate("EUR", "USD")) == (Fraction(2, 128501), Fraction(29, 10))
     assert whole().rates.spread == Fraction(2, 1000)
     assert whole().accounts[1].spread == Fraction(1, 1000)
 

@@ -135,17 +135,13 @@ def check(file: Path) -> int:
 def _show(config: "NodeConfig") -> None:
     from rich.console import Console
 
+    from isthmus.cli.rates_view import rate_lines
+
     console = Console(soft_wrap=True)
     console.print(f"Address: {config.address or 'from the parent'}   Data: {config.data}", highlight=False)
     console.print(_accounts_table(config))
-    by_asset = {(pair.source, pair.destination): pair for pair in config.rates.pairs}
-    for pair in by_asset.values():
-        spread = pair.spread if pair.spread is not None else config.rates.spread
-        rate = pair.rate
-        exact = str(rate) if rate.denominator == 1 else f"{float(rate):.12g}"  # for people; the node uses the fraction
-        console.print(
-            f"1 {pair.source} = {exact} {pair.destination}, spread {float(spread) * 100:.6g} %", highlight=False
-        )
+    for line in rate_lines(config.rates):
+        console.print(line, highlight=False)
     for prefix, account in config.routes:
         console.print(f"{prefix or 'default'} → {account}", highlight=False)
 

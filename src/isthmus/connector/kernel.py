@@ -56,7 +56,7 @@ from isthmus.connector.record import Reader
 from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
-from isthmus.connector.swap import BUSY, swap_tables
+from isthmus.connector.swap import BUSY, swap_rates, swap_tables
 from isthmus.connector.switch import FAR_FUTURE, Switch
 from isthmus.connector.tables import HOLD_MS_LIMIT, RatesChanged, TableEvent, Tables, TablesChanged, longest_hold_ms
 from isthmus.errors import CodecError
@@ -314,7 +314,7 @@ class Kernel:
         elif isinstance(event, TablesChanged):
             self._take_tables(event)
         elif isinstance(event, RatesChanged):
-            switch.take_rates(event.rates)
+            swap_rates(switch, event)
         elif isinstance(event, Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable):
             self._take_link_event(event)
 

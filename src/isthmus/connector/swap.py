@@ -1,5 +1,6 @@
 """New tables between two batches: lanes open, change and close, and what the tables were made from is journaled."""
 
+from dataclasses import replace
 from typing import Final
 
 from isthmus.connector.books import DEAF
@@ -8,8 +9,17 @@ from isthmus.connector.lane import Lane
 from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.outcomes import list_doubtful
 from isthmus.connector.switch import Switch
-from isthmus.connector.tables import LOCAL, Tables, TablesChanged, check_settings
-from isthmus.errors import ConfigError
+from isthmus.connector.tables import (
+    LOCAL,
+    TERMS_BYTES_MAX,
+    RatesChanged,
+    TableEvent,
+    Tables,
+    TablesChanged,
+    check_settings,
+    with_rates,
+)
+from isthmus.errors import CodecError, ConfigError
 
 BUSY: Final = "too busy; try again later"
 
@@ -22,10 +32,7 @@ def swap_tables(switch: Switch, event: TablesChanged, doubtful: list[IncomingLeg
         tables.check_against(switch.books)
         check_settings(event.settings, switch.books)
     except ConfigError as error:
-        if event.token:
-            switch.effects.append(TablesTaken(event.token, str(error)))
-        else:
-            switch.log("error", "tables_refused", {"problem": str(error)})
+        _refused(switch, event, "tables_refused", error)
         return False
     _open_lanes(switch, tables)
     for lane in switch.lanes.values():
@@ -35,6 +42,35 @@ def swap_tables(switch: Switch, event: TablesChanged, doubtful: list[IncomingLeg
     _journal(switch, event)
     switch.take_tables(tables)
     return True
+
+
+def swap_rates(switch: Switch, event: RatesChanged) -> None:
+    """Take new rates, or refuse them: in a time, and with an entry, that don't grow with accounts and routes."""
+    books = switch.books
+    rates = event.rates.with_account_spreads(switch.tables.rates.account_spreads)
+    encoded = rates.encode()
+    try:
+        rates.check()
+        check_settings(event.settings, books)
+        terms = with_rates(books.terms, encoded)
+        if len(terms) > TERMS_BYTES_MAX:
+            raise ConfigError("rates", "too large beside the other tables", f"Stay below {TERMS_BYTES_MAX} bytes")
+    except (ConfigError, CodecError) as error:
+        _refused(switch, event, "rates_refused", error)
+        return
+    if terms != books.terms:
+        books.change_rates(encoded)
+    for lane in switch.lanes.values():
+        lane.forget_hops()
+    _keep_settings(switch, event)
+    switch.take_tables(replace(switch.tables, rates=rates))
+
+
+def _refused(switch: Switch, event: TableEvent, what: str, error: Exception) -> None:
+    if event.token:
+        switch.effects.append(TablesTaken(event.token, str(error)))
+    else:
+        switch.log("error", what, {"problem": str(error)})
 
 
 def _open_lanes(switch: Switch, tables: Tables) -> None:
@@ -62,15 +98,21 @@ def _close(switch: Switch, lane: Lane) -> None:
 
 
 def _journal(switch: Switch, event: TablesChanged) -> None:
-    """What is new; and the answer, which waits for all before it too."""
+    """What is new."""
     books = switch.books
     encoded = event.tables.encode()
     if encoded != books.terms:
         books.change_terms(encoded)
+    _keep_settings(switch, event)
+
+
+def _keep_settings(switch: Switch, event: TableEvent) -> None:
+    """Those that are new; and the answer, which waits for all before it too."""
+    books = switch.books
     for key, value in event.settings:
         if books.settings.get(key, b"") != value:
             books.change_setting(key, value)
-    if books.has_entries():
+    if books.has_entries() and isinstance(event, TablesChanged):
         switch.singles += [("setting", account, 0, text) for account, text in event.facts]
     if event.token:
         switch.answer_after_all(TablesTaken(event.token, ""))

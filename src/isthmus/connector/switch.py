@@ -5,7 +5,6 @@ The rules themselves are in `prepare.py` (a Prepare of a peer), `reply.py` (answ
 """
 
 from collections import deque
-from dataclasses import replace
 from heapq import heappop, heappush
 from typing import Final, final
 
@@ -15,9 +14,8 @@ from isthmus.connector.events import AccountId, Effect, Inbound, Log, Outbound
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.replay import Application
-from isthmus.connector.tables import TERMS_BYTES_MAX, RateTable, RouteTable, Tables, with_rates
+from isthmus.connector.tables import RateTable, RouteTable, Tables
 from isthmus.connector.wheel import TimingWheel
-from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.codes import ErrorCode
 from isthmus.ilp.packet import Reject, encode_reject
 from isthmus.ilp.timestamp import TimestampCache
@@ -112,24 +110,6 @@ class Switch:
         """Swap the tables; every cache that came from the old ones is dropped."""
         self.tables = tables
         self._rejects.clear()
-
-    def take_rates(self, rates: RateTable) -> None:
-        """As new tables, in a time and with an entry that don't grow with accounts and routes."""
-        books = self.books
-        encoded = rates.encode()
-        try:
-            rates.check()
-            terms = with_rates(books.terms, encoded)
-            if len(terms) > TERMS_BYTES_MAX:
-                raise ConfigError("rates", "too large beside the other tables", f"Stay below {TERMS_BYTES_MAX} bytes")
-        except (ConfigError, CodecError) as error:
-            self.log("error", "rates_refused", {"problem": str(error)})
-            return
-        if terms != books.terms:
-            books.change_rates(encoded)
-        for lane in self.lanes.values():
-            lane.forget_hops()
-        self.take_tables(replace(self.tables, rates=rates))
 
     # --- frames -------------------------------------------------------------------------------------------------
 

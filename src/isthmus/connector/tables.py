@@ -130,8 +130,7 @@ class RateTable:
     of the amount: by pair of asset codes, else of the outgoing account, else of the incoming one, else the default.
 
     A stopped pair is one that we exchange, but not now: its rate is too old, or not to be believed. `stopped` says
-    why, in words that peers may read; such a pair may have no rate. It holds backwards as the rate does. `notes` are
-    the control plane's, to be found in the journal after a restart; the switch doesn't read them.
+    why, in words that peers may read; such a pair may have no rate. It holds backwards as the rate does.
     """
 
     def __init__(
@@ -142,11 +141,9 @@ class RateTable:
         pair_spreads: Mapping[tuple[str, str], Fraction] | None = None,
         account_spreads: Mapping[AccountId, Fraction] | None = None,
         stopped: Mapping[tuple[str, str], str] | None = None,
-        notes: Mapping[str, str] | None = None,
     ) -> None:
         self.rates: Final = dict(rates)
         self.stopped: Final = dict(stopped or {})
-        self.notes: Final = dict(notes or {})
         self.spread: Final = spread
         self.pair_spreads: Final = dict(pair_spreads or {})
         self.account_spreads: Final = dict(account_spreads or {})
@@ -196,6 +193,16 @@ class RateTable:
             return Fraction(0)  # nobody charges himself
         return self.account_spreads.get(outgoing.id, self.account_spreads.get(incoming.id, self.spread))
 
+    def with_account_spreads(self, account_spreads: Mapping[AccountId, Fraction]) -> "RateTable":
+        """The same rates, with these in place of the accounts' spreads."""
+        return RateTable(
+            self.rates,
+            spread=self.spread,
+            pair_spreads=self.pair_spreads,
+            account_spreads=account_spreads,
+            stopped=self.stopped,
+        )
+
     def describe(self) -> dict[str, object]:
         """Canonical values for the journal. What is empty and was not known to older versions is left out."""
         described: dict[str, object] = {
@@ -206,8 +213,6 @@ class RateTable:
         }
         if self.stopped:
             described["stopped"] = {f"{a}/{b}": why for (a, b), why in sorted(self.stopped.items())}
-        if self.notes:
-            described["notes"] = self.notes
         return described
 
     def encode(self) -> bytes:
@@ -407,9 +412,14 @@ class TablesChanged:
 @final
 @dataclass(slots=True)
 class RatesChanged:
-    """Event: from the next batch on, these rates hold; all else of the tables stays."""
+    """Event: from the next batch on, these rates hold; all else of the tables stays, and the accounts' spreads too.
+
+    Settings and token are as with `TablesChanged`.
+    """
 
     rates: RateTable
+    settings: Sequence[tuple[bytes, bytes]] = ()
+    token: int = 0
 
 
 TableEvent: TypeAlias = TablesChanged | RatesChanged

@@ -5,7 +5,6 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +15,8 @@ from isthmus.ilp.asset import Asset, parse_amount
 from isthmus.ilp.packet import AMOUNT_MAX
 from isthmus.node import config_links
 from isthmus.node.config_lines import KeyPath, locate
-from isthmus.node.config_model import Account, Limits, Link, NodeConfig, Pair, Rates, Relation
+from isthmus.node.config_model import Account, Limits, Link, NodeConfig, Relation
+from isthmus.node.config_rates import build_rates
 from isthmus.node.config_reader import Source, read_section
 from isthmus.node.config_schema import ROOT
 
@@ -153,7 +153,7 @@ class _Assembly:
         if "listeners" in found and "admin" in found:
             config_links.check_together(self._source, whole, found["listeners"], found["admin"])
         routes = self._routes(address, whole)
-        rates = self._rates()
+        rates = build_rates(self._source, found.get("rates", {}))
         if self._source.problems:
             return None
         return NodeConfig(
@@ -287,26 +287,6 @@ class _Assembly:
             routes.append(("", parent))
         return tuple(routes)
 
-    def _rates(self) -> Rates:
-        pairs: list[Pair] = []
-        given: dict[str, Any] = self._found.get("rates", {})
-        for name, raw in given.items():
-            if name == "spread":
-                continue
-            source, slash, destination = name.partition("/")
-            if not (slash and source and destination) or "/" in destination:
-                self._source.problem(("rates", name), "not a pair of assets", 'Write it as "BTC/USD" = "64250.5".')
-                continue
-            pairs.append(Pair(source=source, destination=destination, rate=raw["rate"], spread=raw["spread"]))
-        stated = {(pair.source, pair.destination) for pair in pairs}
-        # A pair serves both ways unless the way back has a rate of its own.
-        for pair in list(pairs):
-            if (pair.destination, pair.source) not in stated:
-                pairs.append(
-                    Pair(source=pair.destination, destination=pair.source, rate=1 / pair.rate, spread=pair.spread)
-                )
-        return Rates(spread=given.get("spread", Fraction(0)), pairs=tuple(pairs))
-
 
 # Schemes that stand for a network; the others (example, private, …) are for tests and for single machines.
 _NETWORKS: Final = frozenset({"g", "test", "test1", "test2", "test3"})
@@ -315,7 +295,7 @@ _NETWORKS: Final = frozenset({"g", "test", "test1", "test2", "test3"})
 def _warnings(config: NodeConfig) -> list[str]:
     """What works but is probably not meant."""
     found: list[str] = []
-    known = {(pair.source, pair.destination) for pair in config.rates.pairs}
+    known = {codes for pair in config.rates.pairs for codes in (pair.codes, pair.codes[::-1])}
     codes = sorted({account.asset.code for account in config.accounts})
     found += [
         f"no rate between {one} and {other}: packets from one to the other are refused"

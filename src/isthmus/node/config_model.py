@@ -10,6 +10,7 @@ from isthmus.connector.events import AccountId
 from isthmus.ilp.asset import Asset
 from isthmus.links.http.auth import Algorithm
 from isthmus.node.config_values import Endpoint, Secret
+from isthmus.node.rates.answers import JsonForm
 
 
 class Relation(Enum):
@@ -145,22 +146,73 @@ class Account:
     enabled: bool = True
 
 
+# --- rates -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class FileFetch:
+    """A file that a tool of the operator's replaces."""
+
+    path: Path
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class HttpFetch:
+    """A GET. `form` None is the ECB's XML."""
+
+    url: str = field(repr=False)  # may hold a password
+    form: JsonForm | None
+    key: Secret | None = None
+    key_header: str | None = None  # where the key goes: a header, or a parameter of the query
+    key_query: str | None = None
+    timeout_ms: int = 10_000
+    tls: ClientTls = ClientTls()
+    allow_insecure: bool = False
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class RateSource:
+    """Where rates come from while the node runs, and how far it is believed."""
+
+    name: str
+    fetch: FileFetch | HttpFetch
+    base: str | None  # the currency through which its other pairs are crossed
+    interval_ms: int
+    max_age_ms: int
+    jump_max: Fraction  # against the last accepted rate; 1/10 is 10 %
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Pair:
-    """The rate from one asset to another in whole units of each, before the spread."""
+    """The rate from one asset to another in whole units of each, before the spread: fixed, fetched or crossed."""
 
     source: str
     destination: str
-    rate: Fraction
+    rate: Fraction | None  # None: it comes from `fetched`, or by way of `via`
     spread: Fraction | None
+    fetched: RateSource | None = None
+    via: str | None = None  # the product of this pair with the first, and with the second: both are configured
+    max_age_ms: int = 0  # of fetched ones
+    jump_max: Fraction = Fraction(0)
+    least: Fraction | None = None  # what is outside is not believed
+    most: Fraction | None = None
+
+    @property
+    def codes(self) -> tuple[str, str]:
+        return self.source, self.destination
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Rates:
-    """Exact rates by asset codes. Spreads: the pair's, else the outgoing account's, the incoming's, this."""
+    """Rates by asset codes. Spreads: the pair's, else the outgoing account's, the incoming's, this.
+
+    A pair serves both ways unless the way back is among the pairs too.
+    """
 
     spread: Fraction
     pairs: tuple[Pair, ...]
+    sources: tuple[RateSource, ...] = ()
+    pace_ms: int = 5_000
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)

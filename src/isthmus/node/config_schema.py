@@ -3,12 +3,13 @@
 This is what is read, and what docs/configuration.md is made from.
 """
 
-from typing import Any, Final, final
+from typing import Final
 
 from isthmus.connector.tables import EXPIRY_MARGIN_MS, HOLD_MS_LIMIT, HOLD_MS_MAX, OPEN_LEGS_MAX
 from isthmus.node import config_model as model
-from isthmus.node.config_lines import KeyPath
-from isthmus.node.config_reader import Bad, Choice, Incomplete, Key, Section, Source, Table, describe
+from isthmus.node.config_rates import RatesTable
+from isthmus.node.config_reader import Choice, Key, Section, Table
+from isthmus.node.config_schema_tls import CLIENT_TLS, SERVER_TLS
 from isthmus.node.config_values import (
     Amount,
     Boolean,
@@ -18,7 +19,6 @@ from isthmus.node.config_values import (
     Integer,
     Listen,
     Mapped,
-    Rate,
     SecretText,
     Sha256,
     Spread,
@@ -28,18 +28,6 @@ from isthmus.node.config_values import (
 
 PACKETS_PER_MINUTE_MAX: Final = 1_000_000_000
 OPEN_LEGS_LIMIT: Final = 1_000_000  # 1.5 GB
-
-CLIENT_TLS: Final[Section] = (
-    Key("ca_file", FilePath(), "PEM file of the authorities that the peer's certificate must come from.", None),
-    Key("cert_file", FilePath(), "PEM file of the certificate that we show (mutual TLS).", None),
-    Key("key_file", FilePath(), "PEM file of its private key.", None),
-)
-
-SERVER_TLS: Final[Section] = (
-    Key("cert_file", FilePath(), "PEM file of the certificate, with those between it and its authority."),
-    Key("key_file", FilePath(), "PEM file of its private key."),
-    Key("client_ca_file", FilePath(), "PEM file; clients must then show a certificate that comes from it.", None),
-)
 
 LIMITS: Final[Section] = (
     Key("receivable", Amount(), 'How much the peer may owe us; packets beyond it get T04. `"0"`: it pays in advance.'),
@@ -200,37 +188,6 @@ ACCOUNT: Final[Section] = (
     Key("enabled", Boolean(), "Whether it takes packets and is sent some; its books are kept in any case.", True),
 )
 
-RATE: Final[Section] = (
-    Key("rate", Rate(), "Units of the second asset for one unit of the first."),
-    Key("spread", Spread(), "Our part of this pair's conversions.", None, "the account's"),
-)
-
-
-@final
-class RatesTable:
-    """`spread` beside free names, each a rate alone or a table with a rate and a spread."""
-
-    label = "table"
-
-    def read(self, value: object, source: Source, path: KeyPath) -> dict[str, Any]:
-        if not isinstance(value, dict):
-            raise Bad(f"a table is needed, not {describe(value)}", "Write rates below [rates].")
-        found: dict[str, Any] = {}
-        for name, item in value.items():
-            here = (*path, name)
-            try:
-                if name == "spread":
-                    found[name] = Spread().read(item, source, here)
-                elif isinstance(item, dict):
-                    found[name] = Table(RATE).read(item, source, here)
-                else:
-                    found[name] = {"rate": Rate().read(item, source, here), "spread": None}
-            except Bad as bad:
-                source.problem(here, bad.problem, bad.remedy)
-            except Incomplete:
-                continue
-        return found
-
 
 def _listener(default_path: str, what: str) -> Section:
     return (
@@ -286,7 +243,8 @@ ROOT: Final[Section] = (
         "rates",
         RatesTable(),
         '`"BTC/USD" = "64250.5"`: one BTC gives 64250.5 USD, before the spread. The way back is the inverse, unless '
-        "it is given too. `spread` is our part of whatever passes from one account to another, in one asset too.",
+        "it is given too. `spread` is our part of whatever passes from one account to another, in one asset too; "
+        '`sources` are where rates are fetched, at most once in `pace` (`"5 s"`) the node takes new ones.',
         {},
         "none",
     ),

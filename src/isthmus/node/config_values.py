@@ -13,6 +13,7 @@ from typing import Any, Final, final
 from isthmus.ilp import address as ilp_address
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Bad, Incomplete, Source, describe
+from isthmus.node.rates.paths import JsonPath, parse_path
 
 _DECIMAL: Final = re.compile(r"[0-9]{1,60}(\.[0-9]{1,60})?", re.ASCII)
 _FRACTION: Final = re.compile(r"([0-9]{1,60})\s*/\s*([0-9]{1,60})", re.ASCII)
@@ -23,6 +24,7 @@ _MS: Final = {"ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000}
 
 SECRET_BYTES_MAX: Final = 65_536
 FROM_PARENT: Final = "from parent"
+JUMP_LIMIT: Final = 10
 
 
 @final
@@ -209,6 +211,21 @@ class Spread:
 
 
 @dataclass(slots=True, frozen=True)
+class Jump:
+    """How far a rate may move at once, as a part of what it was: per cent."""
+
+    label = "per cent"
+
+    def read(self, value: object, source: Source, path: KeyPath) -> Fraction:
+        match = _SPREAD.fullmatch(value.strip()) if isinstance(value, str) else None
+        jump = Fraction(0) if match is None else Fraction(match[1]) / (100 if match[2] == "%" else 10_000)
+        if not 0 < jump <= JUMP_LIMIT:
+            shown = repr(value) if isinstance(value, str) else describe(value)
+            raise Bad(f"{shown} is not a part of a rate", f'Write per cent, up to {JUMP_LIMIT * 100} %: "10 %".')
+        return jump
+
+
+@dataclass(slots=True, frozen=True)
 class SecretText:
     """Inline text, `{ file = "…" }` (without its last line break), or `{ env = "…" }`."""
 
@@ -230,6 +247,38 @@ class SecretText:
         if not text.strip():
             raise Bad("is empty", remedy)
         return Secret(text)
+
+
+@dataclass(slots=True, frozen=True)
+class KeptSecret:
+    """As `SecretText`, but never in the configuration itself."""
+
+    label = "secret, in a file or the environment"
+
+    def read(self, value: object, source: Source, path: KeyPath) -> Secret:
+        if isinstance(value, str):
+            raise Bad("a secret of others stands in this file", 'Write { file = "path" } or { env = "NAME" }.')
+        secret = SecretText().read(value, source, path)
+        text = secret.reveal().strip()
+        if not text.isascii() or not text.isprintable():
+            raise Bad("is not a line of ASCII", "Keep only the key there.")
+        return Secret(text)
+
+
+@dataclass(slots=True, frozen=True)
+class PathInJson:
+    """The place of a value in a JSON document."""
+
+    label = "JSON path"
+
+    def read(self, value: object, source: Source, path: KeyPath) -> JsonPath:
+        remedy = 'Write it like "result.XXBTZUSD.c[0]".'
+        if not isinstance(value, str):
+            raise Bad(f"a string is needed, not {describe(value)}", remedy)
+        try:
+            return parse_path(value)
+        except ValueError as error:
+            raise Bad(f"{value[:60]!r} is no place in JSON: {error}", remedy) from None
 
 
 def _read_secret_file(path: Path) -> str:

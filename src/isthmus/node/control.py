@@ -21,6 +21,7 @@ from isthmus.node.admin.operation import Json, RefusedError
 from isthmus.node.config import ACCOUNT_NAME, DEFAULT_ROUTE, Document, config_of, has_huge_number, load_document
 from isthmus.node.config_model import Account, NodeConfig, Relation
 from isthmus.node.links import Links, is_in_flight
+from isthmus.node.rates.provider import Provider
 from isthmus.node.settings import (
     ACCOUNT,
     ROUTE,
@@ -66,6 +67,7 @@ class Control:
         config: NodeConfig,
         driver: Driver,
         vault: Vault,
+        rates: Provider,
         *,
         address: str | None,
         logger: Logger,
@@ -75,6 +77,7 @@ class Control:
         self._file = file
         self._driver: Final = driver
         self._vault: Final = vault
+        self._rates: Final = rates
         self._logger: Final = logger
         self._one_by_one: Final = asyncio.Lock()
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
@@ -370,7 +373,8 @@ class Control:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def tables(self, config: NodeConfig) -> Tables:
-        return build_tables(config, self.address)
+        """To be posted at once: rates that change meanwhile would be overtaken."""
+        return build_tables(config, self.address, self._rates.table())
 
     def _configured(self, settings: Mapping[Item, Setting]) -> NodeConfig:
         """The configuration with these; RefusedError tells the first problem."""
@@ -385,18 +389,21 @@ class Control:
     ) -> None:
         """Swap, journal, and let the links follow; RefusedError if the books or another rule say no."""
         try:
-            tables = self.tables(config)
-            self._driver.kernel.check_tables(tables)
+            board = self._rates.prepared(config.rates)
+            self._driver.kernel.check_tables(build_tables(config, self.address, self._rates.table_of(board)))
         except ConfigError as error:
             raise _refused(error) from None
         except ValueError as error:  # an address that gets too long
             raise RefusedError(400, f"{error}.") from None
+        if config.rates != self.config.rates:
+            self._rates.adopt(config.rates, board)
         told = await self._driver.change_tables(
-            tables,
+            self.tables(config),
             settings=[(item.key, b"" if setting is None else setting.encode()) for item, setting in changes.items()],
             facts=[(account, fact[:FACT_CHARS_MAX]) for account, fact in facts],
         )
         if told.problem:
+            self._rates.adopt(self.config.rates, self._rates.prepared(self.config.rates))
             raise RefusedError(409, f"{told.problem}.")
         self.config = config
         for account, fact in facts:

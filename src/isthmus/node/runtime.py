@@ -9,6 +9,7 @@ import contextlib
 import gc
 import json
 import os
+import random
 import signal
 import threading
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import structlog
 
 from isthmus.connector.events import AddressLearned, Log
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import Tables, TablesChanged, address_of
+from isthmus.connector.tables import Tables, TablesChanged, address_of, rates_of
 from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.links.throttle import FailureThrottle
@@ -27,12 +28,15 @@ from isthmus.node import logs
 from isthmus.node.admin.accounts import account_operations
 from isthmus.node.admin.books import books_operations
 from isthmus.node.admin.operation import Operation
+from isthmus.node.admin.rates import rates_operations
 from isthmus.node.admin.routes import route_operations
 from isthmus.node.admin.server import AdminServer
 from isthmus.node.config import Document, config_of, load_document
 from isthmus.node.config_model import NodeConfig
 from isthmus.node.control import Control, account_of, configure, ended_facts, tell_ended
 from isthmus.node.links import Links
+from isthmus.node.rates.board import remember
+from isthmus.node.rates.provider import Provider
 from isthmus.node.settings import Item, settings_of
 from isthmus.node.tables import build_tables
 from isthmus.node.tls import server_context
@@ -129,8 +133,9 @@ class Node:
 
     async def _serve(self, kernel: Kernel, journal: SqliteJournal, opened: "_Opened") -> int:
         driver = Driver(kernel, journal, on_log=self._log)
+        rates = self._provider(opened.config, driver)
         control = Control(
-            self._document, opened.config, driver, self._vault, address=opened.address, logger=self._logger
+            self._document, opened.config, driver, self._vault, rates, address=opened.address, logger=self._logger
         )
         driver.on_address = self._address_learned(control)
         keeper = CheckpointKeeper(
@@ -144,22 +149,24 @@ class Node:
         driver.on_commit = committed
         throttle = FailureThrottle()  # one for all listeners: an address is an address
         links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
-        view = NodeView(driver, control.sources)
-        admin = self._admin(view, control, throttle)
+        view = NodeView(driver, control.sources, rates)
+        admin = self._admin(view, control, throttle, rates_operations(driver, rates))
         self._install_signals(control)
         driver.start()
         tell_ended(self._logger, opened.ended)
         ended = [(item.key, b"") for item in opened.ended]
-        driver.post(TablesChanged(opened.last, ended, ended_facts(opened.ended)))
+        driver.post(TablesChanged(control.tables(opened.config), ended, ended_facts(opened.ended)))
+        rates.start()
         try:
             await links.start()
             if admin is not None:
                 await admin.start()
             self._announce(links, admin)
-            status = await self._until_stopped(driver, keeper)
+            status = await self._until_stopped(driver, keeper, rates)
         finally:
             with contextlib.suppress(OSError):  # a folder that turned read-only must not keep the rest from ending
                 (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
+            await rates.close()
             await keeper.close()
             await driver.stop()
             await control.close()
@@ -169,11 +176,14 @@ class Node:
         self._logger.info("stopped")
         return status
 
-    async def _until_stopped(self, driver: Driver, keeper: CheckpointKeeper) -> int:
+    async def _until_stopped(self, driver: Driver, keeper: CheckpointKeeper, rates: Provider) -> int:
         stop = asyncio.ensure_future(self._stop.wait())
-        either: set[asyncio.Future[Any]] = {stop, driver.halted}
+        either: set[asyncio.Future[Any]] = {stop, driver.halted, rates.broken}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         stop.cancel()
+        if rates.broken.done():
+            self._logger.error("halted", problem=rates.broken.result())
+            return 1
         if driver.halted.done():
             self._logger.error("halted", problem=driver.halted.result())
             return 1
@@ -228,6 +238,16 @@ class Node:
             return
         self._logger.info("configuration reloaded")
 
+    def _provider(self, config: NodeConfig, driver: Driver) -> Provider:
+        return Provider(
+            config.rates,
+            remember(rates_of(driver.kernel.books.terms), driver.kernel.books.settings),
+            publish=driver.post,
+            on_log=self._log,
+            now=clock.system_now,
+            random=random.random,
+        )
+
     # --- the world ------------------------------------------------------------------------------------------------
 
     def _install_signals(self, control: Control) -> None:
@@ -251,7 +271,9 @@ class Node:
             self._logger.warning("stopping without waiting for packets in flight")
             os._exit(1)
 
-    def _admin(self, view: NodeView, control: Control, throttle: FailureThrottle) -> AdminServer | None:
+    def _admin(
+        self, view: NodeView, control: Control, throttle: FailureThrottle, more: list[Operation]
+    ) -> AdminServer | None:
         settings = self._config.admin
         if settings is None:
             return None
@@ -260,6 +282,7 @@ class Node:
             *books_operations(view),
             *account_operations(control),
             *route_operations(control),
+            *more,
         ]
         return AdminServer(
             settings, operations, metrics=view.metrics, ssl_context=context, throttle=throttle, on_log=self._log

@@ -3,18 +3,20 @@
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables
 from isthmus.ilp.address import append_segments
 from isthmus.node.config_model import Account, NodeConfig, Relation
+from isthmus.node.rates.board import NOTHING, Board
 
 
-def build_tables(config: NodeConfig, address: str | None = None) -> Tables:
+def build_tables(config: NodeConfig, address: str | None = None, rates: RateTable | None = None) -> Tables:
     """The tables for this configuration, checked. `address` is the parent's word where the file has none.
 
+    `rates` are those that hold now, without the accounts' spreads; without any, pairs that are fetched are stopped.
     Children are reached by their addresses; the configuration's own routes win.
     """
     own = config.address or address or ""
     accounts = {account.id: _terms(account, own) for account in config.accounts}
     routes = {terms.child_address: terms.id for terms in accounts.values() if terms.child_address}
     routes.update(config.routes)
-    tables = Tables(own, accounts, RouteTable(routes), _rates(config))
+    tables = Tables(own, accounts, RouteTable(routes), _rates(config, rates))
     tables.check()
     return tables
 
@@ -44,11 +46,7 @@ def _terms(account: Account, own: str) -> AccountTerms:
     )
 
 
-def _rates(config: NodeConfig) -> RateTable:
-    rates = config.rates
-    return RateTable(
-        {(pair.source, pair.destination): pair.rate for pair in rates.pairs},
-        spread=rates.spread,
-        pair_spreads={(pair.source, pair.destination): pair.spread for pair in rates.pairs if pair.spread is not None},
-        account_spreads={account.id: account.spread for account in config.accounts if account.spread is not None},
-    )
+def _rates(config: NodeConfig, rates: RateTable | None) -> RateTable:
+    table = Board(config.rates, NOTHING).table(0) if rates is None else rates
+    spreads = {account.id: account.spread for account in config.accounts if account.spread is not None}
+    return table.with_account_spreads(spreads)

@@ -15,6 +15,8 @@ from isthmus.connector.switch import LATENCY_BOUNDS_MS
 from isthmus.node.admin.operation import RefusedError
 from isthmus.node.build import build_kind
 from isthmus.node.corrections import ADJUST, WRITE_OFF
+from isthmus.node.rates.metrics import RatesCollector
+from isthmus.node.rates.provider import Provider
 from isthmus.runtime.checkpoints import open_legs
 from isthmus.runtime.driver import Driver
 
@@ -27,11 +29,12 @@ DIGEST_LEGS_MAX: Final = 50_000
 class NodeView:
     """Implements `admin.books.View` for one running node."""
 
-    def __init__(self, driver: Driver, sources: Callable[[], dict[str, str]]) -> None:
+    def __init__(self, driver: Driver, sources: Callable[[], dict[str, str]], rates: Provider) -> None:
         self._driver: Final = driver
         self._sources: Final = sources
         self._registry: Final = CollectorRegistry()
         self._registry.register(NodeCollector(driver))
+        self._registry.register(RatesCollector(rates))
 
     def health(self) -> Json:
         """`ok` unless the journal is behind or gone, or a link that should be up is down."""

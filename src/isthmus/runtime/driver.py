@@ -41,7 +41,7 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.kernel import Kernel
-from isthmus.connector.tables import TableEvent, Tables, TablesChanged
+from isthmus.connector.tables import RatesChanged, RateTable, TableEvent, Tables, TablesChanged
 from isthmus.errors import JournalError
 from isthmus.ilp.packet import PREPARE
 from isthmus.journal.interface import Journal
@@ -241,10 +241,16 @@ class Driver:
 
         Raises JournalError if the node halts or stops: then it may have been taken or not.
         """
-        token = self._take_token()
+        return await self._change(TablesChanged(tables, settings, facts, self._take_token()))
+
+    async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
+        """As `change_tables`, for the rates alone."""
+        return await self._change(RatesChanged(rates, settings, self._take_token()))
+
+    async def _change(self, event: TableEvent) -> TablesTaken:
         done: asyncio.Future[TablesTaken] = self._loop.create_future()
-        self._changes[token] = done
-        self.post(TablesChanged(tables, settings, facts, token))
+        self._changes[event.token] = done
+        self.post(event)
         return await done
 
     def _take_token(self) -> int:
