@@ -6,9 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.cli.conftest import Network
 
 ISTHMUS = [sys.executable, "-m", "isthmus"]
 WAIT_SECONDS = 60.0
@@ -161,6 +164,14 @@ def test_people_see_a_row_for_each_hop(alice: Path, bob: str, isthmus_command: R
     ]  # fmt: skip
     assert "Reached: F06" in shown.stdout
     assert "Rate: 25000 EUR for 1 BTC" in shown.stdout
+
+
+def test_on_a_terminal_the_rows_come_as_they_are_known(network: "Network") -> None:
+    shown = network.on_terminal("trace", "--wallet", network.wallet("alice"), "test.hub.bob", "--no-rates", answers={})
+    assert shown.status == 1
+    # Nobody has opened bob's account.
+    assert shown.text.count("test.hub") >= 2
+    assert "Not reached: T01 (Peer Unreachable) from test.hub" in shown.text
 
 
 def test_an_amount_moves_nothing(alice: Path, bob: str, isthmus_command: Run) -> None:

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from isthmus.client.amounts import Received
@@ -225,6 +225,21 @@ def test_two_ways_are_told() -> None:
     assert tracer.is_mixed
 
 
+def test_a_network_that_is_quicker_now_and_then_is_one_way() -> None:
+    """Which of two neighbours refuses a packet may then change within the time that it varies by."""
+    tracer = Tracer(TARGET, own=OWN, hold_ms_max=30_000)
+    now = 0
+    while not tracer.is_done:
+        for probe in tracer.poll(now):
+            way_us = 20_000 + 7_919 * probe.number % 30_000
+            nodes = [*chain("test.one", "test.two", "test.three", one_way_us=way_us), BOB]
+            after_us, reject = Path(nodes).answer(probe)
+            now += after_us
+            tracer.told(probe.number, reject, now)
+    assert [hop.address for hop in tracer.hops()] == ["test.one", "test.two", "test.three", TARGET]
+    assert not tracer.is_mixed
+
+
 # --- rates -----------------------------------------------------------------------------------------------------------
 
 
@@ -305,6 +320,28 @@ def test_any_path_ends_within_the_bounds(nodes: list[Node], last: str, hold_ms_m
     named = [address for address in found.addresses if address is not None]
     assert len(named) == len(set(named))
     assert OWN not in named
+
+
+@given(st.data())
+@settings(max_examples=25, deadline=None)
+def test_any_answers_end_within_the_bounds(data: st.DataObject) -> None:
+    """Strangers may say anything, each time something else."""
+    codes = st.sampled_from(["R02", "R00", "F08", "R01", "T04", "T05", "F02", "F06", "x\0!"])
+    names = st.sampled_from(["", "test.a", "test.b", "no address", OWN, TARGET, "test.é"])
+    amounts = st.integers(0, AMOUNT_MAX)
+    figures = st.builds(encode_amount_too_large, amounts, amounts) | st.binary(max_size=20)
+    replies = st.builds(Reject, codes, names, st.text(max_size=5), figures)
+    tracer, now = Tracer(TARGET, own=OWN, hold_ms_max=data.draw(st.integers(1, 30_000))), 0
+    waiting: list[Probe] = []
+    while not tracer.is_done:
+        now = max(now + 1, tracer.wakes_at(now) or 0)
+        waiting += tracer.poll(now)
+        if waiting:
+            probe = waiting.pop(data.draw(st.integers(0, len(waiting) - 1)))
+            tracer.told(probe.number, data.draw(replies), now)
+        tracer.hops()
+        tracer.ending()
+    assert tracer.probes <= PROBES_MAX
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,15 @@ from isthmus.client.payment import Progress
 from isthmus.client.streams import Offer, as_fraction
 from isthmus.client.terms import Receiver
 from isthmus.client.trace import Trace
+from isthmus.connector.events import AccountId, Inbound, Undelivered
 from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import Asset
+from isthmus.links.btp.client import BtpClient
+from isthmus.runtime import clock
 from isthmus.stream.orders import Failure
 
 if TYPE_CHECKING:
-    from tests.client.conftest import Connector, MakeConnector
+    from tests.client.conftest import Connector, MakeConnector, MakeFolder
 
 BTC = Asset("BTC", 8)
 ETH = Asset("ETH", 9)
@@ -312,6 +315,39 @@ async def test_a_trace_that_is_out_of_time_tells_what_it_knows(world: World) -> 
     assert (result.ending.kind, result.rate) == (EndKind.STOPPED, None)
     with pytest.raises(ConfigError, match="seconds"):
         await world.alice.trace("test.connector.bob", seconds=0)
+
+
+async def test_a_trace_to_a_silent_peer_ends_at_the_hop_before_it(
+    connector: "Connector", make_folder: "MakeFolder"
+) -> None:
+    """It is connected, and answers nothing."""
+
+    class Deaf:
+        """Implements `links.port.LinkOwner`."""
+
+        def inbound(self, packets: list[Inbound]) -> None: ...
+
+        def undelivered(self, failures: list[Undelivered]) -> None: ...
+
+        def link_up(self, account: AccountId) -> None: ...
+
+        def link_down(self, account: AccountId, why: str) -> None: ...
+
+        def blocked(self, account: AccountId) -> None: ...
+
+        def writable(self, account: AccountId) -> None: ...
+
+        def mono_ms(self) -> int:
+            return clock.mono_ms()
+
+    deaf = BtpClient(AccountId("bob"), connector.url("bob", token=""), Deaf(), session=bytes(16), token="bob")
+    await deaf.start()
+    await deaf.wait_up(10_000)
+    async with Wallet.at(await make_folder(connector, "alice", timeout_ms=2_000)) as alice:
+        result = await alice.trace("test.connector.bob")
+    assert [hop.address for hop in result.hops] == ["test.connector"]
+    assert (result.ending.kind, result.ending.by) == (EndKind.SILENT, "test.connector")
+    await deaf.close()
 
 
 # --- being paid ------------------------------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ GAP_MS: Final = 8  # between the times left that two neighbours answered, it is 
 WINDOW: Final = 8  # probes on their way at a time
 PROBES_MAX: Final = 256
 SILENCE_MS: Final = 3_000  # a next hop that hasn't answered within this doesn't answer
+MIXED_MS: Final = (
+    250  # a time left that two hops answered may be so blurred by the network; beyond it there are two ways
+)
 AGAIN_US: Final = 1_000_000  # after T02, T03 and T05: time helps
 AGAIN_MAX: Final = 5
 # Probes with amounts get this much more time than the first that reached the end: a slow answer is no late one.
@@ -242,7 +245,7 @@ class Tracer:
             groups.setdefault(key, []).append(one)
         groups.pop(("", self._own), None)
         bounds = [(ones[0].hold_ms, ones[-1].hold_ms) for ones in groups.values()]
-        self.is_mixed = any(later[0] + GAP_MS < one[1] for one, later in pairwise(bounds))
+        self.is_mixed = any(later[0] + MIXED_MS < one[1] for one, later in pairwise(bounds))
         return [
             Hop(
                 address=ones[0].by,

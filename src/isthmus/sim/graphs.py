@@ -53,7 +53,11 @@ class Node:
 @final
 @dataclass(slots=True, frozen=True)
 class Link:
-    """`first` and `second` are indices of nodes; `is_parent`: the first is the second's parent, else they are peers."""
+    """`first` and `second` are indices of nodes; `is_parent`: the first is the second's parent, else they are peers.
+
+    What an end keeps is the `account_spreads` of its account with the other. A wallet's account then needs a spread of
+    its own, for what leaves to it would be charged that of the account where it came in.
+    """
 
     first: int
     second: int

@@ -8,8 +8,7 @@ The oracle knows all spreads, and nobody's choice: where nodes prefer children w
 routes that they settle on may be worse. It shares no code with the connector.
 """
 
-from bisect import bisect_right
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass
 from fractions import Fraction
 from heapq import heappop, heappush
@@ -23,6 +22,7 @@ _FREE: Final = 0  # anything may follow
 _DOWN: Final = 1  # only down may follow
 # Shares are integers over a power of PARTS that is enough for paths of so many links; it is doubled if not.
 _LINKS_FIRST: Final = 32
+BILLION: Final = 10**9
 _Steps: TypeAlias = list[list[tuple[int, int]]]
 
 
@@ -187,28 +187,35 @@ class Figures:
 def figures(graph: Graph, *, transit: bool = True, sources: int = 0) -> Figures:
     """All pairs by length; prices from so many sources, spread over all numbers (0: from all)."""
     oracle, size = Oracle(graph, transit=transit), len(graph.nodes)
-    lengths = sorted(far for node in range(size) for far in oracle.hops(node) if far)
-    longest = lengths[-1] if lengths else 0
-    ends = [bisect_right(lengths, links) for links in range(longest + 1)]
+    by_links: Counter[int] = Counter()
+    for node in range(size):
+        by_links.update(far for far in oracle.hops(node) if far)
+    longest, reachable = max(by_links, default=0), by_links.total()
     asked = size if sources == 0 else min(sources, size)
-    kept: list[Fraction] = []
-    links_priced = 0
+    priced = links_priced = billionths = 0
+    least: Fraction | None = None
     for step in range(asked):
         source = step * size // asked
         for node, best in enumerate(oracle.best(source)):
-            if best is not None and node != source:
-                kept.append(best.kept)
-                links_priced += len(best.path) - 1
-    billionth = 10**9
-    total = sum(one.numerator * billionth // one.denominator for one in kept)
+            if best is None or node == source:
+                continue
+            priced += 1
+            links_priced += len(best.path) - 1
+            billionths += best.kept.numerator * BILLION // best.kept.denominator
+            if least is None or best.kept < least:
+                least = best.kept
     return Figures(
         pairs=size * (size - 1),
-        reachable=len(lengths),
+        reachable=reachable,
         diameter=longest,
-        hops_mean=Fraction(sum(lengths), len(lengths)) if lengths else None,
-        hops_share=tuple(after - before for before, after in pairwise(ends)),
+        hops_mean=_mean(sum(links * count for links, count in by_links.items()), reachable),
+        hops_share=tuple(by_links[links] for links in range(1, longest + 1)),
         sources=asked,
-        kept_mean=Fraction(total, billionth * len(kept)) if kept else None,
-        kept_least=min(kept, default=None),
-        hops_priced_mean=Fraction(links_priced, len(kept)) if kept else None,
+        kept_mean=_mean(billionths, priced * BILLION),
+        kept_least=least,
+        hops_priced_mean=_mean(links_priced, priced),
     )
+
+
+def _mean(total: int, count: int) -> Fraction | None:
+    return Fraction(total, count) if count else None
