@@ -84,7 +84,7 @@ def test_an_unsound_request_is_refused(parent: "Node", changes: dict[str, Any]) 
     assert parent.rejected("alice").code == "F00"
 
 
-@pytest.mark.parametrize("to", ["peer.config.x", "peer.configs", "peer.settle", "peer.route.update"])
+@pytest.mark.parametrize("to", ["peer.config.x", "peer.configs", "peer.settle", "peer.route", "peer.route.updates"])
 def test_other_destinations_are_unhandled(parent: "Node", to: str) -> None:
     """CONN-17, PEER-2, PEER-5: F01."""
     ask(parent, to=to)

@@ -40,7 +40,6 @@ from isthmus.connector.events import (
     LinkUp,
     LinkWritable,
     Note,
-    Noted,
     Now,
     Outbound,
     Release,
@@ -53,8 +52,9 @@ from isthmus.connector.outcomes import forget, is_silent, other_program
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
+from isthmus.connector.release import release
 from isthmus.connector.replay import Application, NoApplication, Replay
-from isthmus.connector.reply import expire, never_sent, take_reply, take_undelivered
+from isthmus.connector.reply import expire, take_reply, take_undelivered
 from isthmus.connector.summary import summarise
 from isthmus.connector.swap import BUSY, swap_rates, swap_tables
 from isthmus.connector.switch import FAR_FUTURE, Switch
@@ -227,6 +227,9 @@ class Kernel:
             asks_at = self._parent.wakes_at()
             if asks_at is not None and (at is None or asks_at < at):
                 at = asks_at
+        routes_at = self.switch.router.wakes_at(self.switch.mono)
+        if routes_at is not None and (at is None or routes_at < at):
+            at = routes_at
         return at
 
     # --- running ------------------------------------------------------------------------------------------------
@@ -248,7 +251,7 @@ class Kernel:
                     switch.foreign += 1
                 elif event.packet[0] == PREPARE:
                     self._enqueue(lane, event)
-                elif lane.asks or lane.reporter.request_id:
+                elif lane.questions or lane.reporter.request_id:
                     self._take_answer(lane, event)
                 else:
                     take_reply(switch, lane, event)
@@ -268,6 +271,7 @@ class Kernel:
         if self._draining and not self._drained:
             self._close_books()
         self._work()
+        switch.router.tick(switch)
         self._flush()
         if self._draining and not self._drained:
             self._tell_drained()
@@ -275,15 +279,17 @@ class Kernel:
         return effects
 
     def _take_answer(self, lane: Lane, event: Inbound) -> None:
-        """A reply where we have a question out: for an address, about outcomes; or else it is one to a packet."""
-        parent = self._parent
+        """A reply where we have a question out: for an address, about outcomes or routes; or it is one to a packet."""
         switch = self.switch
         if lane.reporter.is_answered_by(event):
             for session, request_id, fulfillment in lane.reporter.take_answer(switch, event.packet):
                 packet = encode_fulfill(Fulfill(fulfillment))
                 take_reply(switch, lane, Inbound(lane.id, session, request_id, packet, event.read_at))
-        elif parent is not None and parent.is_answered_by(lane, event):
-            parent.take_answer(switch, event.packet)
+            return
+        question = lane.questions.get(event.request_id)
+        if question is not None and (not event.session or event.session == lane.session):
+            del lane.questions[event.request_id]
+            question.take_answer(switch, event.packet)
         else:
             take_reply(switch, lane, event)
 
@@ -325,8 +331,9 @@ class Kernel:
             return
         parent = self._parent if self._parent is not None and self._parent.lane is lane else None
         if isinstance(event, Undelivered):
-            if parent is not None and parent.request_id and event.request_id == parent.request_id:
-                parent.refused(switch, event.message)
+            question = lane.questions.pop(event.request_id, None)
+            if question is not None:
+                question.refused(switch, event.code, event.message)
             elif lane.reporter.request_id and event.request_id == lane.reporter.request_id:
                 lane.reporter.refused(switch, event.code, event.message)
             else:
@@ -340,6 +347,7 @@ class Kernel:
             lane.reporter.link_up(switch, is_other=event.is_other)
             if parent is not None:
                 parent.link_up(switch.mono)
+            switch.router.link_up(switch, lane)
         elif isinstance(event, LinkDown):
             lane.up = False
             lane.blocked = False
@@ -348,6 +356,7 @@ class Kernel:
                 lane.renew_session(switch.entropy, switch.books.last_leg)
             if parent is not None:
                 parent.link_down()
+            switch.router.link_down(switch, lane)
         else:
             lane.blocked = isinstance(event, LinkBlocked)
 
@@ -357,15 +366,15 @@ class Kernel:
         if swap_tables(self.switch, event, self._doubtful):
             self._doubtful = []
             self._choose_parent(event.tables)
+            self.switch.router.take_tables(self.switch, event.tables)
 
     def _choose_parent(self, tables: Tables) -> None:
         """At most one parent is asked for our address (CONN-14)."""
         chosen = next((terms.id for terms in tables.accounts.values() if terms.ildcp_client), None)
-        for lane in self.switch.lanes.values():
-            lane.asks = lane.id == chosen
-        if chosen is None:
+        if self._parent is not None and self._parent.lane.id != chosen:
+            self._parent.link_down()
             self._parent = None
-        elif self._parent is None or self._parent.lane.id != chosen:
+        if chosen is not None and self._parent is None:
             self._parent = ParentQuestion(self.switch.lanes[chosen])
             if self._parent.lane.up:
                 self._parent.link_up(self.switch.mono)
@@ -475,60 +484,8 @@ class Kernel:
         assert sequence <= self.sequence, "the journal knows a batch that we didn't append"
         appends = self._appends
         while appends and appends[0].sequence <= sequence:
-            self._release(appends.popleft())
+            release(self.switch, appends.popleft(), self._releases)
         self._notice_slowness()
-
-    def _release(self, batch: Batch) -> None:
-        switch = self.switch
-        mono = switch.mono
-        if mono >= batch.first_posted_deadline:
-            self._list_at_risk(batch)
-        for lane, frames in batch.frames:
-            if not lane.up or mono >= batch.first_deadline or lane.renewed_after > switch.released_leg:
-                frames = self._still_wanted(lane, frames)
-            if frames:
-                queued = self._releases.get(lane.id)
-                if queued is None:
-                    self._releases[lane.id] = frames
-                else:
-                    queued += frames
-        switch.released_leg = batch.last_leg
-        switch.effects += [Noted(token) for token in batch.tokens]
-        switch.effects += batch.answers
-
-    def _still_wanted(self, lane: Lane, frames: list[Outbound]) -> list[Outbound]:
-        """Replies always leave; Prepares only if link and session are theirs and their time has not run out."""
-        switch = self.switch
-        kept: list[Outbound] = []
-        for frame in frames:
-            if frame.packet[0] != PREPARE:
-                kept.append(frame)
-                continue
-            leg = lane.account.sent.get(frame.request_id)
-            if leg is None:
-                # Decided while it waited; or it is no packet but a report of outcomes.
-                if lane.up and frame.request_id == lane.reporter.request_id:
-                    kept.append(frame)
-                continue
-            if switch.mono >= leg.deadline:
-                expire(switch, leg)
-            elif not lane.up or leg.session != lane.session:
-                never_sent(switch, leg)
-            else:
-                kept.append(frame)
-        return kept
-
-    def _list_at_risk(self, batch: Batch) -> None:
-        """The commit ended after an incoming expiry: the peer may refuse the Fulfill, which is sent all the same."""
-        switch = self.switch
-        for leg in batch.posted:
-            if switch.mono >= leg.deadline and leg.amount:
-                lane = switch.by_index[leg.account.index]
-                ms_late = switch.mono - leg.deadline
-                switch.books.put_at_risk(leg.account, leg.id, leg.amount, ms_late)
-                text = f"fulfilled {ms_late} ms after the incoming expiry; leg {leg.id}"
-                switch.singles.append(("at risk", lane.id, leg.amount, text))
-                switch.warn(lane, "at_risk", {"amount": str(leg.amount), "ms_late": ms_late})
 
     def _flush(self) -> None:
         """Give the frames to the links: first those that were waiting, then those that rest on no event."""

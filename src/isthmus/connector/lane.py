@@ -2,7 +2,7 @@
 
 from collections import deque
 from hashlib import sha256
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from isthmus.connector.books import Account
 from isthmus.connector.events import REQUEST_ID_MAX, SESSION_BYTES, AccountId, Inbound, Outbound
@@ -11,6 +11,9 @@ from isthmus.connector.limits import TokenBucket
 from isthmus.connector.outcomes import Reporter
 from isthmus.connector.tables import LOCAL, AccountTerms, Conversion
 from isthmus.ilp.packet import AMOUNT_MAX
+
+if TYPE_CHECKING:
+    from isthmus.connector.switch import Switch
 
 # Above every sum of amounts that can be reserved: comparing with it is cheaper than asking for None.
 UNLIMITED: Final = 2**256
@@ -26,6 +29,20 @@ REQUEST_IDS_END: Final = REQUEST_ID_MAX + 1 - 2**16
 # Ids that a process doesn't use after a restart: its predecessor may have asked `peer.*` questions with them, which
 # aren't journaled, and a late answer to one must not meet another Prepare.
 RESTART_GAP: Final = 1_024
+
+
+class Question:
+    """Whoever has a `peer.*` request out on a lane, and waits for its answer; it stands in the lane's `questions`."""
+
+    __slots__ = ()
+
+    def take_answer(self, switch: "Switch", packet: bytes) -> None:
+        """The peer's reply has come. The question is no longer among those of the lane."""
+        raise NotImplementedError
+
+    def refused(self, switch: "Switch", code: str, why: str) -> None:
+        """The link says that the request wasn't taken. The question is no longer among those of the lane."""
+        raise NotImplementedError
 
 
 @final
@@ -52,7 +69,6 @@ class Lane:
     __slots__ = (
         "account",
         "amounts",
-        "asks",
         "blocked",
         "closed",
         "disabled",
@@ -73,6 +89,7 @@ class Lane:
         "packets",
         "pairs",
         "payable_max",
+        "questions",
         "receivable_max",
         "rejected",
         "rejected_unreported",
@@ -97,7 +114,6 @@ class Lane:
         self.account: Final = account
         self.up = False
         self.blocked = False
-        self.asks = False  # our parent, whom we ask for our address
         self.closed = False  # no longer in the tables: what is in flight ends, nothing new begins
         self.sessions = 0  # how many sessions this process had
         self.session = derive_session(entropy, self.id, 0)
@@ -110,6 +126,7 @@ class Lane:
         self.free: list[Outbound] = []  # rest on no event
         self.hops: Final[dict[bytes, Hop]] = {}
         self.pairs: Final[dict[int, Hop]] = {}  # by the outgoing account's index
+        self.questions: Final[dict[int, Question]] = {}  # by request id
         self.expired: Final[dict[int, OutgoingLeg]] = {}  # by request id
         # Counters. A Prepare of this account ends as `fulfilled` or in `rejected` by code.
         self.fulfilled = 0

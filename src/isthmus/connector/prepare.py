@@ -233,7 +233,7 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
 def find_next_hop(switch: Switch, destination: bytes) -> Lane | None:
     """The lane that a valid destination's packets go to; None without a route."""
     tables = switch.tables
-    found = tables.routes.find(destination)
+    found = switch.router.find(switch, destination)
     if found is None:
         return None
     prefix, account = found

@@ -1,17 +1,18 @@
 """What neighbours ask each other and nobody else: `peer.*` requests (amount 0, answered at once), and the echo's data.
 
-ILDCP (RFC 0031) both ways is here, and outcomes have a module of their own (`outcomes.py`); route updates and
-settlement messages will find their place beside them. Nothing that a peer asks for touches rates or routes (PEER-5).
+ILDCP (RFC 0031) both ways is here; outcomes have a module of their own (`outcomes.py`), and routes a package
+(`routing`). Settlement messages will find their place beside them.
 """
 
 from typing import Final, final
 
 from isthmus.connector.events import AddressLearned, Inbound, Outbound
-from isthmus.connector.lane import Lane
+from isthmus.connector.lane import Lane, Question
 from isthmus.connector.outcomes import take_report
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.address import ADDRESS_BYTES_MAX, is_valid
+from isthmus.ilp.ccp import CONTROL_DESTINATION, UPDATE_DESTINATION
 from isthmus.ilp.ildcp import (
     CONFIG_DESTINATION,
     PEER_CONDITION,
@@ -28,6 +29,8 @@ from isthmus.oer import read_var_octets_max
 
 _CONFIG: Final = CONFIG_DESTINATION.encode("ascii")
 _OUTCOMES: Final = OUTCOMES_DESTINATION.encode("ascii")
+_ROUTE_CONTROL: Final = CONTROL_DESTINATION.encode("ascii")
+_ROUTE_UPDATE: Final = UPDATE_DESTINATION.encode("ascii")
 
 # The wait before the parent is asked again: doubles from the first to the last, for as long as it doesn't answer.
 RETRY_MS_FIRST: Final = 1_000
@@ -43,6 +46,9 @@ def peer_request(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView
     """Answer a `peer.*` Prepare; F01 for protocols that we don't know (CONN-17). It is never forwarded (ADDR-5)."""
     if view.destination == _OUTCOMES:
         take_report(switch, lane, inbound, view)
+        return
+    if view.destination in (_ROUTE_CONTROL, _ROUTE_UPDATE):
+        switch.router.take_request(switch, lane, inbound, view)
         return
     if view.destination != _CONFIG:
         switch.refuse(lane, inbound, "F01", "this peer protocol is not known here")
@@ -75,15 +81,14 @@ def echo_source(packet: bytes) -> str | None:
 
 
 @final
-class ParentQuestion:
+class ParentQuestion(Question):
     """Asks one parent for our address, again after a refusal or silence, and anew on every connection (ILDCP-7)."""
 
-    __slots__ = ("_session", "_tries", "_waits_until", "lane", "request_id")
+    __slots__ = ("_tries", "_waits_until", "lane", "request_id")
 
     def __init__(self, lane: Lane) -> None:
         self.lane: Final = lane
         self.request_id = 0  # of the question under way; 0 between two
-        self._session = b""
         self._tries = 0
         self._waits_until: int | None = None  # monotonic ms: for the answer, or before the next try
 
@@ -92,12 +97,17 @@ class ParentQuestion:
 
     def link_up(self, now: int) -> None:
         self._tries = 0
-        self.request_id = 0
+        self._stop()
         self._waits_until = now
 
     def link_down(self) -> None:
-        self.request_id = 0
+        self._stop()
         self._waits_until = None
+
+    def _stop(self) -> None:
+        if self.request_id:
+            self.lane.questions.pop(self.request_id, None)
+            self.request_id = 0
 
     def tick(self, switch: Switch) -> None:
         """Ask, if it is time to."""
@@ -111,18 +121,14 @@ class ParentQuestion:
             self._waits_until = switch.mono + RETRY_MS_FIRST
             return
         self.request_id = request_id
-        self._session = self.lane.session
+        self.lane.questions[request_id] = self
         self._waits_until = switch.mono + REQUEST_MS
         request = encode_request(switch.wall + REQUEST_MS)
-        switch.send_free(self.lane, Outbound(self._session, request_id, request))
-
-    def is_answered_by(self, lane: Lane, inbound: Inbound) -> bool:
-        if lane is not self.lane or self.request_id == 0 or inbound.request_id != self.request_id:
-            return False
-        return not inbound.session or inbound.session == self._session
+        switch.send_free(self.lane, Outbound(self.lane.session, request_id, request))
 
     def take_answer(self, switch: Switch, packet: bytes) -> None:
         """The parent's reply: an address, or a reason to ask again later (PEER-4, ILDCP-5)."""
+        self.request_id = 0
         try:
             reply = decode_reply(packet)
             if not isinstance(reply, Fulfill):
@@ -131,19 +137,19 @@ class ParentQuestion:
                 self._again(switch, "the parent's Fulfill is not that of peer.*")
             else:
                 found = decode_response(reply.data)
-                self.request_id = 0
                 self._waits_until = None
                 learned = AddressLearned(self.lane.id, found.address, found.asset_code, found.asset_scale)
                 switch.effects.append(learned)
         except CodecError as error:
             self._again(switch, f"the parent's answer doesn't parse: {error}")
 
-    def refused(self, switch: Switch, why: str) -> None:
+    def refused(self, switch: Switch, code: str, why: str) -> None:
         """The question didn't reach the parent."""
+        self.request_id = 0
         self._again(switch, why)
 
     def _again(self, switch: Switch, why: str) -> None:
-        self.request_id = 0
+        self._stop()
         self._waits_until = switch.mono + min(RETRY_MS_MAX, RETRY_MS_FIRST << min(self._tries, 6))
         self._tries += 1
         switch.log("warning", "address_not_learned", {"account": self.lane.id, "problem": why})

@@ -14,6 +14,7 @@ from isthmus.connector.events import AccountId, Effect, Inbound, Log, Outbound
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.replay import Application
+from isthmus.connector.routing.router import Router
 from isthmus.connector.tables import RateTable, RouteTable, Tables
 from isthmus.connector.wheel import TimingWheel
 from isthmus.ilp.codes import ErrorCode
@@ -63,6 +64,7 @@ class Switch:
         "posted",
         "rejected_lanes",
         "released_leg",
+        "router",
         "singles",
         "tables",
         "timestamps",
@@ -77,6 +79,7 @@ class Switch:
         self.lanes: Final[dict[AccountId, Lane]] = {}
         self.by_index: Final[dict[int, Lane]] = {}  # by the account's index in the books
         self.tables = Tables("", {}, RouteTable({}), RateTable({}))
+        self.router: Final = Router(entropy)
         self.wheel: Final = TimingWheel()
         self.timestamps: Final = TimestampCache()
         self.wall = 0

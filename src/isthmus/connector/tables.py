@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.record import SETTING_BYTES_MAX, SETTING_KEY_BYTES_MAX
+from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
 from isthmus.ilp.asset import Asset
@@ -66,6 +67,7 @@ class AccountTerms:
     child_address: str = ""  # what a child is told, and is reached at
     echo_amount_max: int = 0  # CONN-18
     disabled: bool = False  # takes no new Prepares and is sent none; what is in flight ends as ever
+    routes: RouteTerms = NO_ROUTES  # what is told of routes, each way
 
     def check(self) -> None:
         """Raise ConfigError if these terms can't work."""
@@ -97,6 +99,7 @@ class AccountTerms:
             raise ConfigError(f"{key}.ildcp_server", "only children are told an address", "Set relation = 'child'")
         if self.ildcp_client and self.relation != PARENT:
             raise ConfigError(f"{key}.ildcp_client", "only a parent gives an address", "Set relation = 'parent'")
+        self.routes.check(f"{key}.routes")
 
 
 @final
@@ -244,7 +247,8 @@ class RouteTable:
             prefix.encode("ascii"): account for prefix, account in routes.items()
         }
         # No prefix has more dots than this, so a long destination costs no more look-ups than a short one.
-        self._dots_max: Final = max((prefix.count(".") for prefix in routes), default=0)
+        self.dots_max: Final = max((prefix.count(".") for prefix in routes), default=0)
+        self._by_account: dict[AccountId, list[str]] | None = None
 
     def lookup(self, destination: bytes) -> AccountId | None:
         """The account of the longest prefix; None without a route."""
@@ -255,8 +259,8 @@ class RouteTable:
         """The longest prefix and its account; None without a route. At most one look-up a segment."""
         accounts = self._accounts
         prefix = destination
-        if prefix.count(b".") > self._dots_max:
-            prefix = b".".join(prefix.split(b".", self._dots_max + 1)[:-1])
+        if prefix.count(b".") > self.dots_max:
+            prefix = b".".join(prefix.split(b".", self.dots_max + 1)[:-1])
         while prefix:
             found = accounts.get(prefix)
             if found is not None:
@@ -264,6 +268,22 @@ class RouteTable:
             prefix = prefix[: max(0, prefix.rfind(b"."))]
         default = accounts.get(b"")
         return None if default is None else (b"", default)
+
+    def at(self, prefix: bytes) -> AccountId | None:
+        """The account of exactly this prefix."""
+        return self._accounts.get(prefix)
+
+    def prefixes(self) -> list[str]:
+        """All prefixes, in the order that they were given in."""
+        return [prefix.decode("ascii") for prefix in self._accounts]
+
+    def prefixes_of(self, account: AccountId) -> list[str]:
+        """The prefixes that lead to this account."""
+        if self._by_account is None:
+            self._by_account = {}
+            for prefix, one in self._accounts.items():
+                self._by_account.setdefault(one, []).append(prefix.decode("ascii"))
+        return self._by_account.get(account, [])
 
     def items(self) -> list[tuple[str, AccountId]]:
         """All routes, sorted by prefix."""
@@ -389,9 +409,11 @@ def _describe_terms(terms: AccountTerms) -> dict[str, object]:
     described = {
         name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in asdict(terms).items()
-        # Tables in which nothing is disabled are written as before anything could be.
-        if name != "asset" and (name != "disabled" or value)
+        # Tables in which nothing is disabled, and no routes are told, are written as before there was that.
+        if name not in ("asset", "routes") and (name != "disabled" or value)
     }
+    if terms.routes != NO_ROUTES:
+        described["routes"] = asdict(terms.routes)
     return {**described, "asset_code": terms.asset.code, "asset_scale": terms.asset.scale}
 
 

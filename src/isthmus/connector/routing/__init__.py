@@ -1,0 +1,1 @@
+"""How routes are learned from neighbours and told to them (CCP), and how one is chosen (docs/routing.md)."""
