@@ -38,6 +38,7 @@ MODULES: Final[dict[str, str]] = {
     "pointer": "web",
     "url": "web",
     "config": "settings",
+    "rates": "prices",
     "node": "node",
     "stream-pair": "stream_pair",
 }

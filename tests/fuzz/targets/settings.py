@@ -28,6 +28,20 @@ btp = { listen = "127.0.0.1:7768" }
 """
 
 
+SOURCES: Final = """\
+"EUR/XRP" = { source = "f" }
+"USD/XRP" = { via = "EUR" }
+[rates.sources]
+f = { type = "file", path = "r.json", jump = "5 %" }
+[rates.sources.x]
+type = "http"
+url = "https://x.example/p"
+quotes = { "USD/EUR" = "a[0]" }
+key = { env = "ANN" }
+key_query = "k"
+"""
+
+
 def fuzz_config(data: bytes) -> None:
     try:
         text = data.decode()
@@ -62,6 +76,7 @@ def seeds_config() -> Iterator[bytes]:
             lines = [line for line in template.text().splitlines() if line and not line.startswith("#")]
             yield "\n".join(lines).encode()
     yield SMALL.encode()
+    yield f'{SMALL}"USD/EUR" = {{ source = "x", least = "1/3" }}\n{SOURCES}'.encode()
 
 
 TARGETS: Final[dict[str, Target]] = {

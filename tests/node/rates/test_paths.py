@@ -16,6 +16,8 @@ from isthmus.node.rates.paths import follow, parse_path, path_text
         ("$['a.b'][3]", ("a.b", 3)),
         ('x["y z"]', ("x", "y z")),
         ("[0].a-b", (0, "a-b")),
+        ("['-a'].b", ("-a", "b")),
+        ("""["it's"]['']['Í']""", ("it's", "", "Í")),
     ],
 )
 def test_paths_are_names_and_places(text: str, path: tuple[str | int, ...]) -> None:

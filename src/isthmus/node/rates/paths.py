@@ -10,6 +10,7 @@ CHARS_MAX: Final = 512
 
 JsonPath: TypeAlias = tuple[str | int, ...]
 
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*", re.ASCII)
 _STEP: Final = re.compile(
     r"""\.?([A-Za-z_][A-Za-z0-9_-]*) | \[([0-9]{1,6})\] | \[(?:'([^'\\]*)'|"([^"\\]*)")\]""", re.VERBOSE | re.ASCII
 )
@@ -38,12 +39,15 @@ def parse_path(text: str) -> JsonPath:
 
 
 def path_text(path: JsonPath) -> str:
+    """A path as it can be written."""
     parts = ["$"]
     for step in path:
         if isinstance(step, int):
             parts.append(f"[{step}]")
+        elif _NAME.fullmatch(step):
+            parts.append(f".{step}")
         else:
-            parts.append(f".{step}" if step.replace("-", "_").isidentifier() else f"['{step}']")
+            parts.append(f'["{step}"]' if "'" in step else f"['{step}']")
     return "".join(parts)
 
 
