@@ -88,6 +88,7 @@ rows: setup ## rows of the conformance list that no test names
 
 docs: setup ## the site, into docs/_build/html
 	@$(PYTHON_BIN) tools/configuration_page.py --check
+	@$(PYTHON_BIN) tools/openapi_document.py --check
 	@$(PYTHON_BIN) -m sphinx --quiet --fail-on-warning --keep-going --jobs 2 -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 

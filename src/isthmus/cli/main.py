@@ -30,6 +30,8 @@ COMMANDS: dict[str, Entry] = {
     "ping": Entry("isthmus.cli.payments:ping", "Measure the way to an address or payment pointer."),
     "trace": Entry("isthmus.cli.trace:trace", "Show the hops on the way to an address, as far as they can be known."),
     "node": Entry("isthmus.cli.node:node", "Make, check and run a connector."),
+    "accounts": Entry("isthmus.cli.accounts:accounts", "List and change the accounts of a running node."),
+    "routes": Entry("isthmus.cli.routes:routes", "Show and change the routes of a running node."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
     "decode": Entry("isthmus.cli.decode:decode", "Show an ILP, BTP or STREAM packet as a readable tree."),

@@ -25,11 +25,8 @@ from isthmus.errors import ConfigError, IsthmusError, JournalError
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.links.throttle import FailureThrottle
 from isthmus.node import logs
-from isthmus.node.admin.accounts import account_operations
-from isthmus.node.admin.books import books_operations
+from isthmus.node.admin.everything import all_operations
 from isthmus.node.admin.operation import Operation
-from isthmus.node.admin.rates import rates_operations
-from isthmus.node.admin.routes import route_operations
 from isthmus.node.admin.server import AdminServer
 from isthmus.node.config import Document, config_of, load_document
 from isthmus.node.config_model import NodeConfig
@@ -150,7 +147,7 @@ class Node:
         throttle = FailureThrottle()  # one for all listeners: an address is an address
         links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
         view = NodeView(driver, control.sources, rates)
-        admin = self._admin(view, control, throttle, rates_operations(driver, rates))
+        admin = self._admin(view, all_operations(view, control, driver, rates), throttle)
         self._install_signals(control)
         driver.start()
         tell_ended(self._logger, opened.ended)
@@ -271,21 +268,18 @@ class Node:
             self._logger.warning("stopping without waiting for packets in flight")
             os._exit(1)
 
-    def _admin(
-        self, view: NodeView, control: Control, throttle: FailureThrottle, more: list[Operation]
-    ) -> AdminServer | None:
+    def _admin(self, view: NodeView, operations: list[Operation], throttle: FailureThrottle) -> AdminServer | None:
         settings = self._config.admin
         if settings is None:
             return None
         context = None if settings.tls is None else server_context(settings.tls)
-        operations: list[Operation] = [
-            *books_operations(view),
-            *account_operations(control),
-            *route_operations(control),
-            *more,
-        ]
         return AdminServer(
-            settings, operations, metrics=view.metrics, ssl_context=context, throttle=throttle, on_log=self._log
+            settings,
+            operations,
+            metrics=view.metrics,
+            ssl_context=context,
+            throttle=throttle,
+            on_log=self._log,
         )
 
     def _announce(self, links: Links, admin: AdminServer | None) -> None:
