@@ -1,6 +1,10 @@
 """Rates of a running node: fetched from a real server, stopped when absurd, set by the operator, kept over restarts."""
 
+import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +14,7 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from isthmus.ilp.packet import Reject
+from isthmus.ilp.packet import PREPARE, Reject, decode_prepare
 
 ADMIN_TOKEN = "admin-token-of-the-node-tests-0123456789"
 
@@ -61,6 +65,14 @@ async def shown(node: Any) -> dict[str, Any]:
     return dict(found[0])
 
 
+async def priced(node: Any) -> Any:
+    """The node, once its source has answered; each look is a round trip."""
+    async with asyncio.timeout(20):
+        while (await shown(node))["why"] == "there is no rate yet":
+            pass
+    return node
+
+
 async def post(node: Any, body: Any, *, token: str | None = ADMIN_TOKEN) -> tuple[int, dict[str, Any]]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
@@ -91,7 +103,6 @@ def pays(peer: Any) -> Any:
 
     async def connect(node: Any) -> Any:
         alice, bob = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
-        from isthmus.ilp.packet import PREPARE, decode_prepare
 
         def got() -> int:
             return sum(decode_prepare(each.packet).amount for each in bob.packets if each.packet[0] == PREPARE)
@@ -106,7 +117,7 @@ async def test_a_fetched_rate_is_exchanged_at_and_an_absurd_one_stops_the_pair(
     nodes: Any, config: Any, pays: Any, prices: Prices
 ) -> None:
     """CONN-11: with T01, a line in the log and a metric; it goes on by itself."""
-    node = await nodes.run(text(config, prices))
+    node = await priced(await nodes.run(text(config, prices)))
     alice = await pays(node)
     assert await traded(alice) == 500
     rate = await shown(node)
@@ -131,7 +142,7 @@ async def test_a_fetched_rate_is_exchanged_at_and_an_absurd_one_stops_the_pair(
 
 async def test_a_restart_trades_at_no_rate_from_before(nodes: Any, config: Any, pays: Any, prices: Prices) -> None:
     """CONN-11: stopped until the first answer, which is judged against the last rate before."""
-    node = await nodes.run(text(config, prices))
+    node = await priced(await nodes.run(text(config, prices)))
     assert await traded(await pays(node)) == 500
     await node.stop()
     prices.says = None
@@ -174,7 +185,7 @@ async def test_what_is_set_holds_over_a_restart_until_the_file_changes(
 async def test_a_pair_is_stopped_and_followed_by_the_operator(
     nodes: Any, config: Any, pays: Any, prices: Prices
 ) -> None:
-    node = await nodes.run(text(config, prices))
+    node = await priced(await nodes.run(text(config, prices)))
     alice = await pays(node)
     assert (await wish(node, "stop"))["why"] == "the operator has stopped it"
     assert await traded(alice) == "T01"
@@ -218,9 +229,61 @@ async def test_the_key_of_an_api_is_in_no_log(nodes: Any, config: Any, prices: P
     """P-16."""
     (tmp_path / "key").write_text("s3cr3t-key\n")
     more = f'key = {{ file = "{tmp_path / "key"}" }}\nkey_header = "X-Key"\n'
-    node = await nodes.run(text(config, prices, more=more))
-    assert (await shown(node))["source"] == "api"
+    node = await priced(await nodes.run(text(config, prices, more=more)))
     prices.says = None
     await node.until("rates_source_fails")
     assert prices.keys[0] == "s3cr3t-key"
     assert not [line for line in node.lines if "s3cr3t" in line]
+
+
+# --- the commands -----------------------------------------------------------------------------------------------------
+
+
+async def command(node: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "ISTHMUS_ADMIN_TOKEN": ADMIN_TOKEN}
+    return await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-m", "isthmus", "rates", *arguments, "--data", str(node.folder / "data")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment,
+    )
+
+
+async def test_the_commands_show_and_set(nodes: Any, config: Any, pays: Any, prices: Prices) -> None:
+    node = await priced(await nodes.run(text(config, prices)))
+    alice = await pays(node)
+    done = await command(node, "show")
+    assert done.returncode == 0, done.stderr
+    row = next(line for line in done.stdout.splitlines() if "USD/EUR" in line)
+    assert "0.5" in row and "api" in row and "trading" in row and " s " in row
+    done = await command(node, "show", "--json")
+    assert json.loads(done.stdout)["rates"][0]["rate"] == "1/2"
+    done = await command(node, "set", "USD/EUR", "0.25")
+    assert done.stdout == "USD/EUR at 0.25, from operator: trading.\n"
+    assert await traded(alice) == 250
+    done = await command(node, "stop", "EUR/USD")
+    assert done.stdout == "USD/EUR at 0.5, from operator: stopped: the operator has stopped it.\n"
+    done = await command(node, "follow", "USD/EUR", "--json")
+    assert json.loads(done.stdout)["source"] == "api"
+    prices.says = "3"
+    await node.until("pair_stopped", why="its rate has jumped")
+    done = await command(node, "accept", "EUR/USD")
+    assert done.stdout == "USD/EUR at 3, from api: trading.\n", done.stderr
+    assert await traded(alice) == 3_000
+
+
+async def test_the_commands_say_what_is_wrong(nodes: Any, config: Any, prices: Prices) -> None:
+    node = await priced(await nodes.run(text(config, prices)))
+    for arguments, status, what in (
+        (("set", "USDEUR", "1"), 2, "two asset codes"),
+        (("set", "USD/EUR", "zero"), 2, "is not a number"),
+        (("set", "USD/XAM", "1"), 2, "No account is in 'XAM'"),
+        (("accept", "USD/EUR"), 2, "no rate that waits"),
+        (("follow", "USD/EUR"), 1, "not set by the operator"),
+    ):
+        done = await command(node, *arguments)
+        assert (done.returncode, done.stdout) == (status, ""), done
+        assert what in done.stderr and done.stderr.count("\n") == 1

@@ -32,6 +32,7 @@ COMMANDS: dict[str, Entry] = {
     "node": Entry("isthmus.cli.node:node", "Make, check and run a connector."),
     "accounts": Entry("isthmus.cli.accounts:accounts", "List and change the accounts of a running node."),
     "routes": Entry("isthmus.cli.routes:routes", "Show and change the routes of a running node."),
+    "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
     "decode": Entry("isthmus.cli.decode:decode", "Show an ILP, BTP or STREAM packet as a readable tree."),

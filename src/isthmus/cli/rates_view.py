@@ -2,7 +2,11 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from typing import Any
 
+from rich.table import Table
+
+from isthmus.cli.books_view import cell, new_table
 from isthmus.node.config_model import FileFetch, Pair, Rates, RateSource
 from isthmus.node.config_values import duration_text
 from isthmus.node.rates.exact import decimal_text
@@ -40,3 +44,38 @@ def _how(pair: Pair) -> str:
 
 def percent_text(part: Fraction) -> str:
     return f"{decimal_text(part * 100, 6)} %"
+
+
+# --- of a running node -----------------------------------------------------------------------------------------------
+
+
+def rates_table(found: list[dict[str, Any]], spread: str) -> Table:
+    table = new_table("Rates", "pair", "rate", "from", "age", "spread", "state")
+    for each in found:
+        rate = "none yet" if each["rate"] is None else decimal_text(Fraction(each["rate"]))
+        own = spread if each["spread"] is None else each["spread"]
+        note = "" if each["spread"] is not None else " or the account's"
+        row = (each["pair"], rate, each["source"], _age(each["age_ms"]), f"{percent_text(Fraction(own))}{note}")
+        table.add_row(*map(cell, (*row, state_text(each))))
+    return table
+
+
+def state_text(shown: dict[str, Any]) -> str:
+    if shown["state"] != "stopped":
+        return f"trading; {shown['problem']}" if shown["problem"] else "trading"
+    parts = [f"stopped: {shown['why']}"]
+    if shown["offered"] is not None:
+        parts.append(f"its source says {decimal_text(Fraction(shown['offered']))}")
+    if shown["problem"]:
+        parts.append(shown["problem"])
+    return "; ".join(parts)
+
+
+def _age(age_ms: int | None) -> str:
+    if age_ms is None:
+        return ""
+    seconds = age_ms // 1000
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds // size} {unit}"
+    return f"{seconds} s"

@@ -53,7 +53,7 @@ class Provider:
         self._failing: set[str] = set()
         self._watch: asyncio.Task[None] | None = None
         self._changed: asyncio.Event = asyncio.Event()
-        # Resolves if nobody watches the rates' age any more: then the node must not go on.
+        # Resolves if nobody asks a source or watches the rates' age any more: then the node must not go on.
         self.broken: Final[asyncio.Future[str]] = asyncio.get_running_loop().create_future()
 
     # --- life -------------------------------------------------------------------------------------------------------
@@ -61,7 +61,7 @@ class Provider:
     def start(self) -> None:
         """Begin to ask the sources. The tables of the start, with all fetched pairs stopped, were published before."""
         self._watch = asyncio.create_task(self._keep())
-        self._watch.add_done_callback(self._watch_ended)
+        self._watch.add_done_callback(self._ended)
         self._forget_ended()
         for source in self._rates.sources:
             self._ask(source)
@@ -72,7 +72,7 @@ class Provider:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _watch_ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and not self.broken.done():
             error = task.exception()
             self.broken.set_result(f"a defect in isthmus: {type(error).__name__}: {error}")
@@ -146,7 +146,8 @@ class Provider:
     # --- sources ----------------------------------------------------------------------------------------------------
 
     def _ask(self, source: RateSource) -> None:
-        self._tasks[source.name] = asyncio.create_task(self._poll(source))
+        task = self._tasks[source.name] = asyncio.create_task(self._poll(source))
+        task.add_done_callback(self._ended)
 
     async def _poll(self, source: RateSource) -> None:
         fetcher = self._fetchers(source)
@@ -171,6 +172,7 @@ class Provider:
         except Exception as error:  # noqa: BLE001  (a defect, here or in a library: without answers its pairs will stop)
             problem = self.board.failed(name, f"a defect in isthmus: {type(error).__name__}: {error}")
         self._note_source(name, problem)
+        self._publish_if_due(self._mono())
         self._tell_changes()
         self._changed.set()
         return not problem
@@ -190,11 +192,11 @@ class Provider:
             self._changed.clear()
             mono = self._mono()
             wakes_at = self._publish_if_due(mono)
+            self._tell_changes()
             stale_at = self.board.wakes_at(mono)
             if stale_at is not None and (wakes_at is None or stale_at < wakes_at):
                 wakes_at = stale_at
             await self._until(None if wakes_at is None else wakes_at - mono)
-            self._tell_changes()
 
     async def _until(self, wait_ms: int | None) -> None:
         """Until something changes, or the time has come."""
@@ -234,7 +236,7 @@ class Provider:
             self._on_log(Log("info", "rates_source_recovered", {"source": name}))
 
     def _tell_changes(self) -> None:
-        """One line when a pair stops, and one when it goes on."""
+        """One line when a pair stops, and one when it goes on; the kernel was told before."""
         now: dict[Codes, Why] = {}
         for state in self.states():
             why = state.stopped
