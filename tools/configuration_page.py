@@ -7,6 +7,7 @@ from typing import Any
 
 from isthmus.node.config_rates import RATE, SOURCE, RatesTable
 from isthmus.node.config_reader import REQUIRED, Choice, Key, Section, Table
+from isthmus.node.config_routes import ROUTES, AccountRoutes
 from isthmus.node.config_schema import ROOT
 from isthmus.node.config_values import Mapped
 
@@ -37,6 +38,7 @@ TITLES = {
     ("accounts",): "accounts.NAME",
     ("accounts", "link"): "accounts.NAME.link",
     ("accounts", "limits"): "accounts.NAME.limits",
+    ("accounts", "routes"): "accounts.NAME.routes",
     ("rates",): 'rates."BTC/USD"',
     ("rates", "sources"): "rates.sources.NAME",
     ("rates", "sources", "tls"): "rates.sources.NAME.tls",
@@ -55,6 +57,9 @@ def _inner(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str, Section
         yield from _inner(kind.each, path)
     elif isinstance(kind, Table):
         yield from sections(kind.section, path)
+    elif isinstance(kind, AccountRoutes):
+        words = 'Instead of the table: the program that the peer runs, or `"off"` ([how routing works](routing.md)).'
+        yield TITLES[path], words, ROUTES
     elif isinstance(kind, RatesTable):
         yield TITLES[path], "A pair may have a table instead of a rate alone.", RATE
         yield from _inner(SOURCE, (*path, "sources"))

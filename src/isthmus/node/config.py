@@ -18,6 +18,7 @@ from isthmus.node.config_lines import KeyPath, locate
 from isthmus.node.config_model import Account, Limits, Link, NodeConfig, Relation
 from isthmus.node.config_rates import build_rates
 from isthmus.node.config_reader import Source, read_section
+from isthmus.node.config_routes import build_routes
 from isthmus.node.config_schema import ROOT
 
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
@@ -194,6 +195,7 @@ class _Assembly:
             limits=limits,
             segment=segment,
             spread=raw["spread"],
+            routes=build_routes(raw["routes"], raw["relation"]),
             enabled=raw["enabled"],
         )
 

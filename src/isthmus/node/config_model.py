@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from isthmus.connector.events import AccountId
+from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
 from isthmus.ilp.asset import Asset
 from isthmus.links.http.auth import Algorithm
 from isthmus.node.config_values import Endpoint, Secret
@@ -143,6 +144,7 @@ class Account:
     limits: Limits
     segment: str  # the part of a child's address that follows ours
     spread: Fraction | None = None
+    routes: RouteTerms = NO_ROUTES  # what is told of routes, each way
     enabled: bool = True
 
 

@@ -9,6 +9,7 @@ from isthmus.connector.tables import EXPIRY_MARGIN_MS, HOLD_MS_LIMIT, HOLD_MS_MA
 from isthmus.node import config_model as model
 from isthmus.node.config_rates import RatesTable
 from isthmus.node.config_reader import Choice, Key, Section, Table
+from isthmus.node.config_routes import AccountRoutes
 from isthmus.node.config_schema_tls import CLIENT_TLS, SERVER_TLS
 from isthmus.node.config_values import (
     Amount,
@@ -184,6 +185,14 @@ ACCOUNT: Final[Section] = (
         "Our part of what leaves by this account, or of what comes from it.",
         None,
         "that of `rates`",
+    ),
+    Key(
+        "routes",
+        AccountRoutes(),
+        'Who tells whom what it reaches (CCP): keys, or `"ilp-connector"` or `"interledger-rs"` after the program that '
+        'the peer runs, or `"off"`.',
+        None,
+        "by relation",
     ),
     Key("enabled", Boolean(), "Whether it takes packets and is sent some; its books are kept in any case.", True),
 )

@@ -42,6 +42,7 @@ def _terms(account: Account, own: str) -> AccountTerms:
         ildcp_server=is_child,
         child_address=append_segments(own, account.segment) if is_child and own else "",
         echo_amount_max=limits.echo_amount_max,
+        routes=account.routes,
         disabled=not account.enabled,
     )
 
