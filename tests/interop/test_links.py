@@ -65,6 +65,9 @@ class Till:
     def mono_ms(self) -> int:
         return now().mono_ms
 
+    def fulfillment(self, account: AccountId, session: bytes, request_id: int) -> bytes | None:
+        return None
+
     async def send(self, request_id: int, preimage: bytes) -> Fulfill | Reject:
         """A Prepare of ours, and what the peer answers."""
         await asyncio.wait_for(self.up.wait(), SECONDS)

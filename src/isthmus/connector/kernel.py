@@ -187,6 +187,14 @@ class Kernel:
         found = self.switch.books.peers.get(account)
         return [] if found is None else [(leg.session, leg.request_id, leg.deadline) for leg in found.sent.values()]
 
+    def fulfillment(self, account: AccountId, session: bytes, request_id: int) -> bytes | None:
+        """Of a Prepare that we fulfilled, durably and kept yet: for links whose peer asks again."""
+        found = self.switch.books.peers.get(account)
+        leg = None if found is None else found.fulfilled.get((session, request_id))
+        if leg is None or leg in self.switch.posted or any(leg in batch.posted for batch in self._appends):
+            return None
+        return leg.fulfillment
+
     def digest(self) -> bytes:
         """SHA-256 over the books after the last decision."""
         return books_state.digest(self.switch.books)

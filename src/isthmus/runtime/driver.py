@@ -200,6 +200,10 @@ class Driver:
     def mono_ms(self) -> int:
         return self._now().mono_ms
 
+    def fulfillment(self, account: AccountId, session: bytes, request_id: int) -> bytes | None:
+        """For a link whose peer repeats a request."""
+        return self.kernel.fulfillment(account, session, request_id)
+
     async def note(self, data: bytes) -> None:
         """Journal an application entry; returns once it is durable. Raises JournalError if the node halts or stops."""
         token = self._take_token()

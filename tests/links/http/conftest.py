@@ -37,6 +37,7 @@ class Owner:
     arrived: "asyncio.Queue[Inbound]" = field(default_factory=asyncio.Queue)
     failed: "asyncio.Queue[Undelivered]" = field(default_factory=asyncio.Queue)
     states: "asyncio.Queue[str]" = field(default_factory=asyncio.Queue)
+    fulfillments: dict[tuple[bytes, int], bytes] = field(default_factory=dict)  # that the node keeps
 
     def inbound(self, packets: list[Inbound]) -> None:
         self.batches.append(packets)
@@ -63,6 +64,9 @@ class Owner:
 
     def mono_ms(self) -> int:
         return real_now().mono_ms
+
+    def fulfillment(self, account: AccountId, session: bytes, request_id: int) -> bytes | None:
+        return self.fulfillments.get((session, request_id))
 
 
 @dataclass

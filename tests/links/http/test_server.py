@@ -14,6 +14,7 @@ import pytest
 from isthmus.connector.events import Inbound, Log, Outbound
 from isthmus.errors import LinkError
 from isthmus.ilp.packet import (
+    DATA_BYTES_MAX,
     PACKET_BYTES_MAX,
     PREPARE_BYTES_MAX,
     Fulfill,
@@ -26,7 +27,7 @@ from isthmus.ilp.packet import (
 )
 from isthmus.links.http.auth import BearerVerifier
 from isthmus.links.http.server import HttpServer
-from isthmus.links.http.session import format_uuid, request_key
+from isthmus.links.http.session import KEPT_REPLY_BYTES_MAX, format_uuid, request_key
 from isthmus.links.http.settings import HttpSettings, IncomingMode
 from isthmus.links.places import StrangerBounds
 from isthmus.links.throttle import FailureThrottle
@@ -124,6 +125,52 @@ async def test_a_repeated_prepare_is_not_processed_twice(peer: Peer) -> None:
     assert [(await request)[:2] for request in requests] == [(200, FULFILL)] * 3
     assert (await peer.post(packet))[:2] == (200, FULFILL)
     assert peer.owner.arrived.empty()
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+async def test_a_paid_prepare_is_never_called_not_taken(peer: Peer, is_kept: bool) -> None:
+    """HTTP-7, HTTP-8: its reply was dropped here, but the node keeps the fulfillment; or nobody does."""
+    packet = a_prepare()
+    request = asyncio.create_task(peer.post(packet))
+    taken = await peer.owner.arrived.get()
+    peer.answer(taken)
+    await request
+    if is_kept:
+        peer.owner.fulfillments[taken.session, taken.request_id] = bytes(32)
+    await _drop_replies(peer)
+    for paused in (False, True):
+        if paused:
+            peer.link.pause_reading()
+        status, body, _ = await peer.post(packet)
+        assert (status, body) == (200, encode_fulfill(Fulfill(bytes(32)))) if is_kept else status == 504
+    assert peer.owner.arrived.empty()
+
+
+async def test_a_rejected_prepare_whose_answer_was_dropped_was_not_taken(peer: Peer) -> None:
+    """HTTP-7, HTTP-8."""
+    packet = a_prepare()
+    request = asyncio.create_task(peer.post(packet))
+    peer.answer(await peer.owner.arrived.get(), REJECT)
+    await request
+    await _drop_replies(peer)
+    assert (await peer.post(packet))[0] == 400
+
+
+async def test_what_was_paid_before_a_restart_is_not_refused_by_a_busy_link(peer: Peer) -> None:
+    """HTTP-8: T03 would say "not taken", and so would a 503 in asynchronous mode."""
+    peer.owner.fulfillments[UUID(ID).bytes, 0] = bytes(32)
+    peer.link.pause_reading()
+    assert (await peer.post(a_prepare()))[:2] == (200, encode_fulfill(Fulfill(bytes(32))))
+    assert (await peer.post(a_prepare(), Prefer="respond-async", Callback_Url=CALLBACK))[0] == 504
+
+
+async def _drop_replies(peer: Peer) -> None:
+    """Answers of the largest size fill the link's memory of replies."""
+    large = encode_fulfill(Fulfill(bytes(32), bytes(DATA_BYTES_MAX)))
+    for number in range(KEPT_REPLY_BYTES_MAX // DATA_BYTES_MAX + 1):
+        request = asyncio.create_task(peer.post(a_prepare(), Request_Id=format_uuid(number.to_bytes(16, "big"))))
+        peer.answer(await peer.owner.arrived.get(), large)
+        await request
 
 
 async def test_waiting_repetitions_are_bounded(peer: Peer) -> None:

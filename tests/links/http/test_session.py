@@ -250,6 +250,16 @@ def test_old_answers_are_dropped_but_their_ids_stay_known() -> None:
     assert kept == [[bytes(10)], [bytes(10), bytes(10)], [None, bytes(10), bytes(1)]]
 
 
+@pytest.mark.parametrize("packet, fulfilled", [(FULFILL, True), (REJECT, False)])
+def test_whether_a_dropped_answer_was_a_fulfill_stays_known(packet: bytes, fulfilled: bool) -> None:
+    """HTTP-8: "not taken" must not be said of what was paid."""
+    incoming = IncomingRequests(kept_reply_bytes_max=0)
+    incoming.prepare(KEY, b"p", 1_000, None)
+    incoming.reply(KEY, packet)
+    known = incoming.prepare(KEY, b"p", 1_000, None)[1]
+    assert known is not None and (known.answered, known.fulfilled, known.reply) == (True, fulfilled, None)
+
+
 def test_a_reply_to_an_unknown_prepare_has_nobody_to_go_to() -> None:
     """HTTP-7."""
     incoming = IncomingRequests()

@@ -10,13 +10,23 @@ import random
 from collections import deque
 from collections.abc import Callable, Coroutine
 from ssl import SSLContext
-from typing import Final, final
+from typing import Final, Protocol, final
 
 from yarl import URL
 
 from isthmus.connector.events import SESSION_BYTES, AccountId, Inbound, Now, Outbound, Undelivered
 from isthmus.errors import CodecError
-from isthmus.ilp.packet import FULFILL, PREPARE, REJECT, Reject, decode_reply, encode_reject, view_prepare
+from isthmus.ilp.packet import (
+    FULFILL,
+    PREPARE,
+    REJECT,
+    Fulfill,
+    Reject,
+    decode_reply,
+    encode_fulfill,
+    encode_reject,
+    view_prepare,
+)
 from isthmus.links.http.auth import Credentials
 from isthmus.links.http.client import HttpClient, NoAnswer, NotConnected
 from isthmus.links.http.session import (
@@ -49,6 +59,13 @@ PROBE_MS_MAX: Final = 2_000  # a peer that is back is found while packets from b
 CLOSE_MS_MAX: Final = 2_000
 
 
+class HttpOwner(LinkOwner, Protocol):
+    """Of a link by HTTP, where a request may come again."""
+
+    def fulfillment(self, account: AccountId, session: bytes, request_id: int) -> bytes | None:
+        """Of a Prepare whose Fulfill was handed to the link before; None if it isn't kept any longer."""
+
+
 @final
 class HttpLink:
     """One account's way to its peer by HTTP. Implements `links.port.Link`."""
@@ -56,7 +73,7 @@ class HttpLink:
     def __init__(
         self,
         account: AccountId,
-        owner: LinkOwner,
+        owner: HttpOwner,
         settings: HttpSettings,
         credentials: Credentials,
         *,
@@ -319,21 +336,23 @@ class HttpLink:
             callback, problem = self._callback_of(post)
             if problem:
                 return Answer(400, problem=problem)
-        if self._paused or self._closed:
-            return self._busy(asynchronous)
         key = post.request_id if post.request_id is not None else self._entropy(SESSION_BYTES)
+        leg = (key, 0) if post.leg is None else post.leg
+        if (self._paused or self._closed) and not self._incoming.is_known(key):
+            return self._busy(leg, asynchronous)
         ends_at = now.mono_ms + min(max(0, expires_at - now.wall_ms), HOLD_MS_MAX)
         take, known = self._incoming.prepare(key, post.packet, ends_at, callback)
         if take is Take.FULL:
-            return self._busy(asynchronous)
+            return self._busy(leg, asynchronous)
         if known is None:
             return Answer(400, problem="this Request-Id belongs to another packet")
         if take is Take.NEW:
-            session, request_id = (key, 0) if post.leg is None else post.leg
-            self._arrive(Inbound(self.account, session, request_id, post.packet, self._owner.mono_ms()))
+            self._arrive(Inbound(self.account, *leg, post.packet, self._owner.mono_ms()))
         if known.callback is not None:
             return Answer(202, preference_applied=post.respond_async)
-        answer = await self._reply_for(key, known, ends_at - now.mono_ms)
+        if known.answered:
+            return self._answer_again(known, leg)
+        answer = await self._reply_for(key, ends_at - now.mono_ms)
         if post.request_id is None:
             self._incoming.forget(key)  # nobody can ask for it again
         return answer
@@ -356,18 +375,25 @@ class HttpLink:
             return None, "this Callback-Url was not agreed upon"
         return post.callback_url, ""
 
-    def _busy(self, asynchronous: bool) -> Answer:
+    def _busy(self, leg: tuple[bytes, int], asynchronous: bool) -> Answer:
         """T03 where the body can say so; 503 is certain only in asynchronous mode (HTTP-8)."""
+        fulfillment = self._owner.fulfillment(self.account, *leg)
+        if fulfillment is not None:  # taken and paid before we knew it here
+            return _paid(None if asynchronous else fulfillment)
         if asynchronous:
             return Answer(503, problem="too many packets are waiting")
         return Answer(200, encode_reject(Reject("T03", "", "too many packets are waiting")))
 
-    async def _reply_for(self, key: bytes, known: Known, left_ms: int) -> Answer:
-        """Hold the request open until its reply is there, a little beyond its expiry at most."""
-        if known.answered:
-            if known.reply is None:
-                return Answer(400, problem="this Request-Id was answered before")
+    def _answer_again(self, known: Known, leg: tuple[bytes, int]) -> Answer:
+        """The reply that we gave before. A 4xx says that nothing was taken (HTTP-8), so it is never one to what we paid."""
+        if known.reply is not None:
             return Answer(200, known.reply)
+        if not known.fulfilled:
+            return Answer(400, problem="this Request-Id was answered before, with a Reject")
+        return _paid(self._owner.fulfillment(self.account, *leg))
+
+    async def _reply_for(self, key: bytes, left_ms: int) -> Answer:
+        """Hold the request open until its reply is there, a little beyond its expiry at most."""
         waiters = self._waiters.setdefault(key, [])
         if len(waiters) >= WAITERS_MAX:
             return Answer(429, problem="this Request-Id is being waited for already")
@@ -414,6 +440,13 @@ class HttpLink:
             self._sweep_at = now_ms + SWEEP_MS
             self._outgoing.sweep(now_ms)
             self._incoming.sweep(now_ms)
+
+
+def _paid(fulfillment: bytes | None) -> Answer:
+    """The answer to a Prepare that we fulfilled before; 504, which says nothing about it, without its fulfillment."""
+    if fulfillment is None:
+        return Answer(504, problem="this Prepare was fulfilled before, and that can't be told again here")
+    return Answer(200, encode_fulfill(Fulfill(fulfillment)))
 
 
 def _give_up(waiter: "asyncio.Future[bytes | None]") -> None:

@@ -12,6 +12,7 @@ from heapq import heappop, heappush
 from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import REQUEST_ID_MAX
+from isthmus.ilp.packet import FULFILL
 
 # A peer's Prepares that we remember until they expire. Beyond it new ones get T03 (or 503): nothing is forgotten early,
 # since a forgotten Request-Id would be processed twice (HTTP-7).
@@ -28,6 +29,7 @@ RETRY_MS_FIRST: Final = 250
 RETRY_MS_MAX: Final = 4_000
 RETRY_MS_MIN: Final = 20
 
+_FULFILL_BYTE: Final = bytes((FULFILL,))
 _LEG: Final = re.compile(r"([0-9a-f]{32})-([1-9][0-9]{0,9})")
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}")
 
@@ -202,12 +204,16 @@ class Take(Enum):
 
 @dataclass(slots=True)
 class Known:
-    """A Prepare of the peer. `callback` is where its reply is POSTed; None in synchronous mode."""
+    """A Prepare of the peer. `callback` is where its reply is POSTed; None in synchronous mode.
+
+    `reply` is kept for a while; whether it was a Fulfill, as long as the Prepare is known.
+    """
 
     fingerprint: bytes
     ends_at: int
     callback: str | None
     answered: bool = False
+    fulfilled: bool = False
     reply: bytes | None = None
 
 
@@ -225,6 +231,9 @@ class IncomingRequests:
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def is_known(self, key: bytes) -> bool:
+        return key in self._known
 
     def prepare(self, key: bytes, packet: bytes, ends_at: int, callback: str | None) -> tuple[Take, Known | None]:
         """A Prepare came in under the Request-Id `key`."""
@@ -247,6 +256,7 @@ class IncomingRequests:
         if known is None or known.answered:
             return None
         known.answered = True
+        known.fulfilled = packet[:1] == _FULFILL_BYTE
         known.reply = packet
         self._kept[key] = len(packet)
         self._kept_bytes += len(packet)
