@@ -183,6 +183,9 @@ def test_show_has_columns_for_troubles_only_where_there_are_some(a_day: Writer) 
     for word in ("loss", "at risk"):
         assert word not in before
         assert word in after
+    heads = next(line for line in after.splitlines() if "balance" in line)
+    columns = [head for head in heads.split() if head.isalpha()]
+    assert columns.index("loss") == columns.index("balance") + 1  # to be subtracted from what we owe
     assert "0.000005 BTC" in next(line for line in after.splitlines() if "alice" in line)
     assert "lost 0.000005 BTC" in after
 
@@ -330,6 +333,28 @@ def test_verify_finds_a_checkpoint_that_replay_doesnt_give(a_day: Writer) -> Non
     done = run("verify", a_day.folder)
     assert done.returncode == 1
     assert f"replay doesn't give the checkpoint after batch {a_day.sequence}" in done.stderr
+
+
+def version_changed(state: bytes, version: int) -> bytes:
+    """A kernel's state whose books say that they are of another format."""
+    return state[:16] + bytes([version]) + state[17:]
+
+
+@pytest.mark.parametrize("version, age, way_out", [(1, "an older", "--drop-checkpoint"), (9, "a newer", "Use that")])
+def test_a_checkpoint_of_another_version_is_called_that(a_day: Writer, version: int, age: str, way_out: str) -> None:
+    """Not corruption: no batch is doubted, and it is said what to do."""
+    a_day.journal.save_checkpoint(a_day.sequence, version_changed(a_day.mirror.state(), version))
+    for name in ("verify", "undecided", "show"):
+        done = run(name, a_day.folder)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert f"the checkpoint after batch {a_day.sequence} is of {age} version of isthmus" in done.stderr
+        assert way_out in done.stderr
+    a_day.journal.close()
+    drop = ["--drop-checkpoint", str(a_day.sequence)]
+    command = [sys.executable, "-m", "isthmus.journal.verify", str(a_day.folder / "journal.db"), *drop]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    assert run("verify", a_day.folder).returncode == 0
 
 
 def test_verify_finds_entries_that_no_books_wrote(a_day: Writer) -> None:

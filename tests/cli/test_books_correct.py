@@ -1,16 +1,26 @@
-"""`isthmus books write-off` and `adjust` on the journal of a stopped node. Beside a running one: tests/node."""
+"""`isthmus books write-off`, `adjust` and `give-up` with a stopped node. Beside a running one: tests/node."""
 
 import json
+import os
 import shutil
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from isthmus.cli.books_correct import _append
+from isthmus.connector.books import Books
+from isthmus.connector.events import Summary
 from isthmus.connector.kernel import Kernel
+from isthmus.connector.legs import EXPIRED
+from isthmus.errors import JournalError
+from isthmus.journal.interface import Checkpoint, StoredBatch
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.sqlite import SqliteJournal
 from tests.journal import golden_books
@@ -31,9 +41,9 @@ def journal(untouched: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isthmus", "books", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
 
 
 def shown(folder: Path) -> dict[str, Any]:
@@ -70,6 +80,32 @@ def test_a_repeated_key_books_once(journal: Path) -> None:
     assert shown(journal)["last_sequence"] == last
 
 
+def test_what_a_peer_wont_acknowledge_is_given_up_in_the_journal(journal: Path) -> None:
+    """Once for its key, and not while packets are in flight."""
+    done = run("give-up", journal, "alice", "--note", "x")
+    assert done.returncode == 1 and "packets are in flight on this account" in done.stderr
+    with closing(SqliteJournal(journal / "journal.db")) as opened:
+        books = replayed(opened).books
+        for peer in books.peers.values():
+            for sent in list(peer.sent.values()):
+                books.void_outgoing(sent, EXPIRED)
+            for received in list(peer.received.values()):
+                books.void_incoming(received, EXPIRED)
+        _append(opened, books, Summary(golden_books.WALL_MS), "unused")
+    options = ("give-up", journal, "alice", "--note", "gone for good", "--key", "one")
+    for _ in range(2):
+        done = run(*options)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == "Given up in the journal: alice, 184467440737.09551622 BTC at risk. Key: one\n"
+    alice = account(journal, "alice")
+    assert (alice["fulfilled_unacknowledged"], alice["unsaid"]) == ("0", "0")
+    assert alice["at_risk"] == str(1_500_000 + 2**64 - 1 + 7)
+    assert json.loads(run(*options, "--json").stdout)["kind"] == "give-up"
+    assert run("verify", journal).returncode == 0
+    assert run("export", journal, "--what", "transfers").stdout.count("give-up") == 2  # bob's was another one
+    assert "gone for good" in run("show", journal).stdout
+
+
 def test_without_a_key_each_is_another_one(journal: Path) -> None:
     before = int(account(journal, "bob")["balance"])
     for _ in range(2):
@@ -84,9 +120,7 @@ def test_a_node_that_starts_then_has_the_same_books(journal: Path) -> None:
     """Replay of the batch that the command appended, by a kernel that knows nothing of it."""
     run("write-off", journal, "alice", "--amount", "0.00000004", "--note", "x")
     opened = SqliteJournal(journal / "journal.db")
-    kernel = Kernel(bytes(32))
-    for batch in opened.read_from(1):
-        kernel.replay(batch.sequence, batch.record)
+    kernel = replayed(opened)
     opened.close()
     kernel.books.check()
     assert kernel.books.internal["loss:alice"].balance == 5
@@ -94,6 +128,72 @@ def test_a_node_that_starts_then_has_the_same_books(journal: Path) -> None:
     with JournalReader(journal / "journal.db") as reader:
         periods = [one.totals for one in reader.periods() if one.account == "loss:alice"]
     assert [one.balance for one in periods if one.sequence == opened.last_sequence] == [5]
+
+
+def replayed(journal: SqliteJournal) -> Kernel:
+    kernel = Kernel(bytes(32))
+    for batch in journal.read_from(1):
+        kernel.replay(batch.sequence, batch.record)
+    return kernel
+
+
+class StuckJournal:
+    """Takes a batch and never says what became of it, as with a disk that hangs."""
+
+    journal_id = bytes(16)
+    shard_id = 0
+    last_sequence = 0
+    bytes_since_checkpoint = 0
+
+    def start(self, on_durable: Callable[[int], None], on_failed: Callable[[int, str], None]) -> None: ...
+
+    def submit(self, sequence: int, record: bytes, summary: Summary) -> None: ...
+
+    def read_from(self, sequence: int) -> Iterator[StoredBatch]:
+        return iter(())
+
+    def save_checkpoint(self, sequence: int, state: bytes) -> None: ...
+
+    def load_checkpoint(self) -> Checkpoint | None:
+        return None
+
+    def close(self) -> None: ...
+
+
+def test_a_journal_that_doesnt_answer_leaves_the_key_to_ask_again() -> None:
+    """It may be booked; the key says how to find out."""
+    with pytest.raises(JournalError, match="nothing durable within 0 s; it may be booked or not.*--key one "):
+        _append(StuckJournal(), Books(), Summary(0), "one", durable_s_max=0)
+
+
+ANSWERS = {
+    "hangs up": b"",
+    "breaks off": b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{",
+    "breaks off a refusal": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\n{",
+    "is no HTTP": b"SSH-2.0-OpenSSH\r\n\r\n",
+    "says nothing of it": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",
+}
+
+
+@pytest.mark.parametrize("answer", list(ANSWERS.values()), ids=list(ANSWERS))
+def test_a_node_that_answers_badly_leaves_the_key_to_ask_again(in_use: Path, answer: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        admin = f"http://127.0.0.1:{server.getsockname()[1]}"
+        (in_use / "running.json").write_text(json.dumps({"listening": {"admin": admin}}))
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        environment = {**os.environ, "ISTHMUS_ADMIN_TOKEN": "token"}
+        done = run("adjust", in_use, "bob", "1", "--owed", "to-us", "--note", "x", "--key", "k", env=environment)
+        thread.join()
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "it may be booked or not: the same command with --key k asks again, and books it once" in done.stderr
 
 
 @pytest.fixture
@@ -122,6 +222,8 @@ def test_a_journal_in_use_without_an_admin_api_is_left_alone(in_use: Path) -> No
         (["write-off", "alice", "--note", "x", "--amount", "-1"], "is not an amount"),
         (["write-off", "alice", "--note", "x", "--amount", "0.000000001"], "the smallest amount is 0.00000001 BTC"),
         (["write-off", "zoe", "--note", "x"], "These are in the books: alice, bob, carol, endpoint, dora"),
+        (["give-up", "alice"], "Missing option '--note'"),
+        (["give-up", "zoe", "--note", "x"], "These are in the books: alice"),
         (["adjust", "alice", "1", "--note", "x"], "Missing option '--owed'"),
         (["adjust", "alice", "1", "--note", "x", "--owed", "me"], "'me' is not one of"),
         (["adjust", "alice", "--note", "x", "--owed", "to-us"], "Missing argument 'AMOUNT'"),

@@ -54,11 +54,11 @@ def test_each_account_has_a_line_with_what_is_undecided(journal: Path) -> None:
     assert "184467440737.09551622 BTC in 2" in lines["alice"]  # fulfilled, not acknowledged
     assert "0.00000009 BTC" in lines["alice"]  # loss
     assert "0.000000011 USD in 2" in lines["bob"]  # our open Prepares: 11 and 0
-    assert "At risk: 184467440737.09551622 BTC, 0.000000062 USD." in done.stdout
+    assert "At risk: 184467440737.09551622 BTC, 0.00000004 USD." in done.stdout
     for words in ("fulfilled: by us, and not acknowledged", "loss: fulfilled by us and void at the peer"):
         assert words in done.stdout
     sums = [line for line in done.stdout.splitlines() if "in sum" in line]
-    assert len(sums) == 1 and "0.000000062 USD in 2" in sums[0]  # BTC has one account only
+    assert len(sums) == 1 and "0.00000004 USD in 1" in sums[0]  # BTC has one account only
 
 
 def test_json_has_every_leg_and_the_sums_add_up(journal: Path) -> None:

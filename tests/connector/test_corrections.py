@@ -1,19 +1,33 @@
 """Corrections by the operator: each booked once for its key, durable before the answer, the same after a restart."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from isthmus.connector.books import ADJUST, Books
 from isthmus.connector.corrections import TRANSFER_KEYS_MAX, correct
-from isthmus.connector.events import AccountId, Adjust, Append, Corrected, Effect, Inbound, LinkUp, Log, WriteOff
+from isthmus.connector.events import (
+    AccountId,
+    Adjust,
+    Append,
+    CloseLink,
+    Corrected,
+    Effect,
+    GiveUp,
+    Inbound,
+    LinkDown,
+    LinkUp,
+    Log,
+    WriteOff,
+)
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.record import Transfer, decode_record
-from isthmus.connector.replay import LAST_BATCHES
-from isthmus.connector.tables import RateTable
+from isthmus.connector.tables import RateTable, RouteTable, Tables
+from isthmus.errors import ConfigError
 from isthmus.ilp.asset import Asset
-from isthmus.ilp.outcomes import OutcomesReport, encode_report
-from isthmus.ilp.packet import Fulfill, Reject, decode
+from isthmus.ilp.outcomes import OutcomesReport, decode_report, encode_report
+from isthmus.ilp.packet import Fulfill, Reject, decode, decode_prepare
 
 if TYPE_CHECKING:
     from tests.connector.conftest import MakeNode, MakeTerms, Node
@@ -177,16 +191,16 @@ def test_replay_and_checkpoint_have_the_same_books_and_keys(node: "Node") -> Non
 
 
 def test_a_correction_of_a_crashed_node_hides_no_amount_at_risk(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
-    """At risk is what the last batches of the dead process posted; those that the operator adds are not its last."""
+    """At risk is what the dead process posted before its end, however much the operator adds then."""
     node = make_node(make_terms("alice"), make_terms("bob"), up=False)
     node.tell(LinkUp(ALICE, is_other=True), LinkUp(BOB, is_other=True))
     pay(node)
-    for number in range(2 * LAST_BATCHES):  # as `isthmus books adjust` does with the node stopped
+    for number in range(6):  # as `isthmus books adjust` does with the node stopped
         books = replayed(node).books
         correct(books, books.peers[ALICE], adjust(1, f"key-{number}"))
         node.records.append(books.take_record())
     alice = node.restarted().kernel.books.peers[ALICE]
-    assert (alice.balance, alice.at_risk) == (100 + 2 * LAST_BATCHES, 100)
+    assert (alice.balance, alice.at_risk) == (106, 100)
 
 
 def replayed(node: "Node") -> Kernel:
@@ -202,3 +216,94 @@ def test_accounts_in_other_assets_have_their_own_adjustments(make_node: "MakeNod
     node.tell(Adjust(AccountId("carol"), 3, "k", "why", 1), adjust(4, "l"))
     assert (node.internal("adjustment:BTC:8"), node.internal("adjustment:USD:9")) == (-3, -4)
     node.kernel.books.check()
+
+
+# --- outcomes given up -----------------------------------------------------------------------------------------------
+
+
+def give_up(key: str = "key", token: int = 1) -> GiveUp:
+    return GiveUp(ALICE, key, "gone for good", token)
+
+
+@pytest.fixture
+def lost(make_node: "MakeNode", make_terms: "MakeTerms") -> "Node":
+    """Alice was paid for two Prepares, left a third of ours without a word, and never came back."""
+    node = make_node(make_terms("alice"), make_terms("bob"))
+    node.tell(Inbound(ALICE, THEIR_SESSION, 2**31, encode_report(OutcomesReport(THEIR_SESSION, 0, [], []), 0), 0))
+    for _ in range(2):
+        pay(node)
+    node.prepare("bob", "test.node.alice.x", 7)
+    node.tell(LinkDown(ALICE, "gone"), LinkDown(BOB, "gone too"))
+    node.wait(10**7)
+    alice = node.kernel.books.peers[ALICE]
+    assert (len(alice.fulfilled), len(alice.unsaid), alice.at_risk) == (2, 1, 0)
+    return node
+
+
+def without_alice(node: "Node") -> Tables:
+    accounts = {name: one for name, one in node.tables.accounts.items() if name != ALICE}
+    return replace(node.tables, accounts=accounts, routes=RouteTable({"test.node.bob": BOB}))
+
+
+def test_what_a_peer_wont_acknowledge_is_given_up_and_at_risk(lost: "Node") -> None:
+    """Once for its key, also after a restart; no balance changes."""
+    alice = lost.kernel.books.peers[ALICE]
+    effects = lost.tell(give_up())
+    assert corrected(effects) == Corrected(1, 200, "")
+    assert (len(alice.fulfilled), alice.fulfilled_amount, len(alice.unsaid)) == (0, 0, 0)
+    assert (alice.at_risk, [one[2] for one in lost.kernel.books.at_risk], alice.balance) == (200, [100, 100], 200)
+    appends = [effect for effect in effects if isinstance(effect, Append)]
+    assert [one for append in appends for one in append.summary.singles] == [
+        ("give-up", ALICE, 200, "gone for good"),
+    ]
+    again = lost.restarted()
+    assert corrected(again.tell(give_up(token=2))) == Corrected(2, 200, "")
+    assert again.kernel.books.peers[ALICE].at_risk == 200
+    assert corrected(again.tell(give_up("another"))).problem == "nothing is kept for this peer"
+
+
+def test_an_account_goes_only_without_anything_that_its_peer_must_hear(lost: "Node") -> None:
+    """What we fulfilled and it has not acknowledged, what we voided and it does not know; each until it is given up."""
+    lost.tell(adjust(-200, "settled"))
+    alice = lost.kernel.books.peers[ALICE]
+    kept = dict(alice.fulfilled)
+    alice.fulfilled.clear()
+    with pytest.raises(ConfigError, match="has outcomes that its peer has not acknowledged or heard"):
+        lost.kernel.check_tables(without_alice(lost))
+    alice.fulfilled.update(kept)
+    with pytest.raises(ConfigError, match="isthmus books give-up"):
+        lost.kernel.check_tables(without_alice(lost))
+    lost.tell(give_up())
+    lost.kernel.check_tables(without_alice(lost))
+
+
+def test_nothing_is_given_up_while_packets_are_in_flight(node: "Node") -> None:
+    node.prepare("bob", "test.node.alice.x")
+    assert "packets are in flight on this account (1)" in corrected(node.tell(give_up())).problem
+    assert corrected(node.tell(GiveUp(BOB, "k", "why", 1))).problem != ""
+
+
+def test_a_session_whose_outcomes_were_given_up_is_left(lost: "Node") -> None:
+    """A later report of it would tell its voided legs as posted."""
+    before = lost.kernel.session(ALICE)
+    assert any(session == before for session, _ in lost.kernel.books.peers[ALICE].unsaid)
+    lost.tell(LinkUp(ALICE))
+    lost.take("alice")
+    lost.reports.clear()
+    effects = lost.tell(give_up())
+    assert [one.account for one in effects if isinstance(one, CloseLink)] == [ALICE]
+    lost.tell(LinkDown(ALICE, "as was asked"), LinkUp(ALICE))
+    assert lost.kernel.session(ALICE) != before
+    lost.wait(60_000)
+    lost.take("alice")
+    assert all(decode_report(decode_prepare(one.packet).data).session != before for one in lost.reports)
+
+
+def test_giving_up_replays_as_it_was(lost: "Node") -> None:
+    state, first = lost.kernel.state(), lost.kernel.sequence
+    lost.tell(give_up())
+    kernel = Kernel(bytes(32))
+    kernel.load_state(state)
+    for sequence, record in enumerate(lost.records[first:], first + 1):
+        kernel.replay(sequence, record)
+    assert kernel.digest() == lost.kernel.digest()

@@ -566,7 +566,7 @@ def test_what_another_implementation_may_not_have_got_before_a_crash_is_at_risk(
         _pay_alice_to_bob(node)
     after = node.restarted()
     alice = after.kernel.books.peers[AccountId("alice")]
-    assert (alice.balance, alice.at_risk) == (500, 200)  # each payment takes two batches; the last three count
+    assert (alice.balance, alice.at_risk) == (500, 500)  # all within the last 10 s
 
 
 def test_after_a_stop_in_order_nothing_is_at_risk(make_node: "MakeNode", make_terms: "MakeTerms") -> None:

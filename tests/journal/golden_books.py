@@ -15,7 +15,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
-from isthmus.connector.books import ADJUST, BOOK_LOSS, DEAF, HEARS, WRITE_OFF, Account, Books
+from isthmus.connector.books import ADJUST, BOOK_LOSS, DEAF, GIVE_UP, HEARS, WRITE_OFF, Account, Books
+from isthmus.connector.doubts import list_doubts
 from isthmus.connector.events import AccountId, AccountMovement, Summary
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import (
@@ -148,6 +149,9 @@ def write(folder: Path) -> None:
     _open(golden)
     _decide(golden)
     _remember(golden)
+    golden.books.doubts.tell_time(WALL_MS)
+    golden.books.post(golden.reserve("carol", "bob", 33, 32))
+    golden.commit()
     for reason in (EXPIRED, UNDELIVERED, WRONG_FULFILLMENT):
         golden.void(golden.reserve("alice", "bob", 50, 49), reason)
     open_legs = [
@@ -180,6 +184,7 @@ def _open(golden: Golden) -> None:
             id=AccountId(name), asset=asset, relation=relation, receivable_max=HUGE, payable_max=10**12
         )
     books.set_hearing(golden.peer("endpoint"), DEAF)
+    golden.peer("endpoint").is_local = True
     routes = RouteTable({f"test.golden.{name}": AccountId(name) for name in ACCOUNTS})
     rates = RateTable({("BTC", "USD"): Fraction(60_000)}, spread=Fraction(2, 1_000))
     books.change_terms(Tables("test.golden", terms, routes, rates).encode())
@@ -256,12 +261,16 @@ def _set(golden: Golden) -> None:
 
 def _after_the_checkpoint(golden: Golden, open_legs: list[OutgoingLeg]) -> None:
     """What was open there is decided; at the end something of each kind is undecided."""
+    list_doubts(golden.books)
     golden.fulfil(open_legs[0])
     golden.void(open_legs[1], EXPIRED)
     golden.commit()
     golden.books.open_peer(AccountId("dora"), "ETH", 18)
     golden.books.change_terms(b"terms of another time")
     golden.books.change_setting(b"account:dora", b'{"again": true}')
+    carol = golden.peer("carol")
+    golden.books.transfer(carol, carol, carol.fulfilled_amount, GIVE_UP, b"give-up 1", "gone for good")
+    golden.books.give_up(carol)
     golden.commit()
     golden.void(golden.reserve("alice", "bob", 31, 30, theirs=OTHER), UNDELIVERED)
     lost = golden.fulfil(golden.reserve("alice", "bob", 9, 8, theirs=OTHER))

@@ -12,7 +12,7 @@ import pytest
 
 from isthmus.connector import record as r
 from isthmus.connector import state as books_state
-from isthmus.connector.books import ADJUST, BOOK_LOSS, WRITE_OFF
+from isthmus.connector.books import ADJUST, BOOK_LOSS, GIVE_UP, WRITE_OFF
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import VOID_REASONS
 from isthmus.connector.record import Reader
@@ -114,7 +114,7 @@ def test_the_newest_golden_journal_has_every_kind_of_entry() -> None:
     entries = [entry for one in expected(NEWEST)["batches"] for entry in r.decode_record(bytes.fromhex(one["record"]))]
     assert {type(entry) for entry in entries} == set(get_args(r.Entry))
     assert {entry.reason for entry in entries if isinstance(entry, r.Void)} == set(VOID_REASONS)
-    assert {entry.kind for entry in entries if isinstance(entry, r.Transfer)} == {ADJUST, BOOK_LOSS, WRITE_OFF}
+    assert {entry.kind for entry in entries if isinstance(entry, r.Transfer)} == {ADJUST, BOOK_LOSS, WRITE_OFF, GIVE_UP}
     assert {entry.ended for entry in entries if isinstance(entry, r.Confirmed)} == {0, 1}
 
 
@@ -132,5 +132,6 @@ def test_a_golden_checkpoint_has_something_of_everything() -> None:
         and books.at_risk
         and books.terms
         and books.settings
+        and books.doubts.legs
         and any(account.late_count for account in peers)
     )

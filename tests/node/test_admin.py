@@ -79,6 +79,7 @@ async def test_health_accounts_balances_and_routes(paid: Any) -> None:
     balances = json.loads((await paid.get("/balances"))[2])["balances"]
     peers = {each["account"]: each["balance"] for each in balances if each["kind"] == "peer"}
     assert peers == {"alice": "700", "bob": "-700"}
+    assert {each["account"]: each["loss"] for each in balances if "loss" in each} == {"alice": "0", "bob": "0"}
     assert sum(int(each["balance"]) for each in balances) == 0
     routes = json.loads((await paid.get("/routes"))[2])["routes"]
     assert {each["prefix"]: each["account"] for each in routes} == {"test.node.alice": "alice", "test.node.bob": "bob"}

@@ -85,6 +85,31 @@ async def test_a_loss_is_written_off_and_its_limit_is_free(lossy: Any) -> None:
     assert done.returncode == 0, done.stderr
 
 
+async def test_what_a_peer_wont_acknowledge_is_given_up(nodes: Any, config: Any, peer: Any) -> None:
+    """By the API and by the command, which ask the running node; once for its key."""
+    node = await nodes.run(config.toml(config.account("alice"), config.account("bob")))
+    alice, _ = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
+    for _ in range(2):
+        assert isinstance(await alice.pay("test.node.bob.x", 700), Fulfill)
+    assert alice.link is not None
+    await alice.link.close()
+    assert (await node.accounts())["alice"]["fulfilled_unacknowledged"] == "1400"
+    body = {"note": "gone for good", "key": "first"}
+    given_up = {"account": "alice", "kind": "give-up", "amount": "1400", "key": "first"}
+    assert await post(node, "/accounts/alice/give-up", body) == (200, given_up)
+    assert await post(node, "/accounts/alice/give-up", body) == (200, given_up)
+    shown = (await node.accounts())["alice"]
+    assert (shown["fulfilled_unacknowledged"], shown["at_risk"], shown["balance"]) == ("0", "1400", "1400")
+    status, problem = await post(node, "/accounts/alice/give-up", {**body, "amount": "1"})
+    assert status == 400 and "give note and key" in problem["detail"]
+    data = str(node.folder / "data")
+    done = await command("give-up", data, "alice", "--note", "x", "--key", "first", token=ADMIN_TOKEN)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Given up by the running node: alice, 0.0000014 USD at risk. Key: first\n"
+    done = await command("give-up", data, "bob", "--note", "x", token=ADMIN_TOKEN)
+    assert done.returncode == 1 and "nothing is kept for this peer" in done.stderr
+
+
 async def test_the_key_is_known_after_a_restart(lossy: Any, nodes: Any) -> None:
     node, _ = lossy
     body = {"note": "half", "key": "k", "amount": "350"}

@@ -20,7 +20,7 @@ import click
 from rich.console import Console
 
 from isthmus.cli import books_view as view
-from isthmus.cli.books_correct import adjust, write_off
+from isthmus.cli.books_correct import adjust, give_up, write_off
 from isthmus.cli.books_replay import Replayed, entries_of, journal_path, latest, oldest, replay, transfer_rows
 from isthmus.cli.books_undecided import UndecidedRow, legs_table, undecided, undecided_json, undecided_table
 from isthmus.cli.books_view import AccountRow, Json
@@ -58,12 +58,13 @@ def books() -> None:
     """Show, verify and export a node's or wallet's books, and correct them.
 
     DIR is the data folder of a node or wallet (or its journal.db), which may be running. Nothing is changed but by
-    `write-off` and `adjust`.
+    `write-off`, `adjust` and `give-up`.
     """
 
 
 books.add_command(write_off)
 books.add_command(adjust)
+books.add_command(give_up)
 
 
 @books.command(

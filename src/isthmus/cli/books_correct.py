@@ -1,9 +1,10 @@
-"""`isthmus books write-off` and `adjust`: the operator's corrections, by the running node or in its place.
+"""`isthmus books write-off`, `adjust` and `give-up`: the operator's corrections, by the running node or in its place.
 
 Only one process writes to a journal. While a node runs, its admin API is asked; with nobody there, the command takes
 the writer's lock and appends the batch itself, by the same rules and with the same answer for a key that was used.
 """
 
+import http.client
 import json
 import os
 import secrets
@@ -12,7 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import click
@@ -21,14 +22,24 @@ from isthmus.cli.books_replay import journal_path, latest
 from isthmus.cli.books_view import in_words
 from isthmus.connector.books import Account, Books
 from isthmus.connector.corrections import correct, single_of
-from isthmus.connector.events import AccountId, AccountMovement, Adjust, Corrected, Summary, WriteOff
+from isthmus.connector.events import (
+    AccountId,
+    AccountMovement,
+    Adjust,
+    Corrected,
+    Correction,
+    GiveUp,
+    Summary,
+    WriteOff,
+)
 from isthmus.errors import ConfigError, JournalError
 from isthmus.ilp.asset import Asset, format_amount, parse_amount
+from isthmus.journal.interface import Journal
 from isthmus.journal.lock import JournalInUseError
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.sqlite import SqliteJournal
 from isthmus.node.config_template import variable
-from isthmus.node.corrections import ADJUST, WRITE_OFF, BadRequestError, check_key, check_note
+from isthmus.node.corrections import ADJUST, GIVE_UP, WRITE_OFF, BadRequestError, check_key, check_note, kind_of
 
 TOKEN_VARIABLE: Final = variable("admin")
 RUNNING_NAME: Final = "running.json"
@@ -39,7 +50,7 @@ DURABLE_S_MAX: Final = 60.0
 
 
 def _options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What both commands take."""
+    """What all these commands take."""
     options = (
         click.option("--note", required=True, help="Why, for whoever reads the books later."),
         click.option(
@@ -119,6 +130,27 @@ def adjust(
     _book(path, Adjust(AccountId(account), signed, *_key_and_note(key, note), 0), asset, config, as_json)
 
 
+@click.command(
+    GIVE_UP,
+    epilog=f"""\b
+Examples:
+  isthmus books give-up data alice --note "they closed their node, nobody will acknowledge these"
+  {TOKEN_VARIABLE}=… isthmus books give-up data alice --note "…"    # while the node runs""",
+)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("account", metavar="ACCOUNT")
+@_options
+def give_up(folder: Path, account: str, note: str, config: Path | None, key: str | None, as_json: bool) -> None:
+    """Stop waiting for the peer of ACCOUNT: forget what it has not acknowledged, and what it must still hear of.
+
+    For a peer that is gone for good, or has lost its books. The amounts that we fulfilled and it has not acknowledged
+    are listed as at risk; no balance changes. `isthmus books undecided` shows them before. Nothing may be in flight.
+    """
+    path = journal_path(folder)
+    asset = _asset(path, account)
+    _book(path, GiveUp(AccountId(account), *_key_and_note(key, note), 0), asset, config, as_json)
+
+
 # --- what was typed --------------------------------------------------------------------------------------------------
 
 
@@ -161,7 +193,7 @@ def _key_and_note(key: str | None, note: str) -> tuple[str, str]:
 # --- booking ---------------------------------------------------------------------------------------------------------
 
 
-def _book(path: Path, event: WriteOff | Adjust, asset: Asset, config: Path | None, as_json: bool) -> None:
+def _book(path: Path, event: Correction, asset: Asset, config: Path | None, as_json: bool) -> None:
     try:
         journal = SqliteJournal(path)
     except JournalInUseError as in_use:
@@ -171,17 +203,19 @@ def _book(path: Path, event: WriteOff | Adjust, asset: Asset, config: Path | Non
             amount, where = _book_here(journal, event), "in the journal"
         finally:
             journal.close()
-    kind = WRITE_OFF if isinstance(event, WriteOff) else ADJUST
+    kind = kind_of(event)
     if as_json:
         found = {"account": event.account, "kind": kind, "amount": str(amount), "key": event.key}
         click.echo(json.dumps(found, indent=2))
     elif kind == WRITE_OFF:
         click.echo(f"Written off {where}: {format_amount(amount, asset)} of {event.account}. Key: {event.key}")
+    elif kind == GIVE_UP:
+        click.echo(f"Given up {where}: {event.account}, {format_amount(amount, asset)} at risk. Key: {event.key}")
     else:
         click.echo(f"Adjusted {where}: {event.account}, {in_words(amount, asset)}. Key: {event.key}")
 
 
-def _book_here(journal: SqliteJournal, event: WriteOff | Adjust) -> int:
+def _book_here(journal: SqliteJournal, event: Correction) -> int:
     """With the writer's lock: replay, decide, append one batch, and wait until it is durable."""
     with JournalReader(journal.path) as reader:
         books = latest(reader).books
@@ -190,11 +224,11 @@ def _book_here(journal: SqliteJournal, event: WriteOff | Adjust) -> int:
     if told.problem:
         raise JournalError(f"{journal.path}: it is not booked: {told.problem}")
     if is_new:
-        _append(journal, books, _summary(books, account, event, told))
+        _append(journal, books, _summary(books, account, event, told), event.key)
     return told.amount
 
 
-def _summary(books: Books, account: Account, event: WriteOff | Adjust, told: Corrected) -> Summary:
+def _summary(books: Books, account: Account, event: Correction, told: Corrected) -> Summary:
     movements = []
     if account in books.changed:
         movements.append(AccountMovement(event.account, 0, 0, 0, 0, 0, account.balance))
@@ -202,42 +236,51 @@ def _summary(books: Books, account: Account, event: WriteOff | Adjust, told: Cor
     return Summary(time.time_ns() // 1_000_000, movements, [single_of(event, told.amount)], internal)
 
 
-def _append(journal: SqliteJournal, books: Books, summary: Summary) -> None:
+def _append(
+    journal: Journal, books: Books, summary: Summary, key: str, *, durable_s_max: float = DURABLE_S_MAX
+) -> None:
     ended: SimpleQueue[str] = SimpleQueue()
     journal.start(lambda _: ended.put(""), lambda _, problem: ended.put(problem))
     journal.submit(journal.last_sequence + 1, books.take_record(), summary)
-    problem = ended.get(timeout=DURABLE_S_MAX)
+    try:
+        problem = ended.get(timeout=durable_s_max)
+    except Empty:
+        problem = f"the journal made nothing durable within {durable_s_max:g} s"
     if problem:
-        raise JournalError(problem)
+        raise JournalError(f"{problem}; {_may_be_booked(key)}")
+
+
+def _may_be_booked(key: str) -> str:
+    return f"it may be booked or not: the same command with --key {key} asks again, and books it once"
 
 
 # --- asking the node -------------------------------------------------------------------------------------------------
 
 
-def _ask_node(path: Path, event: WriteOff | Adjust, config: Path | None, in_use: JournalInUseError) -> int:
+def _ask_node(path: Path, event: Correction, config: Path | None, in_use: JournalInUseError) -> int:
     """The amount that the node booked; ConfigError without address or token, JournalError if it refuses."""
-    kind = WRITE_OFF if isinstance(event, WriteOff) else ADJUST
-    url = f"{_admin_url(path, in_use)}/accounts/{event.account}/{kind}"
+    url = f"{_admin_url(path, in_use)}/accounts/{event.account}/{kind_of(event)}"
     fields = {"note": event.text, "key": event.key}
-    if event.amount is not None:
+    if not isinstance(event, GiveUp) and event.amount is not None:
         fields["amount"] = str(event.amount)
     request = urllib.request.Request(url, json.dumps(fields).encode(), method="POST")  # noqa: S310 - from running.json
     request.add_header("Authorization", f"Bearer {_token(config)}")
     request.add_header("Content-Type", "application/json")
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
-    repeat = f"the same command with --key {event.key} books it once"
     try:
         with opener.open(request, timeout=ANSWER_S_MAX) as response:
             return int(json.loads(response.read(ANSWER_BYTES_MAX))["amount"])
     except urllib.error.HTTPError as refusal:
         with refusal:
-            detail = _detail(refusal.read(ANSWER_BYTES_MAX))
+            detail = _detail(refusal)
         if refusal.code in (401, 403):
             raise ConfigError("the node's admin token", detail, f"Set {TOKEN_VARIABLE} or give --config") from None
-        raise JournalError(f"the node says: {detail}{f'; {repeat}' if refusal.code >= 500 else ''}") from None
-    except (OSError, ValueError, KeyError) as error:
+        doubt = f"; {_may_be_booked(event.key)}" if refusal.code >= 500 else ""
+        raise JournalError(f"the node says: {detail}{doubt}") from None
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise JournalError(f"the node at {url} didn't answer: {reason}; {repeat}") from None
+        says = f"{reason}" or type(error).__name__
+        raise JournalError(f"the node at {url} didn't answer: {says}; {_may_be_booked(event.key)}") from None
 
 
 def _admin_url(path: Path, in_use: JournalInUseError) -> str:
@@ -263,8 +306,8 @@ def _token(config: Path | None) -> str:
     return token
 
 
-def _detail(body: bytes) -> str:
+def _detail(refusal: urllib.error.HTTPError) -> str:
     try:
-        return str(json.loads(body)["detail"]).rstrip(".")
-    except (ValueError, KeyError, TypeError):
+        return str(json.loads(refusal.read(ANSWER_BYTES_MAX))["detail"]).rstrip(".")
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
         return "no reason given"

@@ -13,6 +13,7 @@ from isthmus.connector.books import (
     ADJUSTMENT,
     BOOK_LOSS,
     CLEARING,
+    GIVE_UP,
     HEARS,
     LOSS,
     PEER,
@@ -23,9 +24,10 @@ from isthmus.connector.books import (
     Account,
     Books,
 )
-from isthmus.connector.kernel import Kernel
+from isthmus.connector.kernel import Kernel, version_of_state
 from isthmus.connector.legs import VOID_REASONS
 from isthmus.connector.record import Reader
+from isthmus.connector.state import READABLE_VERSIONS
 from isthmus.errors import CodecError, ConfigError, JournalError
 from isthmus.ilp.asset import Asset
 from isthmus.journal.interface import StoredBatch
@@ -41,7 +43,7 @@ EARNINGS: Final = {
     WRITTEN_OFF: "written off",
     ADJUSTMENT: "adjustments",
 }
-TRANSFER_KINDS: Final = {ADJUST: "adjustment", BOOK_LOSS: "loss", WRITE_OFF: "write-off"}
+TRANSFER_KINDS: Final = {ADJUST: "adjustment", BOOK_LOSS: "loss", WRITE_OFF: "write-off", GIVE_UP: "give-up"}
 
 
 class Replayed(NamedTuple):
@@ -68,6 +70,8 @@ class BooksAt:
             if state is not None:
                 self._kernel.load_state(state)
         except CodecError as error:
+            if state is not None:
+                _check_version(path, sequence, state)
             raise JournalError(f"{path}: the checkpoint after batch {sequence} can't be read: {error}") from error
         if self._kernel.sequence != sequence:
             raise JournalError(
@@ -90,6 +94,7 @@ class BooksAt:
 
     def check_equals(self, state: bytes) -> None:
         """Raise JournalError unless replay made exactly the state of a checkpoint, byte by byte."""
+        _check_version(self.path, self.sequence, state)
         if self._kernel.state() != state:
             raise JournalError(f"{self.path}: replay doesn't give the checkpoint after batch {self.sequence}")
 
@@ -126,6 +131,29 @@ def _is_of_wallet(state: bytes) -> bool:
         return bool(reader.octets(8, "application"))
     except CodecError:
         return False
+
+
+def _check_version(path: str, sequence: int, state: bytes) -> None:
+    """Raise JournalError if this isthmus doesn't read the version of a checkpoint's format."""
+    try:
+        version = version_of_state(state)
+    except CodecError as error:
+        raise JournalError(f"{path}: the checkpoint after batch {sequence} can't be read: {error}") from error
+    if version in READABLE_VERSIONS:
+        return
+    age = "an older" if version < min(READABLE_VERSIONS) else "a newer"
+    readable = f"{READABLE_VERSIONS[0]} to {READABLE_VERSIONS[-1]}"
+    raise JournalError(
+        f"{path}: the checkpoint after batch {sequence} is of {age} version of isthmus (format {version}, and this one"
+        f" reads {readable}), which says nothing against the batches. {_WAY_OUT[age]}"
+    )
+
+
+_WAY_OUT: Final = {
+    "an older": "With the node stopped, `python -m isthmus.journal.verify JOURNAL --drop-checkpoint N` gives it up,"
+    " and replay begins before it",
+    "a newer": "Use that version",
+}
 
 
 def replay(reader: JournalReader) -> Replayed:
@@ -179,7 +207,7 @@ def transfer_rows(reader: JournalReader) -> Iterator[dict[str, Json]]:
                 next_leg += 1
             elif isinstance(entry, r.Lost):
                 row |= _loss_columns(entry, books.books.accounts, lost[entry.account, entry.session, entry.request_id])
-            elif isinstance(entry, r.Post | r.Fulfilled):
+            elif isinstance(entry, r.Post | r.Fulfilled | r.Unkept):
                 row |= {"entry": "post", **_leg_columns(entry.leg, legs.pop(entry.leg))}
             elif isinstance(entry, r.Void):
                 row |= {"entry": "void", **_leg_columns(entry.leg, legs.pop(entry.leg))}
@@ -326,13 +354,20 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
     if isinstance(entry, r.SettingChanged):
         return {"entry": "setting", "key": entry.key.hex(), "text": _setting_text(entry)}
-    if isinstance(entry, r.DrainedEntry):
-        return {"entry": "drained"}
+    if isinstance(entry, r.GivenUp):
+        text = "the peer won't acknowledge or hear any more what is kept"
+        return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
     return {"entry": _NAMES.get(type(entry), "note")}
 
 
 # Of entries that books.py doesn't show in detail.
-_NAMES: Final[dict[type, str]] = {r.TermsChanged: "terms", r.RatesEntry: "rates"}
+_NAMES: Final[dict[type, str]] = {
+    r.TermsChanged: "terms",
+    r.RatesEntry: "rates",
+    r.DrainedEntry: "drained",
+    r.Dated: "time",
+    r.Listed: "listed at risk",
+}
 
 
 def _setting_text(entry: r.SettingChanged) -> str:

@@ -23,13 +23,13 @@ class AccountRow(NamedTuple):
     account: str
     asset: Asset
     balance: int
+    loss: int  # what the peer refused to pay, until it is written off: less is owed by us than the balance says
     reserved_incoming: int
     reserved_outgoing: int
     receivable_max: int | None
     payable_max: int | None
     open_incoming: int
     open_outgoing: int
-    loss: int  # what the peer refused to pay, until it is written off
     unacknowledged: int  # fulfilled by us, and not yet known to be posted by the peer
     unsaid: int  # voided by us, and the peer hasn't confirmed that it knows
     at_risk: int  # fulfilled after the peer's expiry (P-6)
@@ -61,15 +61,19 @@ def time_of(wall_ms: int) -> str:
 
 def accounts_table(rows: list[AccountRow]) -> Table:
     table = new_table("Accounts", "account", "asset", "balance")
+    has_loss = any(row.loss for row in rows)
+    if has_loss:  # beside what the balance says that we owe, for it is to be subtracted
+        table.add_column("loss", justify="right", overflow="fold")
     for name in ("reserved in", "reserved out", "may owe us", "we may owe"):
         table.add_column(name, justify="right", overflow="fold")
-    may_be = ("loss", "unacknowledged", "unsaid", "at_risk", "late")
+    may_be = ("unacknowledged", "unsaid", "at_risk", "late")
     troubles = [name for name in may_be if any(getattr(row, name) for row in rows)]
     for name in troubles:
         words = name.split("_")
         table.add_column(" ".join(words), justify="right", overflow="fold", min_width=max(map(len, words)))
     for row in rows:
-        amounts = [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
+        amounts: list[int | None] = [row.loss] if has_loss else []
+        amounts += [row.reserved_incoming, row.reserved_outgoing, row.receivable_max, row.payable_max]
         amounts += [getattr(row, name) for name in troubles]
         shown = ["no limit" if amount is None else format_amount(amount, row.asset) for amount in amounts]
         table.add_row(*map(cell, (row.account, _name(row.asset), in_words(row.balance, row.asset), *shown)))
@@ -129,13 +133,13 @@ def account_json(row: AccountRow) -> dict[str, Json]:
         "asset_scale": row.asset.scale,
         "balance": str(row.balance),
         "balance_in_words": in_words(row.balance, row.asset),
+        "loss": str(row.loss),
         "reserved_incoming": str(row.reserved_incoming),
         "reserved_outgoing": str(row.reserved_outgoing),
         "receivable_max": None if row.receivable_max is None else str(row.receivable_max),
         "payable_max": None if row.payable_max is None else str(row.payable_max),
         "open_incoming": row.open_incoming,
         "open_outgoing": row.open_outgoing,
-        "loss": str(row.loss),
         "fulfilled_unacknowledged": str(row.unacknowledged),
         "unsaid": str(row.unsaid),
         "at_risk": str(row.at_risk),

@@ -99,6 +99,8 @@ def show(folder: Path, as_json: bool) -> None:
     table.add_row("Connector", found["connector"])
     table.add_row("Link", "up" if found["up"] else found["problem"] or "not connected now")
     table.add_row("Balance", f"{money(str(abs(balance)), found['asset'])} {words}" if balance else words)
+    if int(found["loss"]):
+        table.add_row("Not paid", f"{money(found['loss'], found['asset'])} of it, by the connector")
     table.add_row("Received", money(found["received"], found["asset"]))
     table.add_row("Payments", str(found["payments"]))
     show_table(table)

@@ -207,6 +207,13 @@ class Core:
         account = self._kernel.books.peers.get(UPLINK)
         return 0 if account is None else account.balance
 
+    @property
+    def loss(self) -> int:
+        """What the connector didn't pay of what we fulfilled: less is owed by us than the balance says."""
+        assert self._kernel is not None
+        account = self._kernel.books.peers.get(UPLINK)
+        return 0 if account is None else account.loss.balance
+
     async def note(self, data: bytes) -> None:
         """Journal an entry of ours and wait until it is durable."""
         if self.problem is not None or self._driver is None:

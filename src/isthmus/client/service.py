@@ -88,6 +88,7 @@ class Service:
             "up": core.is_up,
             "problem": core.problem or core.trouble,
             "balance": str(core.balance),
+            "loss": str(core.loss),
             "payments": len(core.ledger.payments),
             "received": str(sum(one.total for one in core.ledger.receipts.values())),
         }

@@ -12,6 +12,7 @@ that their replies need, and no money (P-11).
 from typing import Final, final
 
 from isthmus.connector import record as r
+from isthmus.connector.doubts import Doubts
 from isthmus.connector.events import AccountId
 from isthmus.connector.legs import UNSAID, IncomingLeg, OutgoingLeg
 from isthmus.connector.tables import with_rates
@@ -36,6 +37,7 @@ ASSET_KINDS: Final = {
 ADJUST: Final = 1
 BOOK_LOSS: Final = 2  # from the peer's account to its loss account, which counts against the peer's limit
 WRITE_OFF: Final = 3  # from the loss account to the asset's written-off account: frees the limit again
+GIVE_UP: Final = 4  # from the peer's account to itself: what it won't acknowledge any more. No balance changes
 
 # Whether a peer takes our reports of outcomes (docs/outcomes.md). The numbers are in journals.
 UNKNOWN: Final = 0
@@ -75,6 +77,7 @@ class Account:
         "fulfilled_amount",
         "hearing",
         "index",
+        "is_local",
         "kind",
         "last_request_id",
         "late_amount",
@@ -127,6 +130,7 @@ class Account:
         self.unsaid: Final[dict[tuple[bytes, int], int]] = {}
         self.hearing = UNKNOWN
         self.dirty = False  # changed since the last summary
+        self.is_local = False  # by the tables: an endpoint in this process, which no crash parts from us
         # Of a peer's account: what its legs are posted against, and its losses.
         self.clearing: Account = self
         self.spread: Account = self
@@ -150,6 +154,7 @@ class Books:
         "accounts",
         "at_risk",
         "changed",
+        "doubts",
         "internal",
         "last_leg",
         "peers",
@@ -169,12 +174,14 @@ class Books:
         # Amounts whose Fulfill left after the incoming expiry, newest last: (account index, leg, amount, ms late)
         self.at_risk: list[tuple[int, int, int, int]] = []
         self.transfer_keys: Final[dict[bytes, int]] = {}
+        self.doubts: Final = Doubts()
         self.record: Final = bytearray(r.RECORD_START)  # entries since the last `take_record`
         self.changed: Final[list[Account]] = []  # accounts with `dirty` set
 
     def take_record(self) -> bytes:
         """What was written since the last call, as one record."""
         taken = bytes(self.record)
+        self.doubts.record_taken()
         del self.record[len(r.RECORD_START) :]
         return taken
 
@@ -305,20 +312,25 @@ class Books:
             incoming.fulfillment = fulfillment
             account.fulfilled[incoming.session, incoming.request_id] = incoming
             account.fulfilled_amount += amount
+            if not incoming.request_id:
+                self.doubts.add(self.record, incoming)
             self.record.extend(_FULFIL_BOTH(r.POST, outgoing.id, r.FULFILLED, incoming.id, fulfillment))
-        else:
+        elif account.is_local:
             self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
+        else:
+            self.doubts.add(self.record, incoming)
+            self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.UNKEPT, incoming.id))
 
     def post_outgoing(self, leg: OutgoingLeg) -> None:
         """The peer -= amount, clearing += amount and what we keep, revenue -= what we keep."""
         self._move_outgoing(leg)
         self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
-    def post_incoming(self, leg: IncomingLeg, fulfillment: bytes = b"") -> None:
+    def post_incoming(self, leg: IncomingLeg, fulfillment: bytes = b"", *, in_doubt: bool = False) -> None:
         """The peer += amount, clearing -= amount.
 
         With a fulfillment (32 bytes) the leg is kept until the peer has told what it decided; without, it is forgotten:
-        the account is one of our own endpoints.
+        the account is one of our own endpoints, or, `in_doubt`, its peer tells nothing.
         """
         account = leg.account
         del account.received[leg.session, leg.request_id]
@@ -333,7 +345,12 @@ class Books:
             leg.fulfillment = fulfillment
             account.fulfilled[leg.session, leg.request_id] = leg
             account.fulfilled_amount += leg.amount
+            if not leg.request_id:
+                self.doubts.add(self.record, leg)
             self.record.extend(r.PACK_FULFILLED.pack(r.FULFILLED, leg.id, fulfillment))
+        elif in_doubt:
+            self.doubts.add(self.record, leg)
+            self.record.extend(r.PACK_POST.pack(r.UNKEPT, leg.id))
         else:
             self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
 
@@ -426,8 +443,29 @@ class Books:
             account.acknowledged.clear()
         self.record.extend(r.PACK_HEARING.pack(r.HEARING, account.index, hearing))
 
+    def give_up(self, account: Account) -> list[IncomingLeg]:
+        """By the operator's word the peer won't acknowledge what we fulfilled, nor hear of what we voided."""
+        legs = list(account.fulfilled.values())
+        self.doubts.drop({leg.id for leg in legs})
+        account.fulfilled.clear()
+        account.fulfilled_amount = 0
+        account.unsaid.clear()
+        account.sessions.clear()
+        account.session = b""
+        self.record.extend(r.PACK_GIVEN_UP.pack(r.GIVEN_UP, account.index))
+        return legs
+
+    def date(self, wall_ms: int) -> None:
+        self.doubts.date(self.record, wall_ms)
+
+    def end_doubts(self) -> None:
+        """What was in doubt is listed as at risk."""
+        self.doubts.legs.clear()
+        self.record.append(r.LISTED)
+
     def drained(self) -> None:
         """A stop in order begins: what was decided has been told to whom it concerns."""
+        self.doubts.legs.clear()
         self.record.append(r.DRAINED)
 
     # --- what is remembered besides -----------------------------------------------------------------------------

@@ -145,6 +145,16 @@ class Adjust:
 
 
 @dataclass(slots=True)
+class GiveUp:
+    """The operator knows that a peer won't acknowledge what we fulfilled for it any more. Answered by `Corrected`."""
+
+    account: AccountId
+    key: str  # makes it happen once
+    text: str  # why, for people
+    token: int
+
+
+@dataclass(slots=True)
 class Drain:
     """Take no new Prepares (they get T03); finish what is in flight."""
 
@@ -230,7 +240,7 @@ class Corrected:
     """A correction is booked and durable, by this event or by one with its key before; or `problem` says why not."""
 
     token: int
-    amount: int  # that was booked
+    amount: int  # that was booked, or given up and so at risk
     problem: str
 
 
@@ -292,8 +302,10 @@ Event: TypeAlias = (
     | DigestAsked
     | WriteOff
     | Adjust
+    | GiveUp
     | Drain
 )
+Correction: TypeAlias = WriteOff | Adjust | GiveUp
 Effect: TypeAlias = (
     Append | Release | Noted | Digested | Corrected | TablesTaken | CloseLink | Log | AddressLearned | Drained | Halt
 )

@@ -33,6 +33,7 @@ from isthmus.connector.events import (
     Durable,
     Effect,
     Event,
+    GiveUp,
     Halt,
     Inbound,
     LinkBlocked,
@@ -47,7 +48,6 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.lane import Lane, derive_session
-from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.outcomes import forget, is_silent, other_program
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
@@ -70,6 +70,14 @@ APPEND_SLOW_MS: Final = 400
 PREPARES_PER_CALL_MAX: Final = 8_192
 
 
+def version_of_state(state: bytes) -> int:
+    """Of the books' format in the bytes of `Kernel.state`; CodecError for others."""
+    reader = Reader(state)
+    reader.uint(8, "sequence")
+    reader.uint(8, "books")
+    return reader.uint(1, "version")
+
+
 @final
 class Kernel:
     """One node. `entropy` (32 random bytes, new in each process) is all the randomness it has."""
@@ -78,9 +86,9 @@ class Kernel:
         "_appends",
         "_asked",
         "_closed",
-        "_doubtful",
         "_drained",
         "_draining",
+        "_just_opened",
         "_more",
         "_parent",
         "_releases",
@@ -112,7 +120,7 @@ class Kernel:
         self._draining = False
         self._drained = False
         self._closed = False  # the journal says that the stop was in order
-        self._doubtful: list[IncomingLeg] = []  # posted by the process before, just before its end
+        self._just_opened = False  # the first tables come: what the process before left in doubt is to be listed
         self._takers: list[Lane] = []  # lanes with Prepares in the open batch
         self._more = False
 
@@ -152,7 +160,7 @@ class Kernel:
 
         Their Prepares may have been sent, and are never sent again: they wait for an answer or their expiry.
         """
-        self._doubtful = [] if self._replay is None else self._replay.last_posted()
+        self._just_opened = True
         self._replay = None
         switch = self.switch
         switch.wall = now.wall_ms
@@ -231,6 +239,9 @@ class Kernel:
         if self._appends and not self.slow:
             slow_at = self._appends[0].submitted_at + APPEND_SLOW_MS + 1
             at = slow_at if at is None or slow_at < at else at
+        over_in_ms = self.switch.books.doubts.over_in_ms()
+        if over_in_ms is not None and (at is None or self.switch.mono + over_in_ms < at):
+            at = self.switch.mono + over_in_ms
         if self._parent is not None:
             asks_at = self._parent.wakes_at()
             if asks_at is not None and (at is None or asks_at < at):
@@ -248,6 +259,7 @@ class Kernel:
             return []
         switch = self.switch
         switch.wall = now.wall_ms
+        switch.books.doubts.tell_time(now.wall_ms)
         switch.mono = now.mono_ms
         effects: list[Effect] = []
         switch.effects = effects
@@ -269,6 +281,8 @@ class Kernel:
                 return [Halt(event.problem)]
             else:
                 self._take_other(event)
+        if switch.books.doubts.is_over() and not self._just_opened:
+            switch.books.date(now.wall_ms)
         self._notice_slowness()
         if lanes:
             for leg in switch.wheel.due(now.mono_ms):
@@ -320,7 +334,7 @@ class Kernel:
             self._tokens.append(event.token)
         elif isinstance(event, DigestAsked):
             self._asked.append(event.token)
-        elif isinstance(event, WriteOff | Adjust):
+        elif isinstance(event, WriteOff | Adjust | GiveUp):
             switch.answer_after_all(take_correction(switch, event))
         elif isinstance(event, Drain):
             self._draining = True
@@ -371,8 +385,8 @@ class Kernel:
     # --- tables -------------------------------------------------------------------------------------------------
 
     def _take_tables(self, event: TablesChanged) -> None:
-        if swap_tables(self.switch, event, self._doubtful):
-            self._doubtful = []
+        if swap_tables(self.switch, event, is_first=self._just_opened):
+            self._just_opened = False
             self._choose_parent(event.tables)
             self.switch.router.take_tables(self.switch, event.tables)
 
@@ -520,7 +534,8 @@ class Kernel:
             self.switch.books.drained()
         for lane in self.switch.lanes.values():
             account = lane.account
-            if is_silent(self.switch, lane):
+            is_nameless = bool(account.fulfilled) and not any(request_id for _, request_id in account.fulfilled)
+            if is_nameless or is_silent(self.switch, lane):
                 forget(self.switch, lane, len(account.fulfilled))
 
     def _tell_drained(self) -> None:

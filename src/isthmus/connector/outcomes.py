@@ -399,14 +399,6 @@ def put_at_risk(switch: "Switch", lane: "Lane", leg: IncomingLeg, why: str) -> N
         switch.singles.append(("at risk", lane.id, leg.amount, f"{why}; leg {leg.id}"))
 
 
-def list_doubtful(switch: "Switch", legs: list[IncomingLeg]) -> None:
-    """What an earlier process fulfilled just before it died may not have reached a peer that can't be asked."""
-    for leg in legs:
-        lane = switch.by_index.get(leg.account.index)
-        if lane is not None and not lane.is_local:
-            put_at_risk(switch, lane, leg, "the node stopped before it was known that the Fulfill left")
-
-
 def note_fulfilled(switch: "Switch", lane: "Lane", leg: IncomingLeg) -> None:
     """After an incoming leg was posted: whatever follows for what we keep of this peer."""
     account = lane.account

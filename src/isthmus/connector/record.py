@@ -23,6 +23,10 @@ bytes; they count up, so the order of the entries gives them.
     rates     canonical bytes of the rates that hold from here on; the tables' others stay
     drained   nothing is in flight, and all frames were handed over: a stop in order
     setting   what the operator set at run time: key, value; an empty value takes the key away
+    unkept    a post of an incoming leg of which nothing is kept, whose Fulfill a crash may lose: leg u64
+    dated     the wall clock, before the first leg of a record that is in doubt, or when none is any longer: i64 ms
+    listed    what an earlier process left in doubt was listed as at risk
+    given up  what we keep for a peer's acknowledgement, and what it must hear of: account u32
 
 Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms, rates, notes and settings'
 values by u32, their keys by u8.
@@ -58,6 +62,10 @@ HEARING: Final = 16
 DRAINED: Final = 17
 RATES: Final = 18
 SETTING: Final = 19
+UNKEPT: Final = 20
+DATED: Final = 21
+LISTED: Final = 22
+GIVEN_UP: Final = 23
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -75,6 +83,8 @@ PACK_LOST: Final[Struct] = Struct(">BI16sI")
 PACK_FORGOTTEN: Final[Struct] = Struct(">BII")
 PACK_CONFIRMED: Final[Struct] = Struct(">BI16sIB")
 PACK_HEARING: Final[Struct] = Struct(">BIB")
+PACK_DATED: Final[Struct] = Struct(">Bq")
+PACK_GIVEN_UP: Final[Struct] = Struct(">BI")
 _TRANSFER_HEAD: Final = Struct(">BBII")
 _OPENED_HEAD: Final = Struct(">BBB")
 
@@ -210,6 +220,30 @@ class DrainedEntry:
 
 @final
 @dataclass(slots=True)
+class Unkept:
+    leg: int
+
+
+@final
+@dataclass(slots=True)
+class Dated:
+    wall_ms: int
+
+
+@final
+@dataclass(slots=True)
+class Listed:
+    pass
+
+
+@final
+@dataclass(slots=True)
+class GivenUp:
+    account: int
+
+
+@final
+@dataclass(slots=True)
 class Transfer:
     """`debit` += amount, `credit` -= amount: the only way besides posts in which a balance changes."""
 
@@ -264,6 +298,10 @@ Entry: TypeAlias = (
     | Confirmed
     | Hearing
     | DrainedEntry
+    | Unkept
+    | Dated
+    | Listed
+    | GivenUp
     | RatesEntry
     | SettingChanged
 )
@@ -351,6 +389,9 @@ def _decode_entry(reader: "Reader") -> Entry:
     if kind == VOID:
         _, leg, reason = reader.unpack(PACK_VOID, "void")
         return Void(leg, reason)
+    if kind == UNKEPT:
+        _, leg = reader.unpack(PACK_POST, "post")
+        return Unkept(leg)
     return _decode_rare(kind, reader)
 
 
@@ -392,9 +433,13 @@ def _decode_outcome(kind: int, reader: "Reader") -> Entry:
         return Confirmed(*reader.unpack(PACK_CONFIRMED, "confirmed")[1:])
     if kind == HEARING:
         return Hearing(*reader.unpack(PACK_HEARING, "hearing")[1:])
-    if kind == DRAINED:
+    if kind == DATED:
+        return Dated(*reader.unpack(PACK_DATED, "time")[1:])
+    if kind == GIVEN_UP:
+        return GivenUp(*reader.unpack(PACK_GIVEN_UP, "given up")[1:])
+    if kind in (DRAINED, LISTED):
         reader.at += 1
-        return DrainedEntry()
+        return DrainedEntry() if kind == DRAINED else Listed()
     if kind == SETTING:
         return _decode_setting(reader)
     raise CodecError("entry", reader.at, f"{kind} is no kind of entry")

@@ -5,15 +5,12 @@ written by another program. After each record the books must have written the sa
 replay can't drift apart unseen.
 """
 
-from collections import deque
 from typing import Final, Protocol, final
 
 from isthmus.connector import record as r
 from isthmus.connector.books import ASSET_KINDS, DEAF, HEARS, LOSS, PEER, Account, Books, internal_name, loss_name
 from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
 from isthmus.errors import CodecError
-
-LAST_BATCHES: Final = 3
 
 
 class Application(Protocol):
@@ -44,13 +41,11 @@ class NoApplication:
 class Replay:
     """Applies records in order. Made from books as a checkpoint left them, open legs included."""
 
-    __slots__ = ("_application", "_books", "_incoming", "_outgoing", "_posted")
+    __slots__ = ("_application", "_books", "_incoming", "_outgoing")
 
     def __init__(self, books: Books, application: Application | None = None) -> None:
         self._books: Final = books
         self._application: Final = NoApplication() if application is None else application
-        # The last batches: as many as may be on their way to the disk, and one whose frames were about to leave.
-        self._posted: Final[deque[list[IncomingLeg]]] = deque(maxlen=LAST_BATCHES)
         self._incoming: Final[dict[int, IncomingLeg]] = {}
         self._outgoing: Final[dict[int, OutgoingLeg]] = {}
         for account in books.peers.values():
@@ -59,22 +54,17 @@ class Replay:
             for outgoing in account.sent.values():
                 self._outgoing[outgoing.id] = outgoing
 
-    def last_posted(self) -> list[IncomingLeg]:
-        """Legs posted in the last batches without being kept: their Fulfills may not have left."""
-        return [leg for posted in self._posted for leg in posted]
-
     def apply(self, record: bytes) -> None:
         """Apply one batch; CodecError if it can't be one that these books wrote."""
         books = self._books
         assert not books.has_entries()
-        entries = r.decode_record(record)
-        if not all(isinstance(entry, r.Transfer) for entry in entries):
-            self._posted.append([])  # else the operator's work on a stopped node: its last batches are those before
-        for entry in entries:
+        for entry in r.decode_record(record):
             if isinstance(entry, r.Post):
                 self._post(entry.leg, b"")
             elif isinstance(entry, r.Fulfilled):
                 self._post(entry.leg, entry.fulfillment)
+            elif isinstance(entry, r.Unkept):
+                self._post_unkept(entry.leg)
             elif isinstance(entry, r.ReserveIncoming):
                 self._reserve_incoming(entry)
             elif isinstance(entry, r.ReserveOutgoing):
@@ -135,10 +125,19 @@ class Replay:
             books.set_hearing(self._peer(entry.account), entry.hearing)
         elif isinstance(entry, r.SettingChanged):
             books.change_setting(entry.key, entry.value)
-        elif isinstance(entry, r.DrainedEntry):
+        elif isinstance(entry, r.GivenUp):
+            books.give_up(self._peer(entry.account))
+        else:
+            self._apply_doubt(entry)
+
+    def _apply_doubt(self, entry: r.Entry) -> None:
+        books = self._books
+        if isinstance(entry, r.DrainedEntry):
             books.drained()
-            for posted in self._posted:
-                posted.clear()
+        elif isinstance(entry, r.Dated):
+            books.date(entry.wall_ms)
+        elif isinstance(entry, r.Listed):
+            books.end_doubts()
 
     # --- legs ---------------------------------------------------------------------------------------------------
 
@@ -189,12 +188,16 @@ class Replay:
         if outgoing is not None:
             self._books.post_outgoing(outgoing)
             return
+        self._books.post_incoming(self._posted(leg), fulfillment)
+
+    def _post_unkept(self, leg: int) -> None:
+        self._books.post_incoming(self._posted(leg), in_doubt=True)
+
+    def _posted(self, leg: int) -> IncomingLeg:
         incoming = self._incoming.pop(leg, None)
         if incoming is None:
             raise CodecError("post", 0, f"leg {leg} is not open")
-        self._books.post_incoming(incoming, fulfillment)
-        if not fulfillment:
-            self._posted[-1].append(incoming)
+        return incoming
 
     def _void(self, entry: r.Void) -> None:
         if entry.reason not in VOID_REASONS:

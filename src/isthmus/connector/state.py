@@ -9,13 +9,17 @@ from struct import Struct
 from typing import Final
 
 from isthmus.connector.books import AT_RISK_MAX, DEAF, HEARS, PEER, UNKNOWN, Account, Books
+from isthmus.connector.doubts import DOUBTS_MAX
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.connector.record import Reader, encode_integer
 from isthmus.errors import CodecError
 
-STATE_VERSION: Final = 3  # 2: outcomes; 3: settings
-# Books without settings are written as before there were any: their digests stay what they were.
-_WITHOUT_SETTINGS: Final = 2
+# 1: before there were outcomes. Books without settings and doubts are written as before there were any, so that their
+# digests stay what they were.
+_PLAIN: Final = 2
+_WITH_SETTINGS: Final = 3
+_WITH_DOUBTS: Final = 4
+READABLE_VERSIONS: Final = (_PLAIN, _WITH_SETTINGS, _WITH_DOUBTS)
 
 _HEAD: Final = Struct(">BQIIIII")  # version, last leg, counts: accounts, incoming, outgoing, at risk, transfer keys
 _ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, posted incoming and outgoing counts
@@ -28,6 +32,7 @@ _NO_SESSION: Final = bytes(16)
 _FULFILLED: Final = Struct(">QQq16sI32s")
 _UP_TO: Final = Struct(">16sI")
 _UNSAID: Final = Struct(">16sIQ")
+_DOUBT: Final = Struct(">QIQq")  # leg, account, amount, posted at
 
 
 def digest(books: Books) -> bytes:
@@ -36,12 +41,12 @@ def digest(books: Books) -> bytes:
 
 
 def encode_state(books: Books) -> bytes:
-    """The whole state: accounts, open legs, keys, terms, settings."""
+    """The whole state: accounts, open legs, keys, terms, settings, doubts."""
     incoming = sorted((leg for one in books.peers.values() for leg in one.received.values()), key=_leg_id)
     outgoing = sorted((leg for one in books.peers.values() for leg in one.sent.values()), key=_leg_id)
     parts = [
         _HEAD.pack(
-            STATE_VERSION if books.settings else _WITHOUT_SETTINGS,
+            version := _version_of(books),
             books.last_leg,
             len(books.accounts),
             len(incoming),
@@ -57,10 +62,18 @@ def encode_state(books: Books) -> bytes:
     parts += [_AT_RISK.pack(*one) for one in books.at_risk]
     parts += [bytes((len(key),)) + key + bytes((kind,)) for key, kind in books.transfer_keys.items()]
     parts.append(len(books.terms).to_bytes(4, "big") + books.terms)
-    if books.settings:
+    if version >= _WITH_SETTINGS:
         parts.append(len(books.settings).to_bytes(4, "big"))
         parts += [_encode_setting(key, books.settings[key]) for key in sorted(books.settings)]
+    if version >= _WITH_DOUBTS:
+        parts.append(len(books.doubts.legs).to_bytes(4, "big"))
+        parts += [_DOUBT.pack(*doubt) for doubt in books.doubts.legs]
     return b"".join(parts)
+
+
+def _version_of(books: Books) -> int:
+    """The oldest that can say all of it."""
+    return _WITH_DOUBTS if books.doubts.legs else _WITH_SETTINGS if books.settings else _PLAIN
 
 
 def _leg_id(leg: IncomingLeg | OutgoingLeg) -> int:
@@ -133,8 +146,8 @@ def decode_state(data: bytes) -> Books:
     books = Books()
     reader = Reader(data)
     version, last_leg, accounts, incoming, outgoing, at_risk, keys = reader.unpack(_HEAD, "head")
-    if version not in (STATE_VERSION, _WITHOUT_SETTINGS):
-        raise CodecError("version", 0, f"{version} is not {STATE_VERSION}: written by another version of isthmus")
+    if version not in READABLE_VERSIONS:
+        raise CodecError("version", 0, f"{version} is unknown: written by another version of isthmus")
     for _ in range(accounts):
         _decode_account(reader, books)
     for account in books.peers.values():
@@ -152,10 +165,12 @@ def decode_state(data: bytes) -> Books:
         key = reader.octets(1, "transfer key")
         books.transfer_keys[key] = reader.uint(1, "transfer kind")
     books.terms = reader.octets(4, "terms")
-    if version == STATE_VERSION:
+    if version >= _WITH_SETTINGS:
         for _ in range(reader.uint(4, "settings")):
             key = reader.octets(1, "setting key")
             books.settings[key] = reader.octets(4, "setting")
+    if version >= _WITH_DOUBTS:
+        _decode_doubts(reader, books)
     books.last_leg = last_leg
     if reader.at != len(data):
         raise CodecError("state", reader.at, "bytes after its end")
@@ -240,6 +255,18 @@ def _decode_outgoing(reader: Reader, books: Books, legs: dict[int, IncomingLeg])
         leg_id, account, amount, spread, rounding, expires_at, condition, session, request_id, incoming, 0, 0
     )
     account.reserved_outgoing += amount
+
+
+def _decode_doubts(reader: Reader, books: Books) -> None:
+    at = reader.at
+    count = reader.uint(4, "doubts")
+    if count > DOUBTS_MAX:
+        raise CodecError("doubts", at, f"{count} legs in doubt, more than {DOUBTS_MAX}")
+    for _ in range(count):
+        at = reader.at
+        leg, index, amount, posted_at = reader.unpack(_DOUBT, "doubt")
+        _peer(books, index, at)
+        books.doubts.legs.append((leg, index, amount, posted_at))
 
 
 def _peer(books: Books, index: int, at: int) -> Account:

@@ -4,10 +4,9 @@ from dataclasses import replace
 from typing import Final
 
 from isthmus.connector.books import DEAF
-from isthmus.connector.events import CloseLink, TablesTaken
+from isthmus.connector.doubts import list_doubts
+from isthmus.connector.events import AccountId, CloseLink, TablesTaken
 from isthmus.connector.lane import Lane
-from isthmus.connector.legs import IncomingLeg
-from isthmus.connector.outcomes import list_doubtful
 from isthmus.connector.switch import Switch
 from isthmus.connector.tables import (
     LOCAL,
@@ -24,8 +23,8 @@ from isthmus.errors import CodecError, ConfigError
 BUSY: Final = "too busy; try again later"
 
 
-def swap_tables(switch: Switch, event: TablesChanged, doubtful: list[IncomingLeg]) -> bool:
-    """Take new tables, or refuse them whole. `doubtful`: legs to list once accounts are there."""
+def swap_tables(switch: Switch, event: TablesChanged, *, is_first: bool) -> bool:
+    """Take new tables, or refuse them whole. With the first ones of a process, what the one before left is listed."""
     tables = event.tables
     try:
         tables.check()
@@ -38,7 +37,10 @@ def swap_tables(switch: Switch, event: TablesChanged, doubtful: list[IncomingLeg
     for lane in switch.lanes.values():
         if lane.id not in tables.accounts and not lane.closed:
             _close(switch, lane)
-    list_doubtful(switch, doubtful)
+    if is_first:
+        for name, amount, count in list_doubts(switch.books):
+            text = f"the node stopped before it was known that the Fulfill left; {count} Prepares"
+            switch.singles.append(("at risk", AccountId(name), amount, text))
     _journal(switch, event)
     switch.take_tables(tables)
     return True
@@ -86,6 +88,7 @@ def _open_lanes(switch: Switch, tables: Tables) -> None:
             switch.by_index[account.index] = lane
         lane.closed = False
         lane.take_terms(terms, switch.mono)
+        account.is_local = lane.is_local
         if terms.relation == LOCAL and account.hearing != DEAF:
             books.set_hearing(account, DEAF)  # there is no wire in between
 

@@ -19,7 +19,7 @@ from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import AMOUNT_MAX
 
 if TYPE_CHECKING:
-    from isthmus.connector.books import Books
+    from isthmus.connector.books import Account, Books
 
 PARENT: Final = "parent"
 PEER: Final = "peer"
@@ -328,10 +328,9 @@ class Tables:
         for name, account in books.peers.items():
             terms = self.accounts.get(name)
             if terms is None:
-                if account.balance or account.loss.balance or account.received or account.sent or account.fulfilled:
-                    raise ConfigError(
-                        f"accounts.{name}", "it is missing, but has a balance or packets in flight", "Put it back"
-                    )
+                needed = _still_needed(account)
+                if needed:
+                    raise ConfigError(f"accounts.{name}", f"it is missing, but {needed[0]}", needed[1])
             elif (terms.asset.code, terms.asset.scale) != (account.asset_code, account.asset_scale):
                 raise ConfigError(
                     f"accounts.{name}.asset",
@@ -392,6 +391,20 @@ def rates_of(encoded: bytes) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(encoded)["rates"]
     return found
+
+
+def _still_needed(account: "Account") -> tuple[str, str] | None:
+    """Why the books can't do without an account, and what its operator can do."""
+    if account.balance or account.loss.balance:
+        return "has a balance or a loss", "Put it back, or clear it by `isthmus books adjust` and `write-off`"
+    if account.received or account.sent:
+        return "has packets in flight", "Put it back until they are decided"
+    if account.fulfilled or account.unsaid:
+        return (
+            "has outcomes that its peer has not acknowledged or heard",
+            "Put it back; if the peer is gone for good, say `isthmus books give-up`",
+        )
+    return None
 
 
 def address_of(encoded: bytes) -> str:

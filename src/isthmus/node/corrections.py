@@ -5,11 +5,12 @@ import re
 from typing import Any, Final
 
 from isthmus.connector.corrections import CORRECTION_AMOUNT_MAX, CORRECTION_KEY_CHARS_MAX
-from isthmus.connector.events import AccountId, Adjust, WriteOff
+from isthmus.connector.events import AccountId, Adjust, Correction, GiveUp, WriteOff
 
 NOTE_CHARS_MAX: Final = 500
 WRITE_OFF: Final = "write-off"
 ADJUST: Final = "adjust"
+GIVE_UP: Final = "give-up"
 
 _KEY: Final = re.compile(rf"[!-~]{{1,{CORRECTION_KEY_CHARS_MAX}}}", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,78}", re.ASCII)
@@ -19,14 +20,22 @@ class BadRequestError(Exception):
     """What is wrong with a request, for whoever made it."""
 
 
-def parse_correction(kind: str, account: AccountId, body: str) -> WriteOff | Adjust:
+def kind_of(correction: Correction) -> str:
+    return WRITE_OFF if isinstance(correction, WriteOff) else ADJUST if isinstance(correction, Adjust) else GIVE_UP
+
+
+def parse_correction(kind: str, account: AccountId, body: str) -> Correction:
     """The event that a request's body stands for; its token is the driver's business."""
     found = _object(body)
-    unknown = sorted(set(found) - {"amount", "note", "key"})
+    known = ["note", "key"] if kind == GIVE_UP else ["amount", "note", "key"]
+    unknown = sorted(set(found) - set(known))
     if unknown:
-        raise BadRequestError(f"{unknown[0][:40]!r} is not known here; give amount, note and key.")
+        names = f"{', '.join(known[:-1])} and {known[-1]}"
+        raise BadRequestError(f"{unknown[0][:40]!r} is not known here; give {names}.")
     note = check_note(found.get("note"))
     key = check_key(found.get("key"))
+    if kind == GIVE_UP:
+        return GiveUp(account, key, note, 0)
     if kind == ADJUST:
         return Adjust(account, _amount(found.get("amount"), least=-CORRECTION_AMOUNT_MAX), key, note, 0)
     amount = None if found.get("amount") is None else _amount(found["amount"], least=1)

@@ -9,12 +9,12 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.connector.books import TAKES_REPORTS, Account
-from isthmus.connector.events import Adjust, WriteOff
+from isthmus.connector.events import Correction
 from isthmus.connector.lane import Lane
 from isthmus.connector.switch import LATENCY_BOUNDS_MS
 from isthmus.node.admin.operation import RefusedError
 from isthmus.node.build import build_kind
-from isthmus.node.corrections import ADJUST, WRITE_OFF
+from isthmus.node.corrections import kind_of
 from isthmus.node.rates.metrics import RatesCollector
 from isthmus.node.rates.provider import Provider
 from isthmus.runtime.checkpoints import open_legs
@@ -54,14 +54,16 @@ class NodeView:
         return [{**_account(lane), "source": sources.get(lane.id, "removed")} for lane in self._lanes()]
 
     def balances(self) -> list[Json]:
-        """Peers first, then our own accounts: what each holds, in base units."""
+        """Peers first, then our own accounts: what each holds, in base units; beside a peer's what it didn't pay."""
+        peers = self._driver.kernel.books.peers
         return [
             {
                 "account": account.name,
-                "kind": "peer" if account.name in self._driver.kernel.books.peers else "own",
+                "kind": "peer" if account.name in peers else "own",
                 "asset_code": account.asset_code,
                 "asset_scale": account.asset_scale,
                 "balance": str(account.balance),
+                **({"loss": str(account.loss.balance)} if account.name in peers else {}),
             }
             for account in self._driver.kernel.books.accounts
         ]
@@ -75,7 +77,7 @@ class NodeView:
         found = await self._driver.digest()
         return {"sequence": found.sequence, "digest": found.digest.hex()}
 
-    async def correct(self, correction: WriteOff | Adjust) -> Json:
+    async def correct(self, correction: Correction) -> Json:
         """Book a correction, once for its key: who asks again gets the same answer."""
         if correction.account not in self._driver.kernel.switch.lanes:
             raise RefusedError(404, "There is no such account.")
@@ -84,7 +86,7 @@ class NodeView:
             raise RefusedError(409, f"It is not booked: {booked.problem}.")
         return {
             "account": correction.account,
-            "kind": WRITE_OFF if isinstance(correction, WriteOff) else ADJUST,
+            "kind": kind_of(correction),
             "amount": str(booked.amount),
             "key": correction.key,
         }
@@ -107,9 +109,9 @@ def _account(lane: Lane) -> Json:
         "enabled": not (lane.disabled or lane.closed),
         "link": "closed" if lane.closed else "blocked" if lane.blocked else "up" if lane.up else "down",
         "balance": str(account.balance),
+        "loss": str(account.loss.balance),
         "reserved_incoming": str(account.reserved_incoming),
         "reserved_outgoing": str(account.reserved_outgoing),
-        "loss": str(account.loss.balance),
         "at_risk": str(account.at_risk),
         "fulfilled_unacknowledged": str(account.fulfilled_amount),
         "unsaid": str(sum(account.unsaid.values())),

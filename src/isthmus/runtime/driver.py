@@ -13,11 +13,11 @@ from typing import Any, Final, final
 from isthmus.connector.events import (
     AccountId,
     AddressLearned,
-    Adjust,
     Append,
     AppendFailed,
     CloseLink,
     Corrected,
+    Correction,
     DigestAsked,
     Digested,
     Drain,
@@ -38,7 +38,6 @@ from isthmus.connector.events import (
     Release,
     TablesTaken,
     Undelivered,
-    WriteOff,
 )
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.tables import RatesChanged, RateTable, TableEvent, Tables, TablesChanged
@@ -223,7 +222,7 @@ class Driver:
         self.post(DigestAsked(token))
         return await done
 
-    async def correct(self, correction: WriteOff | Adjust) -> Corrected:
+    async def correct(self, correction: Correction) -> Corrected:
         """Book what the operator says, once for its key; returns when it is durable. Its token is set here.
 
         Raises JournalError if the node halts or stops: then it may be booked or not, and the same key is safe.

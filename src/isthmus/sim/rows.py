@@ -10,7 +10,7 @@ from isthmus.connector import record as r
 from isthmus.journal.interface import StoredBatch
 
 # By the numbers that journals hold.
-_TRANSFERS: Final = {1: "adjustment", 2: "loss", 3: "write-off"}
+_TRANSFERS: Final = {1: "adjustment", 2: "loss", 3: "write-off", 4: "give-up"}
 _REASONS: Final = {1: "rejected", 2: "expired", 3: "wrong fulfillment", 4: "undelivered", 5: "never sent"}
 # Entries that move nothing.
 _OTHERS: Final[dict[type, str]] = {
@@ -23,6 +23,10 @@ _OTHERS: Final[dict[type, str]] = {
     r.Forgotten: "forgotten",
     r.Confirmed: "confirmed",
     r.Hearing: "hearing",
+    r.DrainedEntry: "drained",
+    r.Dated: "dated",
+    r.Listed: "listed",
+    r.GivenUp: "given up",
 }
 _EMPTY: Final[dict[str, Any]] = dict.fromkeys(
     (
@@ -53,7 +57,7 @@ def rows_of(batches: Iterable[StoredBatch]) -> Iterator[dict[str, Any]]:
     for batch in batches:
         sequence = batch.sequence
         for position, entry in enumerate(r.decode_record(batch.record)):
-            if isinstance(entry, r.Post | r.Fulfilled):
+            if isinstance(entry, r.Post | r.Fulfilled | r.Unkept):
                 yield {"sequence": sequence, "position": position, "entry": "post", "leg": entry.leg}
                 continue
             if isinstance(entry, r.Void):

@@ -114,6 +114,11 @@ def _records() -> Iterator[bytes]:
     yield fulfilled + r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, ANN, SESSION, 1)
     yield fulfilled + r.PACK_LOST.pack(r.LOST, ANN, SESSION, 1) + r.PACK_HEARING.pack(r.HEARING, ANN, DEAF)
     yield fulfilled + _forward(2) + r.PACK_FORGOTTEN.pack(r.FORGOTTEN, ANN, 1)
+    dated = r.PACK_DATED.pack(r.DATED, WALL)
+    unkept = _forward(1) + dated + r.PACK_POSTS.pack(r.POST, 2, r.UNKEPT, 1)
+    yield unkept
+    yield unkept + bytes((r.LISTED,)) + dated
+    yield fulfilled + r.PACK_GIVEN_UP.pack(r.GIVEN_UP, ANN) + bytes((r.DRAINED,))
     yield (
         fulfilled + r.PACK_HEARING.pack(r.HEARING, BEN, HEARS) + r.PACK_CONFIRMED.pack(r.CONFIRMED, BEN, SESSION, 1, 0)
     )

@@ -158,7 +158,7 @@ class _Adding:
             elif isinstance(entry, r.ReserveOutgoing):
                 name = self._names[entry.account]
                 self._reserve(_Leg(name, entry.amount, False, entry.spread, entry.rounding))
-            elif isinstance(entry, r.Post | r.Fulfilled):
+            elif isinstance(entry, r.Post | r.Fulfilled | r.Unkept):
                 self._post(self.legs.pop(entry.leg))
             elif isinstance(entry, r.Lost):
                 self._lose(entry)

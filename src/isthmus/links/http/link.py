@@ -385,7 +385,7 @@ class HttpLink:
         return Answer(200, encode_reject(Reject("T03", "", "too many packets are waiting")))
 
     def _answer_again(self, known: Known, leg: tuple[bytes, int]) -> Answer:
-        """The reply that we gave before. A 4xx says that nothing was taken (HTTP-8), so it is never one to what we paid."""
+        """The reply that we gave before. A 4xx says that nothing was taken (HTTP-8): never to what we paid."""
         if known.reply is not None:
             return Answer(200, known.reply)
         if not known.fulfilled:

@@ -2,7 +2,7 @@
 
 from typing import Final, Protocol
 
-from isthmus.connector.events import AccountId, Adjust, WriteOff
+from isthmus.connector.events import AccountId, Correction
 from isthmus.node.admin.operation import (
     AMOUNT,
     COUNT,
@@ -18,7 +18,7 @@ from isthmus.node.admin.operation import (
     list_of,
     schema_of,
 )
-from isthmus.node.corrections import ADJUST, WRITE_OFF, BadRequestError, parse_correction
+from isthmus.node.corrections import ADJUST, GIVE_UP, WRITE_OFF, BadRequestError, parse_correction
 
 HEALTH: Final = schema_of(
     {
@@ -29,6 +29,7 @@ HEALTH: Final = schema_of(
         "build": TEXT,
     }
 )
+_LOSS: Final = "What the peer didn't pay, until it is written off: subtract it from what its balance says we owe."
 BALANCE: Final = schema_of(
     {
         "account": TEXT,
@@ -36,7 +37,8 @@ BALANCE: Final = schema_of(
         "asset_code": TEXT,
         "asset_scale": COUNT,
         "balance": AMOUNT,
-    }
+    },
+    {"loss": {**AMOUNT, "description": _LOSS}},
 )
 DIGEST: Final = schema_of({"sequence": COUNT, "digest": {**TEXT, "description": "SHA-256 in hex."}})
 CORRECTION: Final = schema_of({"account": TEXT, "kind": TEXT, "amount": AMOUNT, "key": TEXT})
@@ -52,9 +54,9 @@ ACCOUNT_SHOWN: Final[dict[str, Json]] = {
     "source": {"type": "string", "enum": ["file", "run time", "file, changed at run time", "removed"]},
     "link": {"type": "string", "enum": ["up", "down", "blocked", "closed"]},
     "balance": {**AMOUNT, "description": "In base units; positive: the peer owes us."},
+    "loss": {**AMOUNT, "description": _LOSS},
     "reserved_incoming": AMOUNT,
     "reserved_outgoing": AMOUNT,
-    "loss": AMOUNT,
     "at_risk": AMOUNT,
     "fulfilled_unacknowledged": AMOUNT,
     "unsaid": AMOUNT,
@@ -79,7 +81,7 @@ class View(Protocol):
     async def digest(self) -> Json:
         """Waits for a batch to be durable. Raises JournalError if the node stops, RefusedError."""
 
-    async def correct(self, correction: WriteOff | Adjust) -> Json:
+    async def correct(self, correction: Correction) -> Json:
         """Waits until it is durable. Raises as `digest`."""
 
     def metrics(self) -> bytes:
@@ -138,6 +140,7 @@ def books_operations(view: View) -> list[Operation]:
         ),
         _correction(view, WRITE_OFF, "writeOff", "Give up a loss, all of it or an amount, once for its key."),
         _correction(view, ADJUST, "adjust", "Set the balance right by an amount, once for its key."),
+        _correction(view, GIVE_UP, "giveUp", "Forget what the peer won't acknowledge any more, once for the key."),
     ]
 
 
@@ -151,7 +154,11 @@ def _correction(view: View, kind: str, name: str, summary: str) -> Operation:
 
     handle: Handler = correct
     required = {"note": _NOTE, "key": _KEY}
-    body = schema_of(required, {"amount": AMOUNT}) if kind == WRITE_OFF else schema_of({**required, "amount": AMOUNT})
+    bodies = {
+        WRITE_OFF: schema_of(required, {"amount": AMOUNT}),
+        ADJUST: schema_of({**required, "amount": AMOUNT}),
+        GIVE_UP: schema_of(required),
+    }
     return Operation(
         method="POST",
         path=f"/accounts/{{account}}/{kind}",
@@ -159,6 +166,6 @@ def _correction(view: View, kind: str, name: str, summary: str) -> Operation:
         summary=summary,
         handle=handle,
         answer=CORRECTION,
-        body=body,
+        body=bodies[kind],
         refusals=(404, 409),
     )
