@@ -52,7 +52,7 @@ def node(make_node: "MakeNode", make_terms: "MakeTerms") -> "Node":
     node = make_node(make_terms("alice", receivable_max=100), make_terms("bob"))
     request_id = pay(node)
     assert isinstance(decode(node.taken("alice").packet), Fulfill)
-    report = encode_report(OutcomesReport(THEIR_SESSION, request_id, [request_id], []), node.wall + 1_000)
+    report = encode_report(OutcomesReport(THEIR_SESSION, request_id, [request_id], [], []), node.wall + 1_000)
     node.tell(Inbound(ALICE, THEIR_SESSION, 2**31, report, node.mono))
     node.take("alice")
     assert (node.balance("alice"), node.internal("loss:alice")) == (0, 100)
@@ -229,7 +229,7 @@ def give_up(key: str = "key", token: int = 1) -> GiveUp:
 def lost(make_node: "MakeNode", make_terms: "MakeTerms") -> "Node":
     """Alice was paid for two Prepares, left a third of ours without a word, and never came back."""
     node = make_node(make_terms("alice"), make_terms("bob"))
-    node.tell(Inbound(ALICE, THEIR_SESSION, 2**31, encode_report(OutcomesReport(THEIR_SESSION, 0, [], []), 0), 0))
+    node.tell(Inbound(ALICE, THEIR_SESSION, 2**31, encode_report(OutcomesReport(THEIR_SESSION, 0, [], [], []), 0), 0))
     for _ in range(2):
         pay(node)
     node.prepare("bob", "test.node.alice.x", 7)

@@ -162,7 +162,7 @@ def test_above_the_inbox_prepares_are_refused_without_books(make_node: "MakeNode
 def test_a_call_decides_a_bounded_number_of_prepares(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
     """CONN-15: the rest goes on at once in the next call."""
     names = [f"a{number}" for number in range(9)]
-    node = make_node(*[make_terms(name) for name in names], routes={})
+    node = make_node(*[make_terms(name) for name in names], routes={}, up=False)
     events = [node.inbound(name, "test.elsewhere") for name in names for _ in range(1_000)]
     node.tell(*events)
     assert sum(len(frames) for frames in node.frames.values()) == 8_192

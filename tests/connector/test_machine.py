@@ -357,7 +357,7 @@ class Life(RuleBasedStateMachine):
             if number > self.decided[account] and (lies or packet.answer != "fulfilled"):
                 voided.append(number)
         self.reported += 1
-        report = OutcomesReport(b"session of peers", up_to, voided, [])
+        report = OutcomesReport(b"session of peers", up_to, voided, [], [])
         data = encode_report(report, self._now().wall_ms + 5_000)
         busy = len(self.pending) >= 2 or self.kernel.slow or self.draining
         if busy or len(self.kernel.switch.lanes[AccountId(account)].inbox):

@@ -6,16 +6,19 @@ import pytest
 
 from isthmus.connector import state
 from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX, UNKNOWN
-from isthmus.connector.events import AccountId, Drain, Drained, Inbound, LinkDown, LinkUp, Log, Outbound
+from isthmus.connector.events import AccountId, Drain, Drained, Inbound, LinkDown, LinkUp, Log, Outbound, Undelivered
 from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.outcomes import (
+    ASK_AFTER_MS,
+    ASK_EVERY_MS,
+    NAMELESS_KEPT_MAX,
     REPORT_AFTER_MS,
-    SILENT_KEPT_MAX,
-    SILENT_MS,
+    UNTAKEN_MAX,
 )
 from isthmus.ilp.ildcp import PEER_CONDITION
 from isthmus.ilp.outcomes import (
     OUTCOMES_DESTINATION,
+    VOIDED_MAX,
     OutcomesReport,
     decode_answer,
     decode_report,
@@ -146,8 +149,9 @@ def test_a_rejected_leg_is_nobodys_outcome_to_tell(pair: Pair) -> None:
     pair.pay()
     pair.ben.reject("bob", pair.ben.taken("bob").request_id)
     pair.carry()
+    reported(pair.ann, "ben")
     pair.wait(10_000)
-    assert pair.ann.kernel.books.peers[BEN].hearing == UNKNOWN  # no report was due
+    assert all(report.watermark == 0 for report in reported(pair.ann, "ben"))  # only whether it takes any
     assert pair.agree() == 0
 
 
@@ -171,7 +175,7 @@ def test_an_answer_rests_on_the_losses_that_it_caused(pair: Pair) -> None:
     pair.ben.take("ann")
     pair.ben.durable = False
     session = next(iter(pair.ben.kernel.books.peers[ANN].fulfilled))[0]
-    report = encode_report(OutcomesReport(session, 1, [1], []), pair.ben.wall + 5_000)
+    report = encode_report(OutcomesReport(session, 1, [1], [], []), pair.ben.wall + 5_000)
     pair.ben.tell(Inbound(ANN, session, 77, report, pair.ben.mono))
     assert not pair.ben.take("ann")
     while pair.ben.undurable:
@@ -271,8 +275,9 @@ def test_both_are_killed_again_and_again(pair: Pair) -> None:
 def test_a_leg_decided_before_it_was_fulfilled_is_lost_at_once(pair: Pair) -> None:
     """Ben's clock is slow: it fulfils what ann's node has voided, and has told it that."""
     pair.pay()
-    pair.ann.wait(HOLD_MS + REPORT_AFTER_MS + 100)
-    pair.carry()  # the report arrives; the leg is still open at ben's
+    for _ in range((HOLD_MS + REPORT_AFTER_MS) // 100 + 1):
+        pair.ann.wait(100)
+        pair.carry()  # the report arrives; the leg is still open at ben's
     assert len(pair.ben.kernel.books.peers[ANN].received) == 1
     pair.bob_fulfils()
     pair.carry()
@@ -306,7 +311,7 @@ def test_a_peer_may_ask_only_about_its_own_account(pair: Pair) -> None:
     pair.bob_fulfils()
     session = next(iter(pair.ben.kernel.books.peers[ANN].fulfilled))[0]
     pair.ben.take("ann")
-    report = encode_report(OutcomesReport(session, 0, [], [1]), pair.ben.wall + 5_000)
+    report = encode_report(OutcomesReport(session, 0, [], [1], []), pair.ben.wall + 5_000)
     pair.ben.tell(Inbound(AccountId("bob"), b"session of bobs.", 9, report, pair.ben.mono))
     answer = decode(pair.ben.taken("bob").packet)
     assert isinstance(answer, Fulfill) and decode_answer(answer.data) == []
@@ -320,7 +325,6 @@ def test_a_peer_may_ask_only_about_its_own_account(pair: Pair) -> None:
     [
         (Prepare(1, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "F00"),
         (Prepare(0, 10**13, bytes(32), OUTCOMES_DESTINATION, b""), "F00"),
-        (Prepare(0, 1, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "R00"),
         (Prepare(0, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b""), "F01"),
         (Prepare(0, 10**13, PEER_CONDITION, OUTCOMES_DESTINATION, b"\x02" + bytes(24)), "F01"),
     ],
@@ -368,10 +372,10 @@ def test_a_peer_that_rejects_reports_hears_no_more_of_them(node: "Node") -> None
     )
     bob = node.kernel.books.peers[AccountId("bob")]
     assert (bob.hearing, bob.sessions, bob.unsaid) == (DEAF, {}, {})
-    node.reports.clear()
     _pay_alice_to_bob(node)
     node.prepare("alice", "test.node.bob.x")
     node.wait(40_000)  # it expires
+    node.reports.clear()
     assert not node.take("bob")[1:] and not node.reports and not bob.unsaid
     node.tell(LinkDown(AccountId("bob"), "upgraded"), LinkUp(AccountId("bob")))
     assert not node.take("bob")
@@ -409,23 +413,91 @@ def test_a_peer_that_says_nothing_is_told_again_with_longer_pauses(node: "Node")
     assert 4 <= len(node.reports) <= 20
 
 
-def test_of_a_silent_peer_what_has_had_its_time_is_forgotten(node: "Node") -> None:
-    _pay_alice_to_bob(node)
+def test_a_peer_without_outcomes_of_its_own_shows_it_when_the_link_comes_up(node: "Node") -> None:
+    """We ask whether it takes reports before there is anything to tell; so it learns that it should tell us its own."""
+    node.wait(REPORT_AFTER_MS)
+    node.take("bob")
+    (probe,) = node.reports
+    report = decode_report(decode_prepare(probe.packet).data)
+    assert (report.watermark, report.voided, report.asked, report.ranges) == (0, [], [], [])
+
+
+@pytest.mark.parametrize("code", ["F00", "F02"])
+def test_a_status_of_the_link_is_not_the_peers_word_at_once(node: "Node", code: str) -> None:
+    """A proxy in between may have statuses of its own; but if it goes on, there is nobody who takes reports."""
+    bob = node.kernel.books.peers[AccountId("bob")]
+    for _ in range(UNTAKEN_MAX + 1):
+        assert bob.hearing == UNKNOWN
+        while not node.reports:
+            node.wait(50)
+            node.take("bob")
+        node.tell(Undelivered(AccountId("bob"), node.reports.pop().request_id, code, "413 Content Too Large"))
+    assert bob.hearing == DEAF
+
+
+def test_a_peer_that_tells_us_its_outcomes_takes_ours_whatever_a_proxy_said(node: "Node") -> None:
+    bob = node.kernel.books.peers[AccountId("bob")]
+    node.wait(REPORT_AFTER_MS)
+    node.take("bob")
+    refusal = encode_reject(Reject("F02", "test.proxy", ""))
+    node.tell(Inbound(AccountId("bob"), b"", node.reports.pop().request_id, refusal, node.mono))
+    assert bob.hearing == DEAF
+    report = encode_report(OutcomesReport(b"session of peers", 3, [], [], []), node.wall + 5_000)
+    node.tell(Inbound(AccountId("bob"), b"", 4, report, node.mono))
+    node.wait(REPORT_AFTER_MS)
+    node.take("bob")
+    node.tell(Inbound(AccountId("bob"), b"", node.reports.pop().request_id, encode_answer([]), node.mono))
+    assert bob.hearing == HEARS
+
+
+# --- legs without an identity (HTTP, other implementations) ----------------------------------------------------------
+
+NAMELESS = b"their Request-Id"
+
+
+def _pay_nameless(node: "Node", count: int = 1) -> None:
+    for number in range(count):
+        session = number.to_bytes(8, "big") + NAMELESS[8:]
+        node.prepare("alice", "test.node.bob.x", request_id=0, session=session)
+        node.fulfil("bob", node.taken("bob").request_id)
+        assert isinstance(node.packet("alice"), Fulfill)
+
+
+def test_what_no_report_can_name_is_forgotten_when_it_would_have_expired(node: "Node") -> None:
+    _pay_nameless(node)
     alice = node.kernel.books.peers[AccountId("alice")]
-    node.wait(31_000)
-    assert len(alice.fulfilled) == 1  # it may still prove to be an isthmus
-    node.wait(SILENT_MS)
+    node.wait(29_000)
+    assert len(alice.fulfilled) == 1  # its Prepare may be repeated
+    node.wait(2_000)
     assert not alice.fulfilled and not alice.at_risk
 
 
-def test_after_a_crash_what_a_silent_peer_may_not_have_got_is_at_risk(node: "Node") -> None:
-    _pay_alice_to_bob(node, 3)
+def test_after_a_crash_what_no_report_can_name_is_at_risk(node: "Node") -> None:
+    _pay_nameless(node, 3)
     after = node.restarted()
     after.tell(LinkUp(AccountId("alice")), LinkUp(AccountId("bob")))
-    after.wait(SILENT_MS + 31_000)
+    after.wait(31_000)
     alice = after.kernel.books.peers[AccountId("alice")]
     assert not alice.fulfilled
     assert (alice.at_risk, alice.balance) == (300, 300)
+
+
+def test_what_no_report_can_name_is_not_decided_by_one(node: "Node") -> None:
+    """An isthmus becomes another program, or a proxy takes the header away: what it pays is no loss."""
+    report = encode_report(OutcomesReport(b"session of peers", 5, [], [], []), node.wall + 5_000)
+    node.tell(Inbound(AccountId("alice"), b"", 9, report, node.mono))
+    node.take("alice")
+    _pay_nameless(node)
+    alice = node.kernel.books.peers[AccountId("alice")]
+    assert (alice.balance, alice.loss.balance) == (100, 0)
+
+
+def test_a_repeat_gets_its_answer_from_a_node_that_takes_no_new_prepares(node: "Node") -> None:
+    _pay_nameless(node)
+    node.prepare("alice", "test.node.bob.x")  # holds up the end
+    node.tell(Drain())
+    node.prepare("alice", "test.node.bob.x", request_id=0, session=bytes(8) + NAMELESS[8:])
+    assert isinstance(node.packet("alice"), Fulfill)
 
 
 # --- bounds ----------------------------------------------------------------------------------------------------------
@@ -434,14 +506,14 @@ def test_after_a_crash_what_a_silent_peer_may_not_have_got_is_at_risk(node: "Nod
 def _fill(node: "Node", name: str, count: int) -> None:
     account = node.kernel.books.peers[AccountId(name)]
     for number in range(count):
-        leg = IncomingLeg(0, account, 0, 0, bytes(32), b"another session!", number, 10**9)
+        leg = IncomingLeg(0, account, 0, 0, bytes(32), b"another session!", number + 1, 10**9)
         leg.fulfillment = bytes(32)
         account.fulfilled[leg.session, leg.request_id] = leg
 
 
 def test_above_the_bound_new_prepares_wait_until_outcomes_are_acknowledged(node: "Node") -> None:
     """A peer that acknowledged once, and doesn't any more."""
-    node.kernel.books.acknowledge(node.kernel.books.peers[AccountId("alice")], b"session of peers", 1)
+    node.kernel.books.acknowledge(node.kernel.books.peers[AccountId("alice")], b"an older session", 1)
     node.tell()
     _fill(node, "alice", OUTCOMES_MAX - 1)
     _pay_alice_to_bob_unchecked(node)
@@ -471,12 +543,25 @@ class _Anything:
     __hash__ = None  # type: ignore[assignment]
 
 
-def test_a_silent_peer_never_reaches_the_bound(node: "Node") -> None:
-    node.tell(LinkUp(AccountId("alice")))
-    node.kernel.switch.lanes[AccountId("alice")].reporter.up_at -= SILENT_MS
-    _fill(node, "alice", SILENT_KEPT_MAX)
-    _pay_alice_to_bob_unchecked(node)
-    assert len(node.kernel.books.peers[AccountId("alice")].fulfilled) < SILENT_KEPT_MAX
+def test_answers_that_may_be_asked_for_again_never_reach_the_bound(node: "Node") -> None:
+    _pay_nameless(node, NAMELESS_KEPT_MAX + 1)
+    assert len(node.kernel.books.peers[AccountId("alice")].fulfilled) < NAMELESS_KEPT_MAX
+
+
+def test_reports_have_a_price(node: "Node") -> None:
+    """However many a peer makes, and however long they are: what they may cost us in a second is bounded."""
+    refused = 0
+    packet = b""
+    for number in range(200):
+        report = OutcomesReport(b"session of peers", 10_000 + number, list(range(1, VOIDED_MAX)), [], [])
+        packet = encode_report(report, node.wall + 5_000)
+        node.tell(Inbound(AccountId("alice"), b"", number, packet, node.mono))
+        reply = node.packet("alice")
+        refused += isinstance(reply, Reject) and reply.code == "T05"
+    assert 170 < refused < 190
+    node.wait(1_000)
+    node.tell(Inbound(AccountId("alice"), b"", 201, packet, node.mono))
+    assert isinstance(node.packet("alice"), Fulfill)
 
 
 def test_more_open_prepares_than_one_report_asks_about(pair: Pair) -> None:
@@ -516,6 +601,18 @@ def reported(node: "Node", account: str) -> list[OutcomesReport]:
     return reports
 
 
+def _all_taken(node: "Node", account: str, ms: int) -> list[OutcomesReport]:
+    """Time passes, and the peer takes each report. Gives those that it was told."""
+    found = reported(node, account)
+    for _ in range(ms // 50):
+        request_id = node.kernel.switch.lanes[AccountId(account)].reporter.request_id
+        if request_id:
+            node.tell(Inbound(AccountId(account), b"", request_id, encode_answer([]), node.mono))
+        node.wait(50)
+        found += reported(node, account)
+    return found
+
+
 def test_an_outcome_that_waited_for_a_rejected_one_below_it_is_reported(
     make_node: "MakeNode", make_terms: "MakeTerms"
 ) -> None:
@@ -526,10 +623,13 @@ def test_an_outcome_that_waited_for_a_rejected_one_below_it_is_reported(
     first, second = (frame.request_id for frame in node.take("bob"))
     node.fulfil("bob", second)
     node.wait(1_000)
-    assert reported(node, "bob") == []  # the watermark stands below the open one
+    (report,) = reported(node, "bob")
+    assert (report.watermark, report.ranges) == (0, [(second, second)])
+    node.prepare("alice", "test.node.bob", left_ms=2_000)
+    assert not any(report.voided for report in _all_taken(node, "bob", 2_500))
     node.reject("bob", first)
-    node.wait(1_000)
-    assert [(report.watermark, report.voided) for report in reported(node, "bob")] == [(second, [])]
+    (voided,) = [report.voided for report in _all_taken(node, "bob", 1_000) if report.voided]
+    assert voided[0] > second
 
 
 def test_rejected_packets_alone_are_no_news(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
@@ -539,7 +639,10 @@ def test_rejected_packets_alone_are_no_news(make_node: "MakeNode", make_terms: "
         node.prepare("alice", "test.node.bob")
         node.reject("bob", node.taken("bob").request_id)
     node.wait(1_000)
-    assert reported(node, "bob") == []
+    assert len(_all_taken(node, "bob", 1_000)) == 1  # whether it takes any
+    node.prepare("alice", "test.node.bob")
+    node.reject("bob", node.taken("bob").request_id)
+    assert _all_taken(node, "bob", 10_000) == []
 
 
 # --- other implementations -------------------------------------------------------------------------------------------
@@ -578,18 +681,141 @@ def test_after_a_stop_in_order_nothing_is_at_risk(make_node: "MakeNode", make_te
     assert node.restarted().kernel.books.peers[AccountId("alice")].at_risk == 0
 
 
-def test_a_peer_that_becomes_another_program_leaves_amounts_at_risk(pair: Pair) -> None:
+def test_what_an_isthmus_left_open_waits_for_it_while_another_program_is_there(pair: Pair) -> None:
     pair.pay()
     pair.bob_fulfils()
     pair.carry()
     pair.wait(REPORT_AFTER_MS + 100)
-    pair.pay()
+    pair.pay(7)
     pair.bob_fulfils()
     pair.fall()
+    pair.ann.tell(LinkUp(BEN, is_other=True))
     pair.ben.tell(LinkUp(ANN, is_other=True))
     bens = pair.ben.kernel.books.peers[ANN]
-    assert (bens.hearing, bens.at_risk, len(bens.fulfilled)) == (DEAF, 100, 0)
-    pair.ben.reports.clear()
-    pair.ben.tell(LinkDown(ANN, "gone"), LinkUp(ANN))
-    pair.ben.take("ann")
-    assert len(pair.ben.reports) == 1  # it is asked whether it takes reports again
+    assert (bens.hearing, len(bens.fulfilled)) == (DEAF, 1)
+    pair.ann.wait(HOLD_MS + 100)
+    assert len(pair.ann.kernel.books.peers[BEN].unsaid) == 1
+    pair.fall()
+    pair.rise()
+    pair.wait(2_000)
+    assert pair.agree() == 100
+    assert bens.loss.balance == 7
+
+
+def test_a_connection_as_another_program_erases_nothing_that_the_peer_must_hear(pair: Pair) -> None:
+    pair.pay()
+    pair.bob_fulfils()
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    pair.pay(7)
+    pair.bob_fulfils()
+    pair.fall()
+    pair.ann.wait(HOLD_MS + 100)
+    pair.ann.tell(LinkUp(BEN, is_other=True))
+    pair.ann.tell(LinkDown(BEN, "gone"))
+    pair.rise()
+    pair.wait(2_000)
+    assert pair.agree() == 100
+    assert pair.ben.kernel.books.peers[ANN].loss.balance == 7
+
+
+# --- what a review found ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ahead_ms", [-60_000, 6_000, 60_000])
+def test_a_report_is_taken_by_whatever_clock(pair: Pair, ahead_ms: int) -> None:
+    """It was refused where the receiver's clock was 5 s ahead, and with it every question."""
+    for _ in range(3):
+        pair.pay()
+        pair.bob_fulfils()
+        pair.carry()
+    pair.ben.wall += ahead_ms
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 300
+
+
+def test_a_held_prepare_holds_up_no_outcomes_but_its_own(pair: Pair) -> None:
+    """Watermarks stand below it; the ranges above are told."""
+    pair.pay(7)
+    held = pair.ben.taken("bob")
+    for _ in range(3):
+        pair.pay()
+        pair.bob_fulfils()
+        pair.carry()
+    pair.pay(9)
+    also_held = pair.ben.taken("bob")
+    pair.pay()
+    pair.bob_fulfils()
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert not pair.ben.kernel.books.peers[ANN].fulfilled
+    pair.ben.fulfil("bob", also_held.request_id)
+    pair.ben.fulfil("bob", held.request_id)
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 416
+
+
+def test_ranges_have_a_gap_where_something_is_void(pair: Pair) -> None:
+    """Above a Prepare that is held one expires at its sender, and is fulfilled too late."""
+    pair.ann.prepare("payer", "test.bob.x", 7, left_ms=29_900)
+    pair.carry()
+    held = pair.ben.taken("bob")
+    pair.ann.prepare("payer", "test.bob.x", 100, left_ms=3_000)
+    pair.carry()
+    pair.bob_fulfils()
+    pair.cut = True
+    pair.carry()  # the Fulfill is lost, and the connection stays
+    pair.wait(2_500)
+    pair.cut = False
+    pair.pay(5)
+    pair.bob_fulfils()
+    pair.carry()
+    pair.wait(3_000)
+    assert [leg.amount for leg in pair.ben.kernel.books.peers[ANN].fulfilled.values()] == [100]
+    pair.ben.fulfil("bob", held.request_id)
+    pair.carry()
+    pair.wait(REPORT_AFTER_MS + 100)
+    assert pair.agree() == 12
+    assert pair.ben.kernel.books.peers[ANN].loss.balance == 100
+
+
+def test_a_prepare_that_is_open_for_long_is_asked_about_though_the_link_stays(pair: Pair) -> None:
+    """Where a proxy answers for a peer that restarts, no link goes down."""
+    pair.pay()
+    pair.bob_fulfils()
+    pair.cut = True
+    pair.carry()
+    pair.cut = False
+    pair.wait(ASK_AFTER_MS + ASK_EVERY_MS + REPORT_AFTER_MS + 200)
+    assert pair.agree() == 100
+
+
+def test_a_prepare_that_its_sender_has_decided_is_not_forwarded(node: "Node") -> None:
+    report = encode_report(OutcomesReport(b"session of peers", 5, [], [], []), node.wall + 5_000)
+    node.tell(Inbound(AccountId("alice"), b"", 9, report, node.mono))
+    node.take("alice")
+    node.prepare("alice", "test.node.bob.x", request_id=5, session=b"session of peers")
+    assert node.rejected("alice").code == "F00"
+    assert not node.kernel.books.peers[AccountId("alice")].received
+
+
+def test_an_isthmus_keeps_every_leg_until_its_sender_has_decided(pair: Pair) -> None:
+    """The first packet is held, the Fulfills of the next are lost, and thousands follow: none of them is given up."""
+    pair.pay(7)
+    pair.ben.taken("bob")
+    for number in range(10):
+        pair.ann.tell(*[pair.ann.inbound("payer", "test.bob.x", 5) for _ in range(1_000)])
+        pair.carry()
+        pair.bob_fulfils()
+        if number == 0:
+            pair.cut = True
+            pair.carry()
+            pair.cut = False
+        pair.carry()
+    pair.fall()
+    pair.rise()
+    pair.wait(2_000)
+    assert pair.ann.kernel.books.peers[BEN].balance == -50_000
+    pair.wait(31_000)
+    assert pair.agree() == 50_000

@@ -112,6 +112,6 @@ def test_a_disabled_accounts_neighbour_may_still_report_outcomes(
 
     off = make_node(make_terms("alice"), make_terms("bob", disabled=True)).tables
     node.tell(TablesChanged(off))
-    packet = encode_report(OutcomesReport(b"session of peers", 1, [], []), node.wall + 5_000)
+    packet = encode_report(OutcomesReport(b"session of peers", 1, [], [], []), node.wall + 5_000)
     node.tell(Inbound(BOB, b"session of peers", 2**31, packet, node.mono))
     assert node.taken("bob").packet[0] == 13

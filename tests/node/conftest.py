@@ -373,7 +373,7 @@ class Peer:
 
     async def report(self) -> None:
         """Tell the node that all our Prepares so far have outcomes that will survive a crash."""
-        packet = encode_report(OutcomesReport(self.session, self._last_id, [], []), wall_ms() + 5_000)
+        packet = encode_report(OutcomesReport(self.session, self._last_id, [], [], []), wall_ms() + 5_000)
         async with asyncio.timeout(WAIT_SECONDS):
             assert isinstance(await self._send(packet), Fulfill)
 

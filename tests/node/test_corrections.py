@@ -54,7 +54,7 @@ async def lossy(nodes: Any, config: Any, peer: Any) -> Any:
     node = await nodes.run(config.toml(config.account("alice", **limits), config.account("bob")))
     alice, _ = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
     assert isinstance(await alice.pay("test.node.bob.x", 700), Fulfill)
-    report = encode_report(OutcomesReport(alice.session, 1, [1], []), 2_000_000_000_000)
+    report = encode_report(OutcomesReport(alice.session, 1, [1], [], []), 2_000_000_000_000)
     assert alice.link is not None
     alice.link.write([Outbound(alice.session, REPORT_ID, report)])
     await alice.until(lambda: any(one.request_id == REPORT_ID for one in alice.packets))

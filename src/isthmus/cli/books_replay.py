@@ -346,6 +346,11 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
             "request_id": entry.watermark,
             "text": f"{said} up to this request",
         }
+    if isinstance(entry, r.Passed):
+        first, last = entry.ranges[0][0], entry.ranges[-1][1]
+        text = f"acknowledged by the peer: {len(entry.ranges)} ranges from {first} to {last}"
+        columns = {**_account_columns(accounts[entry.account]), "session": entry.session.hex()}
+        return {"entry": "outcomes", **columns, "text": text}
     if isinstance(entry, r.Forgotten):
         text = f"{entry.count} fulfilled legs are not kept any longer"
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}

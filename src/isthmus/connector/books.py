@@ -9,11 +9,12 @@ accounts of an asset is always zero. Amounts of zero go the same way as others: 
 that their replies need, and no money (P-11).
 """
 
+from bisect import bisect_right
 from typing import Final, final
 
 from isthmus.connector import record as r
 from isthmus.connector.doubts import Doubts
-from isthmus.connector.events import AccountId
+from isthmus.connector.events import REQUEST_ID_MAX, AccountId
 from isthmus.connector.legs import UNSAID, IncomingLeg, OutgoingLeg
 from isthmus.connector.tables import with_rates
 
@@ -46,7 +47,7 @@ DEAF: Final = 2  # another implementation, which rejects them: outcomes are kept
 TAKES_REPORTS: Final = {UNKNOWN: "unknown", HEARS: "yes", DEAF: "no"}
 
 # Outcomes of one account that its peer has not acknowledged: what we fulfilled, and what we voided. Above it the switch
-# takes no new Prepares; with a peer that was never heard to acknowledge, the oldest is given up instead.
+# takes no new Prepares.
 OUTCOMES_MAX: Final = 16_384
 # Sessions of ours with one peer of which it hasn't taken all outcomes: one more with each restart until then.
 SESSIONS_MAX: Final = 256
@@ -374,10 +375,8 @@ class Books:
         account = leg.account
         del account.sent[leg.request_id]
         account.reserved_outgoing -= leg.amount
-        if reason in UNSAID and account.hearing != DEAF:
+        if reason in UNSAID and (account.hearing != DEAF or leg.session in account.sessions):
             account.unsaid[leg.session, leg.request_id] = leg.amount
-            if account.hearing != HEARS and len(account.unsaid) >= OUTCOMES_MAX:
-                del account.unsaid[next(iter(account.unsaid))]
         self.record.extend(r.PACK_VOID.pack(r.VOID, leg.id, reason))
 
     def void_incoming(self, leg: IncomingLeg, reason: int) -> None:
@@ -403,6 +402,14 @@ class Books:
             account.fulfilled_amount -= account.fulfilled.pop(key).amount
         self.record.extend(r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, account.index, session, watermark))
 
+    def pass_ranges(self, account: Account, session: bytes, ranges: list[tuple[int, int]]) -> None:
+        """The same of request ids above the watermark, which an open Prepare holds down."""
+        done = [key for key in account.fulfilled if key[0] == session and find_range(ranges, key[1]) >= 0]
+        for key in done:
+            account.fulfilled_amount -= account.fulfilled.pop(key).amount
+        entry = r.PACK_PASSED.pack(r.PASSED, account.index, session, len(ranges))
+        self.record.extend(entry + b"".join([r.PACK_RANGE.pack(first, last) for first, last in ranges]))
+
     def lose(self, account: Account, leg: IncomingLeg) -> None:
         """The peer voided what we fulfilled and posted: it doesn't owe it. The loss counts against its limit."""
         del account.fulfilled[leg.session, leg.request_id]
@@ -414,13 +421,13 @@ class Books:
                 self._touch(one)
         self.record.extend(r.PACK_LOST.pack(r.LOST, account.index, leg.session, leg.request_id))
 
-    def forget_fulfilled(self, account: Account, count: int) -> list[IncomingLeg]:
-        """Of a peer that acknowledges nothing: no longer keep the `count` oldest legs that we fulfilled."""
-        keys = list(account.fulfilled)[:count]
+    def forget_fulfilled(self, account: Account, count: int, *, named: bool) -> list[IncomingLeg]:
+        """No longer keep the `count` oldest legs that we fulfilled, of those with a request id or of those without."""
+        keys = [key for key in account.fulfilled if (key[1] != 0) == named][:count]
         assert len(keys) == count
         legs = [account.fulfilled.pop(key) for key in keys]
         account.fulfilled_amount -= sum(leg.amount for leg in legs)
-        self.record.extend(r.PACK_FORGOTTEN.pack(r.FORGOTTEN, account.index, count))
+        self.record.extend(r.PACK_FORGOTTEN.pack(r.FORGOTTEN, account.index, count, named))
         return legs
 
     def confirm(self, account: Account, session: bytes, watermark: int, *, ended: bool) -> None:
@@ -434,13 +441,15 @@ class Books:
         self.record.extend(r.PACK_CONFIRMED.pack(r.CONFIRMED, account.index, session, watermark, ended))
 
     def set_hearing(self, account: Account, hearing: int) -> None:
-        """We learned whether the peer takes reports. For one that doesn't, nothing is kept."""
-        account.hearing = hearing
-        if hearing == DEAF:
+        """We learned whether the peer takes reports. One that never did needs none; one that did may again."""
+        if hearing == DEAF and account.hearing == HEARS:
+            _end_session(account)
+            account.session = b""
+        elif hearing == DEAF:
             account.session = b""
             account.sessions.clear()
             account.unsaid.clear()
-            account.acknowledged.clear()
+        account.hearing = hearing
         self.record.extend(r.PACK_HEARING.pack(r.HEARING, account.index, hearing))
 
     def give_up(self, account: Account) -> list[IncomingLeg]:
@@ -539,13 +548,24 @@ class Books:
 
 def _begin_session(account: Account, session: bytes) -> None:
     """The first Prepare of another session of ours; the one before may still have outcomes to tell."""
+    if account.hearing != DEAF:
+        _end_session(account)
+    account.sessions.pop(session, None)
+    account.session = session
+
+
+def _end_session(account: Account) -> None:
     sessions = account.sessions
-    if account.session and account.hearing != DEAF:
+    if account.session:
         if len(sessions) >= SESSIONS_MAX:
             del sessions[next(iter(sessions))]
         sessions[account.session] = account.last_request_id
-    sessions.pop(session, None)
-    account.session = session
+
+
+def find_range(ranges: list[tuple[int, int]], request_id: int) -> int:
+    """The number of the range that a request id is in; -1 for none."""
+    at = bisect_right(ranges, (request_id, REQUEST_ID_MAX)) - 1
+    return at if at >= 0 and request_id <= ranges[at][1] else -1
 
 
 def internal_name(kind: int, asset_code: str, asset_scale: int) -> str:

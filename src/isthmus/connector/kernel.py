@@ -48,7 +48,7 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.lane import Lane, derive_session
-from isthmus.connector.outcomes import forget, is_silent, other_program
+from isthmus.connector.outcomes import forget_nameless, fulfil_again, other_program
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
@@ -357,13 +357,14 @@ class Kernel:
             if question is not None:
                 question.refused(switch, event.code, event.message)
             elif lane.reporter.request_id and event.request_id == lane.reporter.request_id:
-                lane.reporter.refused(switch, event.code, event.message)
+                lane.reporter.not_taken(switch, event.code, event.message)
             else:
                 take_undelivered(switch, lane, event)
         elif isinstance(event, LinkUp):
             if lane.renewing:
                 lane.renew_session(switch.entropy, switch.books.last_leg)
             lane.up = True
+            lane.is_other = event.is_other
             if event.is_other and lane.account.hearing != DEAF:
                 other_program(switch, lane)
             lane.reporter.link_up(switch, is_other=event.is_other)
@@ -495,7 +496,11 @@ class Kernel:
         self._waiting.clear()
 
     def _refuse_busy(self, lane: Lane, event: Inbound) -> None:
-        if (event.session, event.request_id) in lane.account.received:
+        key = (event.session, event.request_id)
+        answered = lane.account.fulfilled.get(key)
+        if answered is not None:
+            fulfil_again(self.switch, lane, event, answered)
+        elif key in lane.account.received:
             self.switch.duplicates += 1  # the request is in flight and will have its one answer
         else:
             self.switch.refuse(lane, event, "T03", BUSY)
@@ -533,10 +538,8 @@ class Kernel:
             self._closed = True
             self.switch.books.drained()
         for lane in self.switch.lanes.values():
-            account = lane.account
-            is_nameless = bool(account.fulfilled) and not any(request_id for _, request_id in account.fulfilled)
-            if is_nameless or is_silent(self.switch, lane):
-                forget(self.switch, lane, len(account.fulfilled))
+            if lane.nameless:
+                forget_nameless(self.switch, lane, lane.nameless)
 
     def _tell_drained(self) -> None:
         if self._appends or self._waiting or self.switch.books.has_entries():

@@ -4,11 +4,11 @@ from collections import deque
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, final
 
-from isthmus.connector.books import Account
+from isthmus.connector.books import DEAF, Account
 from isthmus.connector.events import REQUEST_ID_MAX, SESSION_BYTES, AccountId, Inbound, Outbound
 from isthmus.connector.legs import OutgoingLeg
 from isthmus.connector.limits import TokenBucket
-from isthmus.connector.outcomes import Reporter
+from isthmus.connector.outcomes import REPORT_TOKENS, REPORT_TOKENS_BURST, Reporter
 from isthmus.connector.tables import LOCAL, AccountTerms, Conversion
 from isthmus.ilp.packet import AMOUNT_MAX
 
@@ -82,8 +82,10 @@ class Lane:
         "in_flight_max",
         "inbox",
         "is_local",
+        "is_other",
         "legs_max",
         "margin_ms",
+        "nameless",
         "next_request_id",
         "packet_amount_max",
         "packets",
@@ -101,6 +103,7 @@ class Lane:
         "reported_outgoing",
         "reported_outgoing_count",
         "reporter",
+        "reports",
         "session",
         "sessions",
         "taken",
@@ -138,6 +141,10 @@ class Lane:
         self.reported_outgoing = account.posted_outgoing
         self.reported_incoming_count = account.posted_incoming_count
         self.reported_outgoing_count = account.posted_outgoing_count
+        # Another program, which has shown that it isn't an isthmus (BTP). Until its link is up: as far as we remember.
+        self.is_other = account.hearing == DEAF and not account.acknowledged
+        self.nameless = sum(1 for key in account.fulfilled if key[1] == 0)  # kept legs that no report can name
+        self.reports: Final = TokenBucket(amount=REPORT_TOKENS, period_ms=1_000, burst=REPORT_TOKENS_BURST, now=now)
         self.reporter: Final = Reporter(self)
         self.warned_at = now - 2**32  # so that a peer can't fill the log
         self.packets: TokenBucket | None = None
@@ -185,11 +192,16 @@ class Lane:
         return request_id
 
     def renew_session(self, entropy: bytes, last_leg: int) -> None:
+        """A session with all its request ids."""
+        self.begin_session(entropy, last_leg)
+        self.next_request_id = 1
+        self.renewing = False
+
+    def begin_session(self, entropy: bytes, last_leg: int) -> None:
+        """A session for those who will be the peer from here on; request ids go on."""
         self.sessions += 1
         self.renewed_after = last_leg
         self.session = derive_session(entropy, self.id, self.sessions)
-        self.next_request_id = 1
-        self.renewing = False
 
     def remember_expired(self, leg: OutgoingLeg) -> None:
         """Keep a voided outgoing leg for a while, to recognise a late Fulfill."""

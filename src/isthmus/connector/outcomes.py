@@ -12,13 +12,14 @@ account, whichever sessions it names.
 from collections import deque
 from typing import TYPE_CHECKING, Final, final
 
-from isthmus.connector.books import DEAF, HEARS, OUTCOMES_MAX
+from isthmus.connector.books import DEAF, HEARS, find_range
 from isthmus.connector.events import Inbound, Outbound
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.errors import CodecError
 from isthmus.ilp.ildcp import PEER_CONDITION, PEER_FULFILLMENT
 from isthmus.ilp.outcomes import (
     ASKED_MAX,
+    RANGES_MAX,
     VOIDED_MAX,
     OutcomesReport,
     decode_answer,
@@ -36,17 +37,23 @@ if TYPE_CHECKING:
 REPORT_AFTER_MS: Final = 250
 REPORT_AFTER: Final = 1_000
 # How long an answer is waited for, and then before the next try: doubling from the first to the last.
-ANSWER_MS: Final = 5_000
+ANSWER_MS: Final = 2_000
+REPORT_MS: Final = 30_000  # its expiry on the wire, which nobody's clock needs to agree with
 RETRY_MS_FIRST: Final = 500
 RETRY_MS_MAX: Final = 30_000
-# Prepares that had no answer when the link came up are asked about again after this, while they are open.
-ASK_AGAIN_MS: Final = 1_000
-# A peer that has acknowledged nothing this long after its link came up takes reports from nobody, and makes none.
-SILENT_MS: Final = 60_000
-# Of such a peer only the newest fulfilled legs are kept: those whose Fulfill may be lost with its connection. Of one
-# that may still prove to be an isthmus, more: its first report comes within a second.
-SILENT_KEPT_MAX: Final = 2_048
-STRANGER_KEPT_MAX: Final = 8_192
+RETRY_MS_MAX_OPEN: Final = 2_000  # while Prepares wait for their outcome
+# A Prepare without an answer is asked about when the link comes up, and once it is this old; then in each round.
+ASK_AFTER_MS: Final = 2_000
+ASK_EVERY_MS: Final = 1_000
+# So many reports in a row may fail by a status of the link (and not by the peer's word) before we believe it.
+UNTAKEN_MAX: Final = 4
+# Answers to Prepares without an identity of a leg (HTTP, other implementations), in case they are repeated (HTTP-7).
+NAMELESS_KEPT_MAX: Final = 2_048
+# What a peer's reports may cost us: a token for each, one for so many ids in it, and one for so many kept legs.
+REPORT_TOKENS: Final = 1_000  # a second
+REPORT_TOKENS_BURST: Final = 4_000
+IDS_PER_TOKEN: Final = 20
+LEGS_PER_TOKEN: Final = 200
 
 
 @final
@@ -54,14 +61,16 @@ class Reporter:
     """Tells one peer what became of our Prepares, one report at a time, each about one session."""
 
     __slots__ = (
-        "_asks_at",
         "_confirmed",
         "_decided",
         "_due_at",
         "_is_probe",
-        "_left_in_round",
-        "_newest",
+        "_last_orphan",
+        "_news",
+        "_news_asked",
+        "_news_told",
         "_orphans",
+        "_ranges_from",
         "_session",
         "_tries",
         "_waits_until",
@@ -80,28 +89,29 @@ class Reporter:
         self._session = b""  # what the report that waits is about
         self._watermark = 0
         self._decided = 0  # outcomes since the last report that the peer must hear of
-        self._newest = 0  # the highest request id of one in this session
+        self._news = 0  # the same since ever, of our present session: all, those in the report that waits, those taken
+        self._news_asked = 0
+        self._news_told = 0
+        self._ranges_from = 0  # where the next report's ranges begin, if one report couldn't take all
         self._due_at: int | None = None  # of the next report
         self._confirmed: Final[dict[bytes, int]] = {}  # by session: the watermark that the peer has taken
-        self._is_probe = False  # the peer knew no reports; it may be another program by now
+        self._is_probe = False  # we don't know yet, or not any more, whether the peer takes reports
         self._tries = 0
         self._waits_until = 0  # for the answer, or before the next try
-        # Prepares that went out before this connection and have no answer.
-        self._orphans: deque[tuple[bytes, int]] = deque()
-        self._left_in_round = 0
-        self._asks_at = 0
+        self._last_orphan = 0  # the last leg that went out before this connection
+        self._orphans: deque[tuple[bytes, int]] = deque()  # Prepares to ask about in this round
 
     # --- what happens -------------------------------------------------------------------------------------------
 
     def decided(self, switch: "Switch", leg: OutgoingLeg) -> None:
         """One more outcome that the peer must hear of."""
-        if leg.session == self.lane.session and leg.request_id > self._newest:
-            self._newest = leg.request_id
+        if leg.session == self.lane.session:
+            self._news += 1
         self._count(switch)
 
     def ended(self, switch: "Switch", leg: OutgoingLeg) -> None:
-        """The peer knows this outcome, but those above it may have waited for it: the watermark stood below."""
-        if leg.session != self.lane.session or self._newest > self._confirmed.get(leg.session, 0):
+        """The peer knows this outcome, but what was voided above it, or its session's end, may have waited for it."""
+        if leg.session != self.lane.session or self.lane.account.unsaid:
             self._count(switch)
 
     def _count(self, switch: "Switch") -> None:
@@ -122,14 +132,47 @@ class Reporter:
         if self.lane.is_local:
             return
         account = self.lane.account
-        self._is_probe = account.hearing == DEAF and not is_other
-        released = switch.released_leg
-        self._orphans = deque((leg.session, leg.request_id) for leg in account.sent.values() if leg.id <= released)
-        self._left_in_round = len(self._orphans)
-        self._asks_at = switch.mono
+        # It may be an isthmus, and will tell us its outcomes, also if nothing is to be told by us for a long time.
+        self._is_probe = account.hearing != HEARS and not is_other
+        self._orphans.clear()
+        self._last_orphan = switch.released_leg
+        if not is_other:
+            self._ask(switch)
         if account.session or account.sessions or account.unsaid:
             self._be_due(switch.mono)
         switch.wake_reporter(self.lane)
+
+    def look(self, switch: "Switch") -> None:
+        """From time to time while Prepares are open: ask about those that have been for long.
+
+        Their answers may have been lost where no link shows it: behind a proxy, or with a process that took a request
+        and promised to answer later.
+        """
+        lane = self.lane
+        oldest = next(iter(lane.account.sent.values()), None)
+        if oldest is None or not lane.up or lane.is_local or lane.account.hearing == DEAF:
+            return
+        if oldest.started_at <= switch.mono - ASK_AFTER_MS or oldest.id <= self._last_orphan:
+            self._orphans.clear()
+            self._ask(switch)
+            switch.wake_reporter(lane)
+
+    def _ask(self, switch: "Switch") -> None:
+        """Begin a round of questions: what went out before this connection, or long ago, and has no answer."""
+        long_ago = switch.mono - ASK_AFTER_MS
+        for leg in self.lane.account.sent.values():
+            if leg.id > self._last_orphan and leg.started_at > long_ago:
+                break
+            if leg.id <= switch.released_leg:
+                self._orphans.append((leg.session, leg.request_id))
+
+    def peer_tells(self, switch: "Switch") -> None:
+        """It made a report, so it takes them, whatever we believed."""
+        if self.lane.account.hearing == DEAF and not self.lane.is_other and not self._is_probe:
+            self._is_probe = True
+            self._tries = 0
+            self._waits_until = switch.mono
+            switch.wake_reporter(self.lane)
 
     def link_down(self) -> None:
         self._stop()
@@ -148,30 +191,28 @@ class Reporter:
     def wakes_at(self) -> int | None:
         """When `tick` has something to do; None if nothing is to be told, asked or forgotten."""
         lane = self.lane
-        if not lane.up or lane.is_local:
-            return None
-        at = self._waits_until if self.request_id else self._reports_at()
-        account = lane.account
-        if account.fulfilled and not account.acknowledged:
-            forgets_at = next(iter(account.fulfilled.values())).deadline
-            if account.hearing != DEAF:
-                forgets_at = max(forgets_at, self.up_at + SILENT_MS)
+        at = None
+        if lane.up and not lane.is_local:
+            at = self._waits_until if self.request_id else self._reports_at()
+        if lane.nameless:
+            forgets_at = next(leg.deadline for leg in lane.account.fulfilled.values() if not leg.request_id)
             at = forgets_at if at is None else min(at, forgets_at)
         return at
 
     def _reports_at(self) -> int | None:
-        if self._is_probe:
-            return self._waits_until
-        if self.lane.account.hearing == DEAF:
-            return None
         at = self._due_at
-        if self._orphans and (at is None or self._asks_at < at):
-            at = self._asks_at
+        if self._orphans:
+            at = 0
+        elif self._is_probe and at is None:
+            at = self.up_at + REPORT_AFTER_MS
+        if self.lane.account.hearing == DEAF and not self._is_probe:
+            return None
         return None if at is None else max(at, self._waits_until)
 
     def tick(self, switch: "Switch") -> None:
         """Report, and forget, if it is time to."""
-        forget_expired(switch, self.lane)
+        if self.lane.nameless:
+            forget_expired(switch, self.lane)
         if self.request_id:
             if switch.mono >= self._waits_until:
                 self._again(switch, "the peer doesn't answer")
@@ -184,17 +225,20 @@ class Reporter:
 
     def _report(self, switch: "Switch") -> None:
         lane = self.lane
-        session = self._next_session(switch.mono)
+        session = self._next_session()
         if session is None:
             self._due_at = None
             self._decided = 0
             return
         watermark, _ = self._decided_up_to(session)
         voided = sorted(key[1] for key in lane.account.unsaid if key[0] == session and key[1] <= watermark)
+        ranges: list[tuple[int, int]] = []
         if len(voided) > VOIDED_MAX:
             watermark = voided[VOIDED_MAX] - 1
             voided = voided[:VOIDED_MAX]
-        asked = self._take_orphans(session) if switch.mono >= self._asks_at else []
+        else:
+            ranges = self._ranges_above(session, watermark)
+        asked = self._take_orphans(session)
         request_id = lane.take_request_id()
         if request_id is None:
             self._waits_until = switch.mono + RETRY_MS_FIRST
@@ -202,20 +246,21 @@ class Reporter:
         self.request_id = request_id
         self._session = session
         self._watermark = watermark
+        if session == lane.session and not self._ranges_from:
+            self._news_asked = self._news
         self._due_at = None
         self._decided = 0
         self._waits_until = switch.mono + ANSWER_MS
-        packet = encode_report(OutcomesReport(session, watermark, voided, asked), switch.wall + ANSWER_MS)
+        packet = encode_report(OutcomesReport(session, watermark, voided, asked, ranges), switch.wall + REPORT_MS)
         switch.send_after_all(lane, Outbound(lane.session, request_id, packet))
 
-    def _next_session(self, now: int) -> bytes | None:
+    def _next_session(self) -> bytes | None:
         """The session to report about: one with a question first, then one with news; None if there is neither."""
         orphans = self._orphans
         sent = self.lane.account.sent
         while orphans and orphans[0][1] not in sent:
             orphans.popleft()
-            self._left_in_round -= 1
-        if orphans and now >= self._asks_at:
+        if orphans:
             return orphans[0][0]
         return self.lane.session if self._is_probe else self._session_with_news()
 
@@ -225,6 +270,8 @@ class Reporter:
         for session in [*account.untold_sessions(), *unsaid]:
             watermark, ended = self._decided_up_to(session)
             if ended or watermark > self._confirmed.get(session, 0):
+                return session
+            if session == self.lane.session and self._news > self._news_told:
                 return session
             if session in unsaid and any(key[0] == session and key[1] <= watermark for key in account.unsaid):
                 return session
@@ -241,17 +288,33 @@ class Reporter:
             last = max((key[1] for key in account.unsaid if key[0] == session), default=0)
         return last, session != self.lane.session
 
+    def _ranges_above(self, session: bytes, watermark: int) -> list[tuple[int, int]]:
+        """What is decided above the watermark, between what is open and what is void without the peer's word."""
+        account = self.lane.account
+        holes = [leg.request_id for leg in account.sent.values() if leg.session == session]
+        if not holes:
+            return []  # the watermark says all
+        holes += [key[1] for key in account.unsaid if key[0] == session and key[1] > watermark]
+        ranges: list[tuple[int, int]] = []
+        is_present = session == self.lane.session
+        first = max(watermark + 1, self._ranges_from if is_present else 0)
+        for hole in [*sorted(holes), account.last_request_of(session) + 1]:
+            if hole > first:
+                ranges.append((first, hole - 1))
+            first = max(first, hole + 1)
+        if is_present:
+            self._ranges_from = ranges[RANGES_MAX][0] if len(ranges) > RANGES_MAX else 0
+        return ranges[:RANGES_MAX]
+
     def _take_orphans(self, session: bytes) -> list[int]:
-        """The next Prepares of this session to ask about, in ascending order; asked again in the next round."""
+        """The next Prepares of this session to ask about, in ascending order."""
         orphans = self._orphans
         sent = self.lane.account.sent
         asked: list[int] = []
-        while self._left_in_round > 0 and len(asked) < ASKED_MAX and orphans and orphans[0][0] == session:
-            orphan = orphans.popleft()
-            self._left_in_round -= 1
-            if orphan[1] in sent:
-                asked.append(orphan[1])
-                orphans.append(orphan)
+        while len(asked) < ASKED_MAX and orphans and orphans[0][0] == session:
+            request_id = orphans.popleft()[1]
+            if request_id in sent:
+                asked.append(request_id)
         return sorted(asked)
 
     # --- answers ------------------------------------------------------------------------------------------------
@@ -293,9 +356,8 @@ class Reporter:
         self._is_probe = False
         self._tries = 0
         self._waits_until = switch.mono
-        if self._left_in_round <= 0:
-            self._left_in_round = len(self._orphans)
-            self._asks_at = switch.mono + ASK_AGAIN_MS
+        if session == self.lane.session:
+            self._news_told = self._news_asked
         following = self._session_with_news()
         if following is not None:
             waits = following == self.lane.session and self._decided < REPORT_AFTER
@@ -303,17 +365,24 @@ class Reporter:
         switch.wake_reporter(self.lane)
 
     def refused(self, switch: "Switch", code: str, why: str) -> None:
-        """A Reject, or the link says that the report wasn't taken."""
+        """The peer's Reject."""
         if code in ("T01", "T02", "T03", "T05") or code.startswith("R"):
             self._again(switch, why)
         else:
             self._not_spoken(switch, why)
 
+    def not_taken(self, switch: "Switch", code: str, why: str) -> None:
+        """The link's word that nobody took it, not believed at once: proxies have statuses of their own."""
+        if self._tries < UNTAKEN_MAX:
+            self._again(switch, why)
+        else:
+            self.refused(switch, code, why)
+
     def _not_spoken(self, switch: "Switch", why: str) -> None:
         """The peer knows no reports: nothing is kept for it, and nothing else changes."""
         account = self.lane.account
-        if account.hearing == HEARS:
-            # It took them before: its operator should look, and meanwhile what it must hear of is kept.
+        if account.hearing == HEARS or (account.acknowledged and not self.lane.is_other):
+            # It took them before, or makes them: its operator should look, and what it must hear of is kept.
             self._again(switch, why)
             return
         if account.hearing != DEAF:
@@ -327,11 +396,10 @@ class Reporter:
         switch.wake_reporter(self.lane)
 
     def _again(self, switch: "Switch", why: str) -> None:
-        self._waits_until = switch.mono + min(RETRY_MS_MAX, RETRY_MS_FIRST << min(self._tries, 6))
+        longest = RETRY_MS_MAX_OPEN if self.lane.account.sent else RETRY_MS_MAX
+        self._waits_until = switch.mono + min(longest, RETRY_MS_FIRST << min(self._tries, 6))
         self._stop()
         self._tries += 1
-        self._left_in_round = len(self._orphans)
-        self._asks_at = switch.mono
         if self._tries == 1:
             switch.warn(self.lane, "outcomes_not_taken", {"problem": why})
         switch.wake_reporter(self.lane)
@@ -345,9 +413,6 @@ def take_report(switch: "Switch", lane: "Lane", inbound: Inbound, view: PrepareV
     if view.amount != 0 or view.condition != PEER_CONDITION:
         switch.refuse(lane, inbound, "F00", "a report of outcomes has amount 0 and the condition of peer.*")
         return
-    if view.expires_at <= switch.wall:
-        switch.refuse(lane, inbound, "R00", "the report of outcomes has expired")
-        return
     if lane.is_local:
         switch.refuse(lane, inbound, "F00", "outcomes are told between neighbours, not within a process")
         return
@@ -359,6 +424,13 @@ def take_report(switch: "Switch", lane: "Lane", inbound: Inbound, view: PrepareV
     account = lane.account
     fulfilled = account.fulfilled
     session = report.session
+    ids = len(report.voided) + len(report.asked) + len(report.ranges)
+    cost = 1 + ids // IDS_PER_TOKEN + len(fulfilled) // LEGS_PER_TOKEN
+    if not lane.reports.has(cost, switch.mono):
+        switch.refuse(lane, inbound, "T05", "too many reports of outcomes")
+        return
+    lane.reports.take(cost)
+    # Its expiry doesn't matter: a report says what is so, and by a clock that is wrong it would never be taken.
     for request_id in report.voided:
         leg = fulfilled.get((session, request_id))
         if leg is not None:
@@ -366,6 +438,9 @@ def take_report(switch: "Switch", lane: "Lane", inbound: Inbound, view: PrepareV
     known = account.acknowledged.get(session)
     if known is None or report.watermark > known:
         switch.books.acknowledge(account, session, report.watermark)
+    if report.ranges:
+        _pass_ranges(switch, lane, report)
+    lane.reporter.peer_tells(switch)
     found: list[tuple[int, bytes]] = []
     for request_id in report.asked:
         leg = fulfilled.get((session, request_id))
@@ -383,13 +458,25 @@ def lose(switch: "Switch", lane: "Lane", leg: IncomingLeg, why: str) -> None:
         switch.warn(lane, "loss", {"amount": str(leg.amount), "request_id": leg.request_id})
 
 
+def _pass_ranges(switch: "Switch", lane: "Lane", report: OutcomesReport) -> None:
+    """Forget what the peer has posted above its watermark."""
+    kept = (request_id for session, request_id in lane.account.fulfilled if session == report.session)
+    hit = sorted({find_range(report.ranges, request_id): None for request_id in kept})
+    ranges = [report.ranges[at] for at in hit if at >= 0]
+    if ranges:
+        switch.books.pass_ranges(lane.account, report.session, ranges)
+
+
 def other_program(switch: "Switch", lane: "Lane") -> None:
-    """The peer on this connection is certainly no isthmus: it won't ever tell or hear outcomes."""
+    """The peer on this connection is certainly no isthmus: it won't tell or hear outcomes.
+
+    If it was one before, what it must hear, and what it has not acknowledged, stays until it is one again; what goes to
+    this program is of a session of its own.
+    """
     account = lane.account
     if account.hearing == HEARS or account.acknowledged:
-        # It was one before. What its predecessor left open, only people can clear up.
-        for leg in switch.books.forget_fulfilled(account, len(account.fulfilled)) if account.fulfilled else ():
-            put_at_risk(switch, lane, leg, "the peer became another program before it acknowledged it")
+        switch.log("warning", "peer_changed_program", {"account": lane.id, "kept": len(account.fulfilled)})
+        lane.begin_session(switch.entropy, switch.books.last_leg)
     switch.books.set_hearing(account, DEAF)
 
 
@@ -400,56 +487,43 @@ def put_at_risk(switch: "Switch", lane: "Lane", leg: IncomingLeg, why: str) -> N
 
 
 def note_fulfilled(switch: "Switch", lane: "Lane", leg: IncomingLeg) -> None:
-    """After an incoming leg was posted: whatever follows for what we keep of this peer."""
-    account = lane.account
-    told = account.acknowledged
-    if told:
-        if leg.request_id <= told.get(leg.session, 0):
+    """After an incoming leg was posted, and is kept: whatever follows from what the peer has told, or is."""
+    if leg.request_id:
+        if leg.request_id <= lane.account.acknowledged.get(leg.session, 0):
             # Decided at its sender before we fulfilled it, so it can't have been posted there.
             lose(switch, lane, leg, "it had been decided before we fulfilled")
         return
-    count = len(account.fulfilled)
-    if count == 1:
+    lane.nameless += 1
+    if lane.nameless == 1:
         switch.wake_reporter(lane)
-    elif count > SILENT_KEPT_MAX and (count > STRANGER_KEPT_MAX or is_silent(switch, lane)):
-        forget(switch, lane, count // 2)
+    elif lane.nameless > NAMELESS_KEPT_MAX:
+        forget_nameless(switch, lane, lane.nameless // 2)
 
 
-def forget(switch: "Switch", lane: "Lane", count: int) -> None:
-    """Give up the oldest fulfilled legs of a peer that acknowledges nothing.
+def forget_nameless(switch: "Switch", lane: "Lane", count: int) -> None:
+    """Give up the oldest fulfilled legs that no report can name.
 
     Those of an earlier process are listed as at risk: nobody knows whether their Fulfills reached the peer.
     """
-    for leg in switch.books.forget_fulfilled(lane.account, count):
+    lane.nameless -= count
+    for leg in switch.books.forget_fulfilled(lane.account, count, named=False):
         if leg.id <= switch.opened_leg:
             put_at_risk(switch, lane, leg, "the node stopped before it was known that the Fulfill reached the peer")
 
 
 def forget_expired(switch: "Switch", lane: "Lane") -> None:
-    """Of a peer that acknowledges nothing, what we fulfilled has had its time once it would have expired."""
-    if not is_silent(switch, lane):
-        return
+    """A Prepare without an identity won't be repeated once it would have expired."""
     count = 0
     for leg in lane.account.fulfilled.values():
-        if leg.deadline > switch.mono:
-            break
-        count += 1
+        if leg.request_id == 0:
+            if leg.deadline > switch.mono:
+                break
+            count += 1
     if count:
-        forget(switch, lane, count)
-
-
-def is_silent(switch: "Switch", lane: "Lane") -> bool:
-    """Whether the peer won't ever acknowledge what we fulfilled, as far as we can tell."""
-    account = lane.account
-    if account.acknowledged or not account.fulfilled or not lane.up:
-        return False
-    return account.hearing == DEAF or switch.mono - lane.reporter.up_at >= SILENT_MS
+        forget_nameless(switch, lane, count)
 
 
 def fulfil_again(switch: "Switch", lane: "Lane", inbound: Inbound, leg: IncomingLeg) -> None:
     """A Prepare that we fulfilled came again (HTTP-7): the same answer, and nothing is booked."""
     packet = encode_fulfill(Fulfill(leg.fulfillment))
     switch.send_after_all(lane, Outbound(inbound.session, inbound.request_id, packet))
-
-
-assert SILENT_KEPT_MAX < STRANGER_KEPT_MAX < OUTCOMES_MAX

@@ -56,6 +56,10 @@ def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     if hop is None and destination.startswith(_PEER):
         peer_request(switch, lane, inbound, view)
         return
+    told = lane.account.acknowledged
+    if told and 0 < inbound.request_id <= told.get(inbound.session, 0):
+        switch.refuse(lane, inbound, "F00", "its sender has said already that this Prepare is decided")
+        return
     # What is left after the time that we need to pass a Fulfill on, capped by the time that we hold money (CONN-9).
     hold = view.expires_at - switch.wall - lane.margin_ms
     if hold <= 0:
@@ -68,13 +72,7 @@ def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
         _too_large(switch, lane, inbound, view.amount, lane.packet_amount_max)
         return
     if hop is None:
-        if lane.disabled:  # it has no hops remembered: new terms forget them
-            switch.refuse(lane, inbound, "T03", "the account takes no packets for now")
-            return
-        if destination == switch.tables.address.encode("ascii"):
-            _answer_echo(switch, lane, inbound, view, hold)
-            return
-        hop = _resolve(switch, lane, inbound, destination)
+        hop = _first_hop(switch, lane, inbound, view, hold)
         if hop is None:
             return
     forward(switch, lane, inbound, view, hop, hold, "")
@@ -198,6 +196,17 @@ def _too_large(switch: Switch, lane: Lane, inbound: Inbound, amount: int, maximu
 
 
 # --- routes ----------------------------------------------------------------------------------------------------------
+
+
+def _first_hop(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hold: int) -> Hop | None:
+    """The way of the first packet to this destination; None if it was answered."""
+    if lane.disabled:  # it has no hops remembered: new terms forget them
+        switch.refuse(lane, inbound, "T03", "the account takes no packets for now")
+        return None
+    if view.destination == switch.tables.address.encode("ascii"):
+        _answer_echo(switch, lane, inbound, view, hold)
+        return None
+    return _resolve(switch, lane, inbound, view.destination)
 
 
 def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -> Hop | None:

@@ -17,10 +17,12 @@ bytes; they count up, so the order of the entries gives them.
     fulfilled a post of an incoming leg, with what the peer may ask for again: leg u64, fulfillment 32
     acknowledged  the peer's outcomes of a session are durable up to here: account u32, session 16, watermark u32
     lost      a leg that we posted and the peer voided: account u32, session 16, request id u32
-    forgotten the oldest legs that we posted, and a peer acknowledges nothing: account u32, count u32
+    forgotten the oldest legs that we posted and keep, of those with or without a request id: account u32, count u32,
+              named u8
     confirmed the peer has taken our outcomes of a session: account u32, session 16, watermark u32, ended u8
     hearing   whether the peer takes reports of outcomes: account u32, hearing u8
     rates     canonical bytes of the rates that hold from here on; the tables' others stay
+    passed    the same as acknowledged, of ranges above: account u32, session 16, count u16, pairs of request ids u32
     drained   nothing is in flight, and all frames were handed over: a stop in order
     setting   what the operator set at run time: key, value; an empty value takes the key away
     unkept    a post of an incoming leg of which nothing is kept, whose Fulfill a crash may lose: leg u64
@@ -66,6 +68,7 @@ UNKEPT: Final = 20
 DATED: Final = 21
 LISTED: Final = 22
 GIVEN_UP: Final = 23
+PASSED: Final = 24
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -80,7 +83,9 @@ PACK_FULFILLED: Final[Struct] = Struct(">BQ32s")
 PACK_FULFILLED_BOTH: Final[Struct] = Struct(">BQBQ32s")
 PACK_ACKNOWLEDGED: Final[Struct] = Struct(">BI16sI")
 PACK_LOST: Final[Struct] = Struct(">BI16sI")
-PACK_FORGOTTEN: Final[Struct] = Struct(">BII")
+PACK_FORGOTTEN: Final[Struct] = Struct(">BIIB")
+PACK_PASSED: Final[Struct] = Struct(">BI16sH")
+PACK_RANGE: Final[Struct] = Struct(">II")
 PACK_CONFIRMED: Final[Struct] = Struct(">BI16sIB")
 PACK_HEARING: Final[Struct] = Struct(">BIB")
 PACK_DATED: Final[Struct] = Struct(">Bq")
@@ -183,6 +188,14 @@ class Acknowledged:
 
 @final
 @dataclass(slots=True)
+class Passed:
+    account: int
+    session: bytes  # the peer's
+    ranges: list[tuple[int, int]]  # first and last request id of each
+
+
+@final
+@dataclass(slots=True)
 class Lost:
     account: int
     session: bytes  # the peer's
@@ -194,6 +207,7 @@ class Lost:
 class Forgotten:
     account: int
     count: int
+    named: int  # 1: of legs with a request id
 
 
 @final
@@ -293,6 +307,7 @@ Entry: TypeAlias = (
     | NoteEntry
     | Fulfilled
     | Acknowledged
+    | Passed
     | Lost
     | Forgotten
     | Confirmed
@@ -425,6 +440,9 @@ def _decode_rare(kind: int, reader: "Reader") -> Entry:
 def _decode_outcome(kind: int, reader: "Reader") -> Entry:
     if kind == ACKNOWLEDGED:
         return Acknowledged(*reader.unpack(PACK_ACKNOWLEDGED, "acknowledged")[1:])
+    if kind == PASSED:
+        _, account, session, count = reader.unpack(PACK_PASSED, "passed")
+        return Passed(account, session, [(*reader.unpack(PACK_RANGE, "range"),) for _ in range(count)])
     if kind == LOST:
         return Lost(*reader.unpack(PACK_LOST, "lost")[1:])
     if kind == FORGOTTEN:

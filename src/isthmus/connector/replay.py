@@ -104,6 +104,8 @@ class Replay:
         books = self._books
         if isinstance(entry, r.Acknowledged):
             books.acknowledge(self._peer(entry.account), entry.session, entry.watermark)
+        elif isinstance(entry, r.Passed):
+            self._pass(entry)
         elif isinstance(entry, r.Lost):
             account = self._peer(entry.account)
             leg = account.fulfilled.get((entry.session, entry.request_id))
@@ -111,10 +113,7 @@ class Replay:
                 raise CodecError("lost", 0, f"{account.name} has no fulfilled leg {entry.request_id}")
             books.lose(account, leg)
         elif isinstance(entry, r.Forgotten):
-            account = self._peer(entry.account)
-            if entry.count > len(account.fulfilled):
-                raise CodecError("forgotten", 0, f"{account.name} has no {entry.count} fulfilled legs")
-            books.forget_fulfilled(account, entry.count)
+            self._forget(entry)
         elif isinstance(entry, r.Confirmed):
             if entry.ended > 1:
                 raise CodecError("confirmed", 0, f"{entry.ended} is neither 0 nor 1")
@@ -138,6 +137,19 @@ class Replay:
             books.date(entry.wall_ms)
         elif isinstance(entry, r.Listed):
             books.end_doubts()
+
+    def _pass(self, entry: r.Passed) -> None:
+        if not entry.ranges or sorted(entry.ranges) != entry.ranges:
+            raise CodecError("passed", 0, "its ranges don't ascend, or there are none")
+        self._books.pass_ranges(self._peer(entry.account), entry.session, entry.ranges)
+
+    def _forget(self, entry: r.Forgotten) -> None:
+        account = self._peer(entry.account)
+        if entry.named > 1:
+            raise CodecError("forgotten", 0, f"{entry.named} is neither 0 nor 1")
+        if entry.count > sum(1 for key in account.fulfilled if (key[1] != 0) == entry.named):
+            raise CodecError("forgotten", 0, f"{account.name} has no {entry.count} fulfilled legs of the kind")
+        self._books.forget_fulfilled(account, entry.count, named=bool(entry.named))
 
     # --- legs ---------------------------------------------------------------------------------------------------
 

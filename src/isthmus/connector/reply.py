@@ -11,7 +11,7 @@ from isthmus.connector.books import DEAF
 from isthmus.connector.events import Inbound, Outbound, Undelivered
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import EXPIRED, NEVER_SENT, REJECTED, UNDELIVERED, UNSAID, WRONG_FULFILLMENT, OutgoingLeg
-from isthmus.connector.outcomes import SILENT_KEPT_MAX, note_fulfilled
+from isthmus.connector.outcomes import note_fulfilled
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import FULFILL, REJECT, fulfillment_of, reject_code_of
@@ -53,16 +53,13 @@ def _fulfil(switch: Switch, lane: Lane, leg: OutgoingLeg, inbound: Inbound, fulf
     incoming = leg.incoming
     upstream = switch.by_index[incoming.account.index]
     # Of another implementation on BTP nothing is kept: it asks for nothing. Over HTTP it may repeat a request.
-    is_kept = incoming.account.hearing != DEAF or (incoming.request_id == 0 and not upstream.is_local)
+    is_kept = not upstream.is_local and (not upstream.is_other or incoming.request_id == 0)
     switch.books.post(leg, fulfillment if is_kept else b"")
     if inbound.note:
         switch.note(inbound.note)
     if lane.account.hearing != DEAF:
         lane.reporter.decided(switch, leg)
-    account = incoming.account
-    if account.fulfilled and (
-        account.acknowledged or len(account.fulfilled) == 1 or len(account.fulfilled) > SILENT_KEPT_MAX
-    ):
+    if is_kept:
         note_fulfilled(switch, upstream, incoming)
     upstream.fulfilled += 1
     waited = inbound.read_at - leg.started_at

@@ -13,6 +13,7 @@ from isthmus.connector.books import Books
 from isthmus.connector.events import AccountId, Effect, Inbound, Log, Outbound
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import IncomingLeg
+from isthmus.connector.outcomes import ASK_EVERY_MS
 from isthmus.connector.replay import Application
 from isthmus.connector.routing.router import Router
 from isthmus.connector.tables import RateTable, RouteTable, Tables
@@ -38,6 +39,7 @@ class Switch:
     """State of one node between two events. All amounts, ids and times in it are integers."""
 
     __slots__ = (
+        "_looks_at",
         "_rejects",
         "_reporters",
         "answers",
@@ -99,6 +101,7 @@ class Switch:
         self.opened_leg = 0  # the last one of earlier processes
         self.appends: Final[deque[Batch]] = deque()  # the kernel's: batches that are not durable yet
         self._reporters: Final[list[tuple[int, int]]] = []  # a heap: when to tick, index of the account
+        self._looks_at = 0  # when open Prepares that have been for long are looked for
         self._rejects: Final[dict[tuple[str, str], bytes]] = {}
         # Counters: packets that changed nothing.
         self.duplicates = 0  # Prepares with a wire identity that is in flight
@@ -183,10 +186,17 @@ class Switch:
             heappush(self._reporters, (at, lane.account.index))
 
     def reports_at(self) -> int | None:
-        return self._reporters[0][0] if self._reporters else None
+        at = self._reporters[0][0] if self._reporters else None
+        if len(self.wheel) and (at is None or self._looks_at < at):
+            return self._looks_at
+        return at
 
     def tick_reporters(self) -> None:
         """Let those whose time has come report to their peers. One of them may be queued twice; once counts."""
+        if self.mono >= self._looks_at and len(self.wheel):
+            self._looks_at = self.mono + ASK_EVERY_MS
+            for each in self.lanes.values():
+                each.reporter.look(self)
         queue = self._reporters
         while queue and queue[0][0] <= self.mono:
             at, index = heappop(queue)

@@ -5,12 +5,14 @@ without an answer. The other side takes the report, and gives the fulfillments t
 request does (a Prepare of amount 0 and its Fulfill), so one format serves every kind of link, and a peer that doesn't
 know it answers with a Reject, as it does to any `peer.*` address that it doesn't know.
 
-    report   version u8, session 16, watermark u32, count u16 and request ids u32 (voided), the same again (asked)
+    report   version u8, session 16, watermark u32, count u16 and request ids u32 (voided), the same again (asked),
+             count u16 and pairs of request ids u32 (ranges above the watermark)
     answer   version u8, count u16 and pairs of request id u32 and fulfillment 32
 
 Ids ascend. Bytes after the last field are ignored, so that a later version 1 may add fields.
 """
 
+import struct
 from dataclasses import dataclass
 from itertools import pairwise
 from struct import Struct
@@ -24,13 +26,15 @@ OUTCOMES_DESTINATION: Final = "peer.isthmus.outcomes"
 OUTCOMES_VERSION: Final = 1
 
 SESSION_BYTES: Final = 16
-# Both lists of a report, and the answer to all that it asks, fit into a packet's data.
+# All lists of a report, and the answer to all that it asks, fit into a packet's data.
 VOIDED_MAX: Final = 4_000
 ASKED_MAX: Final = 900
+RANGES_MAX: Final = 1_000
 
 _HEAD: Final = Struct(">B16sI")
 _COUNT: Final = Struct(">H")
-_ID: Final = Struct(">I")
+_ID_BYTES: Final = 4
+_RANGE: Final = Struct(">II")
 _ANSWER_HEAD: Final = Struct(">BH")
 _ANSWERED: Final = Struct(">I32s")
 
@@ -41,23 +45,26 @@ class OutcomesReport:
     """What the sender of Prepares has decided in one of its sessions, and what it wants to know.
 
     Every request id up to `watermark` has an outcome that will survive a crash: those in `voided` are void although
-    the receiver didn't reject them, all others that the receiver fulfilled are posted.
+    the receiver didn't reject them, all others that the receiver fulfilled are posted. Above the watermark, beyond the
+    oldest one that is open, the same holds for `ranges` (first and last id of each), in which none is void.
     """
 
     session: bytes  # 16 bytes, the sender's
     watermark: int  # u32; 0 for none
     voided: list[int]  # ascending, none above the watermark, `VOIDED_MAX` at most
     asked: list[int]  # ascending, all above the watermark, `ASKED_MAX` at most
+    ranges: list[tuple[int, int]]  # ascending, apart, all above the watermark, `RANGES_MAX` at most
 
 
 def encode_report(report: OutcomesReport, expires_at: int) -> bytes:
     """The Prepare that carries a report."""
     assert len(report.session) == SESSION_BYTES
-    assert len(report.voided) <= VOIDED_MAX and len(report.asked) <= ASKED_MAX
+    assert len(report.voided) <= VOIDED_MAX and len(report.asked) <= ASKED_MAX and len(report.ranges) <= RANGES_MAX
     parts = [_HEAD.pack(OUTCOMES_VERSION, report.session, report.watermark)]
     for ids in (report.voided, report.asked):
-        parts.append(_COUNT.pack(len(ids)))
-        parts += [_ID.pack(one) for one in ids]
+        parts.append(struct.pack(f">H{len(ids)}I", len(ids), *ids))
+    parts.append(_COUNT.pack(len(report.ranges)))
+    parts += [_RANGE.pack(first, last) for first, last in report.ranges]
     return encode_prepare(Prepare(0, expires_at, PEER_CONDITION, OUTCOMES_DESTINATION, b"".join(parts)))
 
 
@@ -69,12 +76,12 @@ def decode_report(data: bytes) -> OutcomesReport:
     _check_version(version)
     voided, at = _read_ids(data, _HEAD.size, "voided", VOIDED_MAX)
     asked_at = at
-    asked, _ = _read_ids(data, at, "asked", ASKED_MAX)
+    asked, at = _read_ids(data, at, "asked", ASKED_MAX)
     if voided and voided[-1] > watermark:
         raise CodecError("voided", _HEAD.size, f"request {voided[-1]} is above the watermark {watermark}")
     if asked and asked[0] <= watermark:
         raise CodecError("asked", asked_at, f"request {asked[0]} is not above the watermark {watermark}")
-    return OutcomesReport(session, watermark, voided, asked)
+    return OutcomesReport(session, watermark, voided, asked, _read_ranges(data, at, watermark))
 
 
 def encode_answer(fulfillments: list[tuple[int, bytes]]) -> bytes:
@@ -116,11 +123,30 @@ def _read_ids(data: bytes, at: int, field: str, count_max: int) -> tuple[list[in
     at += _COUNT.size
     if count > count_max:
         raise CodecError(field, at, f"{count} request ids, more than {count_max}")
-    end = at + count * _ID.size
+    end = at + count * _ID_BYTES
     if end > len(data):
         raise CodecError(field, at, f"the bytes end before the {count} request ids")
-    ids = [int(_ID.unpack_from(data, one)[0]) for one in range(at, end, _ID.size)]
+    ids: list[int] = list(struct.unpack_from(f">{count}I", data, at))
     for before, after in pairwise(ids):
         if after <= before:
             raise CodecError(field, at, f"request {after} after {before}: they must ascend")
     return ids, end
+
+
+def _read_ranges(data: bytes, at: int, watermark: int) -> list[tuple[int, int]]:
+    if at + _COUNT.size > len(data):
+        raise CodecError("ranges", at, "the bytes end before their number")
+    (count,) = _COUNT.unpack_from(data, at)
+    at += _COUNT.size
+    if count > RANGES_MAX:
+        raise CodecError("ranges", at, f"{count} ranges, more than {RANGES_MAX}")
+    if at + count * _RANGE.size > len(data):
+        raise CodecError("ranges", len(data), f"the bytes end before the {count} ranges")
+    ids = struct.unpack_from(f">{2 * count}I", data, at)
+    ranges: list[tuple[int, int]] = list(zip(ids[::2], ids[1::2], strict=True))
+    before = watermark
+    for first, last in ranges:
+        if first <= before or last < first:
+            raise CodecError("ranges", at, f"{first} to {last} after {before}: they must ascend, above the watermark")
+        before = last
+    return ranges

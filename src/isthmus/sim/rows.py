@@ -20,6 +20,7 @@ _OTHERS: Final[dict[type, str]] = {
     r.RatesEntry: "rates",
     r.NoteEntry: "note",
     r.Acknowledged: "acknowledged",
+    r.Passed: "passed",
     r.Forgotten: "forgotten",
     r.Confirmed: "confirmed",
     r.Hearing: "hearing",

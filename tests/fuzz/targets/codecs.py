@@ -232,7 +232,8 @@ def fuzz_outcomes(data: bytes) -> None:
 def seeds_outcomes() -> Iterator[bytes]:
     session = bytes(range(16))
     for voided, asked in (([], []), ([1, 7], [8]), ([], [9, 10, 2**32 - 1]), (list(range(1, 8)), [])):
-        report = outcomes.OutcomesReport(session, 7, voided, asked)
+        ranges = [(20, 20), (30, 2**32 - 1)] if asked else []
+        report = outcomes.OutcomesReport(session, 7, voided, asked, ranges)
         yield b"\0" + packet.decode_prepare(outcomes.encode_report(report, WALL)).data
     for fulfilled in ([], [(8, bytes(32))], [(9, session * 2), (2**32 - 1, bytes(32))]):
         reply = packet.decode_reply(outcomes.encode_answer(fulfilled))

@@ -113,12 +113,13 @@ def _records() -> Iterator[bytes]:
     fulfilled = _forward(1) + r.PACK_FULFILLED_BOTH.pack(r.POST, 2, r.FULFILLED, 1, SECRET)
     yield fulfilled + r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, ANN, SESSION, 1)
     yield fulfilled + r.PACK_LOST.pack(r.LOST, ANN, SESSION, 1) + r.PACK_HEARING.pack(r.HEARING, ANN, DEAF)
-    yield fulfilled + _forward(2) + r.PACK_FORGOTTEN.pack(r.FORGOTTEN, ANN, 1)
+    yield fulfilled + _forward(2) + r.PACK_FORGOTTEN.pack(r.FORGOTTEN, ANN, 1, 1)
     dated = r.PACK_DATED.pack(r.DATED, WALL)
     unkept = _forward(1) + dated + r.PACK_POSTS.pack(r.POST, 2, r.UNKEPT, 1)
     yield unkept
     yield unkept + bytes((r.LISTED,)) + dated
     yield fulfilled + r.PACK_GIVEN_UP.pack(r.GIVEN_UP, ANN) + bytes((r.DRAINED,))
+    yield fulfilled + r.PACK_PASSED.pack(r.PASSED, ANN, SESSION, 1) + r.PACK_RANGE.pack(1, 9)
     yield (
         fulfilled + r.PACK_HEARING.pack(r.HEARING, BEN, HEARS) + r.PACK_CONFIRMED.pack(r.CONFIRMED, BEN, SESSION, 1, 0)
     )

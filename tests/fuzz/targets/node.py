@@ -156,7 +156,7 @@ def _report(world: World, peer: Peer, detail: int, choices: Input) -> bytes:
     voided = [one for one in near if one <= watermark and back >> 3 & 1 << one % 3]
     asked = [one for one in near if one > watermark]
     session = peer.session_id if detail & 4 else bytes([detail]) * 16
-    return encode_report(OutcomesReport(session, watermark, voided, asked), expires_at)
+    return encode_report(OutcomesReport(session, watermark, voided, asked, []), expires_at)
 
 
 def _request(world: World, peer: Peer, detail: int, choices: Input) -> bytes:
