@@ -29,7 +29,7 @@ from isthmus.ilp.ccp import (
     encode_update,
 )
 from isthmus.ilp.ildcp import PEER_CONDITION, PEER_FULFILLMENT
-from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, decode_prepare, encode_prepare, encode_reject
+from isthmus.ilp.packet import PREPARE, Fulfill, Prepare, Reject, decode, decode_prepare, encode_prepare, encode_reject
 
 if TYPE_CHECKING:
     from tests.connector.routing.conftest import Net, Spoken
@@ -429,7 +429,8 @@ def test_the_link_may_say_that_a_control_was_not_taken(bob: Bob) -> None:
     bob.net.cut("me", "bob")
     bob.net.link("me", "bob")
     bob.net.run(1)
-    [frame] = [one for one in bob.net.taken("me", "bob") if one.packet[0] == 12]
+    prepares = [one for one in bob.net.taken("me", "bob") if one.packet[0] == PREPARE]
+    [frame] = [one for one in prepares if decode_prepare(one.packet).destination == UPDATE_DESTINATION]
     bob.net.tell("me", Undelivered(AccountId("bob"), frame.request_id, "T01", "gone"))
     bob.net.run(1_500)
     assert len(bob.controls()) == 1
@@ -491,7 +492,8 @@ def test_an_update_without_an_answer_is_sent_again(bob: Bob) -> None:
     bob.net.run(1)
     assert len(bob.updates()) == 1
     bob.net.run(17_000)
-    [frame] = [one for one in bob.net.taken("me", "bob") if one.packet[0] == 12]
+    prepares = [one for one in bob.net.taken("me", "bob") if one.packet[0] == PREPARE]
+    [frame] = [one for one in prepares if decode_prepare(one.packet).destination == UPDATE_DESTINATION]
     assert decode_update(decode_prepare(frame.packet).data).from_epoch == 0
     bob.net.tell("me", Undelivered(AccountId("bob"), frame.request_id, "T01", "gone"))
     bob.net.run(5_000)
