@@ -430,7 +430,7 @@ def test_the_link_may_say_that_a_control_was_not_taken(bob: Bob) -> None:
     bob.net.link("me", "bob")
     bob.net.run(1)
     prepares = [one for one in bob.net.taken("me", "bob") if one.packet[0] == PREPARE]
-    [frame] = [one for one in prepares if decode_prepare(one.packet).destination == UPDATE_DESTINATION]
+    [frame] = [one for one in prepares if decode_prepare(one.packet).destination == CONTROL_DESTINATION]
     bob.net.tell("me", Undelivered(AccountId("bob"), frame.request_id, "T01", "gone"))
     bob.net.run(1_500)
     assert len(bob.controls()) == 1
