@@ -7,7 +7,6 @@ with the settings that they came from, then the links follow. A change that is r
 import asyncio
 import re
 from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -30,7 +29,6 @@ from isthmus.node.settings import (
     Setting,
     definition_of,
     hash_of,
-    joined,
     merge,
     sealed,
     section,
@@ -155,9 +153,7 @@ class Control:
         _check_body(definition)
         settings = self._settings()
         before = definition_of(self._file, item, settings.get(item))
-        link = definition.get("link")
-        link_type = link.get("type") if isinstance(link, dict) else None
-        whole = sealed(definition, item, self._vault, link_type=link_type)
+        whole = sealed(definition, item, self._vault)
         setting = Setting(file=hash_of(section(self._file, item)), whole=whole)
         config = self._configured({**settings, item: setting})
         if before is not None:
@@ -183,10 +179,9 @@ class Control:
             if key in change and change[key] != before.get(key):
                 detail = f"The books have {name} in {before['asset']} with scale {before['scale']}, for ever."
                 raise RefusedError(409, f"{detail} Add an account with another name.", key=f"accounts.{name}.{key}")
-        link = with_change(before, change).get("link")
-        link_type = link.get("type") if isinstance(link, dict) else None
-        kept = sealed(change, item, self._vault, link_type=link_type)
-        new = _changed(setting, kept, section(self._file, item))
+        # What was set earlier still counts from the section that it was set over.
+        over = hash_of(section(self._file, item)) if setting is None else setting.file
+        new = Setting(file=over, whole=sealed(with_change(before, change), item, self._vault))
         config = self._configured({**settings, item: new})
         if config.account(AccountId(name)) == self.config.account(AccountId(name)):
             return {"account": name, "changed": False}
@@ -468,15 +463,6 @@ def _check_secrets(value: Json) -> None:
             raise RefusedError(400, f"{key}: give the text itself.")
         if isinstance(each, dict):
             _check_secrets(each)
-
-
-def _changed(setting: Setting | None, change: Json, in_file: Any) -> Setting:
-    """The setting that an item has after one more change."""
-    if setting is None:
-        return Setting(file=hash_of(in_file), change=change)
-    if setting.change is not None:
-        return replace(setting, change=joined(setting.change, change))
-    return replace(setting, whole=with_change(setting.whole, change))
 
 
 def _with(settings: Mapping[Item, Setting], changes: Mapping[Item, Setting | None]) -> dict[Item, Setting]:

@@ -47,18 +47,13 @@ class Item:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Setting:
-    """What was set for an item: its whole section, a change of the file's, or nothing (removed)."""
+    """What was set for an item: its whole section, or nothing (removed)."""
 
     file: str | None  # hash of the file's section then; None if it had none
     whole: Any = None
-    change: Json | None = None
 
     def encode(self) -> bytes:
-        described: Json = {"v": FORMAT, "file": self.file}
-        if self.whole is not None:
-            described["set"] = self.whole
-        elif self.change is not None:
-            described["change"] = self.change
+        described: Json = {"v": FORMAT, "file": self.file, "set": self.whole}
         return json.dumps(described, separators=(",", ":"), sort_keys=True).encode()
 
 
@@ -70,8 +65,7 @@ def decode_setting(key: bytes, value: bytes) -> tuple[Item, Setting] | None:
     described = json.loads(value)
     if described["v"] != FORMAT:
         raise ConfigError(f"{SECTIONS[kind]}.{name}", "a newer isthmus set it", "Use that version")
-    setting = Setting(file=described["file"], whole=described.get("set"), change=described.get("change"))
-    return Item(kind, name), setting
+    return Item(kind, name), Setting(file=described["file"], whole=described["set"])
 
 
 def settings_of(kept: Mapping[bytes, bytes]) -> dict[Item, Setting]:
@@ -122,54 +116,41 @@ def hash_of(value: Any) -> str | None:
 
 def definition_of(file: Document, item: Item, setting: Setting | None) -> Any:
     """An item's section as it holds, with secrets as they are kept; None if there is none, or it was removed."""
-    in_file = section(file, item)
-    if setting is None:
-        return in_file
-    if setting.change is not None:
-        return with_change(in_file if isinstance(in_file, dict) else {}, setting.change)
-    return setting.whole
+    return section(file, item) if setting is None else setting.whole
 
 
 def with_change(definition: Json, change: Json) -> Json:
-    """A JSON merge patch (RFC 7396): null takes a key away. A link with its type, and a rival key, replace."""
+    """A JSON merge patch (RFC 7396): null takes a key away.
+
+    Beyond it, a table that names its kind (`type`, `auth`) replaces the old one whole, and a token its hash or the
+    other way round.
+    """
     changed = deepcopy(definition)
     for key, value in change.items():
         before = changed.get(key)
         if value is None:
             changed.pop(key, None)
-        elif isinstance(value, dict) and isinstance(before, dict) and not ({"type", "auth", "sealed"} & set(value)):
-            changed[key] = with_change(before, value)
+        elif isinstance(value, dict):
+            merged = before if isinstance(before, dict) and not _KINDS & set(value) else {}
+            changed[key] = with_change(merged, value)
         else:
-            changed[key] = deepcopy(value)
+            changed[key] = value
         if key in _RIVALS and value is not None and _RIVALS[key] not in change:
             changed.pop(_RIVALS[key], None)
     return changed
 
 
-def joined(first: Json, second: Json) -> Json:
-    """One change that does what the two do, one after the other: nulls stay."""
-    both = deepcopy(first)
-    for key, value in second.items():
-        before = both.get(key)
-        if isinstance(value, dict) and isinstance(before, dict) and not ({"type", "auth", "sealed"} & set(value)):
-            both[key] = joined(before, value)
-        else:
-            both[key] = deepcopy(value)
-        if key in _RIVALS and value is not None and _RIVALS[key] not in second:
-            both[_RIVALS[key]] = None
-    return both
-
-
+_KINDS: Final = frozenset({"type", "auth"})
 _RIVALS: Final = {"token": "token_sha256", "token_sha256": "token"}
 
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def sealed(definition: Json, item: Item, vault: Vault, *, link_type: object) -> Json:
-    """An account's section, or a change of one, as the journal may keep it. `link_type`: of the whole."""
-    if not isinstance(definition.get("link"), dict):
+def sealed(definition: Any, item: Item, vault: Vault) -> Any:
+    """An account's section as the journal may keep it. What the file says of files and variables stays as it is."""
+    if not isinstance(definition, dict) or not isinstance(definition.get("link"), dict):
         return definition
-    link = _hashed(_without_token_in_url(definition["link"]), link_type)
+    link = _hashed(_without_token_in_url(definition["link"]))
     return {**definition, "link": _sealed(link, item.place, vault)}
 
 
@@ -190,12 +171,12 @@ def _without_token_in_url(link: Json) -> Json:
     return split
 
 
-def _hashed(link: Json, link_type: object) -> Json:
+def _hashed(link: Json) -> Json:
     """Tokens that the peer shows: only their hashes are needed. A dialled peer's token is needed itself."""
     incoming = link.get("incoming")
     if isinstance(incoming, dict):
         return {**link, "incoming": _hash_token(incoming)}
-    return _hash_token(link) if link_type == "btp-server" else link
+    return _hash_token(link) if link.get("type") == "btp-server" else link
 
 
 def _hash_token(holder: Json) -> Json:
