@@ -42,7 +42,7 @@ FILE_MAX_AGE_MS: Final = HOUR_MS
 JUMP_MAX: Final = Fraction(1, 10)
 PACE_MS: Final = 5_000
 SOURCES_MAX: Final = 64
-PAIRS_MAX: Final = 4_096
+PAIRS_MAX: Final = 1_024  # judging and journaling as many keeps the loop for some 10 ms
 _HOW: Final = ("rate", "source", "via")
 _PAIR_REMEDY: Final = 'Write it as "BTC/USD" = "64250.5".'
 

@@ -93,6 +93,9 @@ payable = "unlimited"   # what we are willing to owe alice
 spread = "0.2 %"
 # "{self.asset}/EUR" = "0.92"
 # "{self.asset}/XRP" = {{ rate = "1.9", spread = "20 bp" }}
+# "EUR/CHF" = {{ source = "bank" }}   # fetched; one that is too old or has jumped stops its pair
+# [rates.sources.bank]
+# type = "ecb"
 """
 
     def _listeners(self) -> str:

@@ -45,11 +45,12 @@ class Clock:
 
     def __init__(self) -> None:
         self.mono = 1_000
+        self.ahead = 0  # what the wall clock has gone more
         self._sleepers: list[tuple[int, int, asyncio.Future[None]]] = []
         self._count = 0
 
     def now(self) -> Now:
-        return Now(WALL + self.mono, self.mono)
+        return Now(WALL + self.mono + self.ahead, self.mono)
 
     def sleep(self, seconds: float) -> Awaitable[None]:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -169,6 +170,21 @@ async def test_a_jump_stops_the_pair_without_waiting_for_the_pace(world: World) 
     await world.clock.run(10_000)
     assert world.take() == [(51_000, "51/50", [])]
     assert world.said() == ["pair_stopped", "pair_resumed"]
+
+
+async def test_a_machine_that_was_suspended_trades_at_no_rate_from_before(world: World) -> None:
+    """Monotonic time stood still; a second after waking the pair has stopped, until the next answer."""
+    world.take()
+    await world.clock.run(2_000)
+    world.clock.ahead += 3_600_000
+    await world.clock.run(1_000)
+    assert world.take() == [(4_000, "1", ["its rate is too old"])]
+    await world.clock.run(8_000)
+    assert world.take() == [(11_000, "1", [])]
+    for correction in (900, -(10**9), 900):
+        world.clock.ahead += correction
+        await world.clock.run(3_000)
+    assert world.take() == []
 
 
 async def test_a_source_that_fails_is_asked_again_soon_and_then_less_often(world: World) -> None:

@@ -22,7 +22,7 @@ from isthmus.node.rates.exact import Codes, Quotes, cross, decimal_text, direct,
 
 # A source whose clock is ahead by more than this is not believed.
 FUTURE_MS_MAX: Final = 600_000
-SET_MAX: Final = 4_096  # pairs that are set at run time
+SET_MAX: Final = 1_024  # pairs that are set at run time
 FORMAT: Final = 1  # of what is set, in the journal
 _KIND: Final = "rate:"
 

@@ -18,6 +18,10 @@ from isthmus.node.rates.fetch import Fetcher, fetcher_for
 # After a failure: 1 s, 2 s, 4 s… up to the interval, but never later than this.
 RETRY_MS_MIN: Final = 1_000
 RETRY_MS_MAX: Final = 300_000
+# Monotonic time stands still while a machine is suspended, and rates get old all the same. So both clocks are looked at
+# this often: what the wall clock has gone more was slept.
+LOOK_MS: Final = 1_000
+SLEPT_MS_MIN: Final = 1_000  # below it, the wall clock is only being corrected
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -45,6 +49,8 @@ class Provider:
         self._sleep = sleep
         self._fetchers = fetchers
         self._rates = rates
+        self._looked = now()
+        self._slept_ms = 0
         self.board = Board(rates, remembered)
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._published = self.board.table(self._mono())
@@ -165,8 +171,8 @@ class Provider:
             answer = await fetcher.fetch(self.board.wanted(name), self._now().wall_ms)
             problem = ""
             if answer is not None:
-                now = self._now()
-                problem = self.board.answered(name, answer, wall_ms=now.wall_ms, now=now.mono_ms)
+                now = self._mono()
+                problem = self.board.answered(name, answer, wall_ms=self._now().wall_ms, now=now)
         except AnswerError as error:
             problem = self.board.failed(name, str(error))
         except Exception as error:  # noqa: BLE001  (a defect, here or in a library: without answers its pairs will stop)
@@ -196,13 +202,11 @@ class Provider:
             stale_at = self.board.wakes_at(mono)
             if stale_at is not None and (wakes_at is None or stale_at < wakes_at):
                 wakes_at = stale_at
-            await self._until(None if wakes_at is None else wakes_at - mono)
+            while not self._changed.is_set() and (wakes_at is None or self._mono() < wakes_at):
+                await self._until(LOOK_MS if wakes_at is None else min(LOOK_MS, wakes_at - self._mono()))
 
-    async def _until(self, wait_ms: int | None) -> None:
+    async def _until(self, wait_ms: int) -> None:
         """Until something changes, or the time has come."""
-        if wait_ms is None:
-            await self._changed.wait()
-            return
         changed = asyncio.ensure_future(self._changed.wait())
         timer = asyncio.ensure_future(self._sleep(max(0, wait_ms) / 1000))
         try:
@@ -262,4 +266,12 @@ class Provider:
         self._stopped = now
 
     def _mono(self) -> int:
-        return self._now().mono_ms
+        """Monotonic ms, with the time that the machine was suspended. A wall clock set forward counts as that too:
+        then pairs stop too early, until the next answer.
+        """
+        now = self._now()
+        slept_ms = (now.wall_ms - self._looked.wall_ms) - (now.mono_ms - self._looked.mono_ms)
+        if slept_ms > SLEPT_MS_MIN:
+            self._slept_ms += slept_ms
+        self._looked = now
+        return now.mono_ms + self._slept_ms
