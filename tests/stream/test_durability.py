@@ -288,6 +288,28 @@ def test_what_is_fulfilled_brought_its_minimum_whatever_the_rate_seems_to_be(
     assert totals.delivered_max - totals.delivered >= totals.unknown * 19 // 10
 
 
+def test_what_silence_leaves_open_is_estimated_by_the_best_rate_that_was_seen(
+    make_world: "MakeWorld", make_hop: "type[Hop]"
+) -> None:
+    """Simulator, seeds 1250 and 1924: the rate was learned with a packet so small that each hop rounded much away."""
+    scarce = make_hop(rate=Fraction(1, 10), maximum=1_000, liquidity=200)
+    world = make_world(hops=[scarce, make_hop(rate=Fraction(10))], minimum=Fraction(9, 10))
+    stream_id = open_stream(world.alice)
+    world.alice.connection.send_total(stream_id, 20_000)
+    world.run(60_000, until=lambda: world.alice.connection.rate > 0)
+    assert world.alice.connection.rate == Fraction(120, 125)
+    scarce.liquidity = None
+    silent = iter(range(5))
+    world.garble = lambda reply: (
+        Fulfill(reply.fulfillment) if isinstance(reply, Fulfill) and next(silent, None) is not None else reply
+    )
+    world.run(60_000)
+    totals = world.alice.connection.totals
+    assert totals.sent == world.arrived == 20_000
+    assert totals.delivered == 20_000 - 5 * 100
+    assert totals.delivered_max >= world.arrived
+
+
 def test_the_condition_covers_all_of_the_data(make_world: "MakeWorld", make_raw: "type[Raw]") -> None:
     """P-7, STREAM-3: junk after the frames, too; swapped data is never fulfilled."""
     world = make_world()

@@ -88,3 +88,11 @@ def test_a_coarse_observation_replaces_an_exact_one_only_after_a_while() -> None
     path.forget()
     assert not path.known
     assert (path.expected(5), path.expected_max(5), path.fraction()) == (0, 0, Fraction(0))
+
+
+def test_the_best_rate_is_that_of_the_largest_packets() -> None:
+    path = PathRate()
+    assert path.best_max(1_000) == 0
+    for amount, received in ((10, 30), (1_000, 1_980), (900, 1_790), (800, 1_500), (400, 900)):
+        path.observe(amount, received)
+    assert path.best_max(900) == 1_791

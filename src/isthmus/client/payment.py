@@ -36,6 +36,7 @@ UNCERTAIN: Final = "uncertain"  # ended, and nobody can tell whether the goal wa
 
 PROGRESS_MS: Final = 100
 TOTAL_MS: Final = 5_000  # how long the receiver is waited for to say what arrived
+ASK_MS: Final = 1_000  # and how long for one answer, before it is asked again
 SECRET_BYTES: Final = 32
 STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
@@ -488,11 +489,13 @@ class _Run:
 
 async def _peer_total(connection: Connection) -> int | None:
     """What the receiver says that it got; None if it doesn't in time."""
-    try:
-        async with asyncio.timeout(TOTAL_MS / 1000):
-            return await connection.peer_total(STREAM_ID)
-    except TimeoutError:
-        return None
+    for _ in range(TOTAL_MS // ASK_MS):
+        try:
+            async with asyncio.timeout(ASK_MS / 1000):
+                return await connection.peer_total(STREAM_ID)
+        except TimeoutError:
+            pass
+    return None
 
 
 def _recorded(payment: Payment, source: Asset) -> PaymentResult:

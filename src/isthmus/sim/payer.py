@@ -36,6 +36,7 @@ FAILED: Final = "failed"
 UNCERTAIN: Final = "uncertain"
 STREAM_ID: Final = 1
 TOTAL_MS: Final = 5_000
+ASK_MS: Final = 1_000
 CLOSE_MS: Final = 1_000
 # A user whose quote fails asks again after this, and gives up in the end.
 AGAIN_MS: Final = 3_000
@@ -76,6 +77,7 @@ class Payer:
         self._quotes = 0
         self._asked_at = wallet.world.agenda.now
         self._granting = 0
+        self._asked = 0  # how often the receiver was asked at the end
         self._ending = COMPLETED, ""  # if the receiver's word changes nothing
         self._outcome: tuple[str, str] | None = None
         if payment is None:
@@ -225,9 +227,19 @@ class Payer:
         self._open(payment.destination, secret, first_sequence=max(1, payment.sequence_ceiling))
         self.machine.resume_stream(STREAM_ID)
         self._enter(State.ASKING)
+        self._ask(State.ASKING, self._total_known)
+
+    def _ask(self, state: State, known: Callable[[int | None], None], ms: int = 0) -> None:
+        """Ask the receiver for its total, each second."""
+        if self.state is not state:
+            return
+        if ms >= TOTAL_MS:
+            known(None)
+            return
         self.machine.ask_total(STREAM_ID)
         self._endpoint.touch(self)
-        self._timers.after(TOTAL_MS, lambda: self._total_known(None) if self.state is State.ASKING else None)
+        asked = self._asked
+        self._timers.after(ASK_MS, lambda: self._ask(state, known, ms + ASK_MS) if self._asked == asked else None)
 
     def _total_known(self, told: int | None) -> None:
         payment = self._known
@@ -276,16 +288,10 @@ class Payer:
             self._end(status, detail)
             return
         self._enter(State.ASKING_AGAIN)
-        self._ending = ending = (status, detail)
+        self._ending = status, detail
+        self._asked += 1
         machine.stop_sending(STREAM_ID)
-        machine.ask_total(STREAM_ID)
-        self._endpoint.touch(self)
-
-        def give_up() -> None:
-            if self.state is State.ASKING_AGAIN and self._ending is ending:
-                self._total_known_now(None)
-
-        self._timers.after(TOTAL_MS, give_up)
+        self._ask(State.ASKING_AGAIN, self._total_known_now)
 
     def _total_known_now(self, told: int | None) -> None:
         status, detail = self._ending

@@ -89,7 +89,7 @@ class Connection:
         stream = self._session.streams.get(stream_id) or self._session.add_stream(stream_id, ours=True)
         stream.sent = sent
         stream.delivered = delivered
-        stream.delivered_max = delivered_max
+        stream.delivered_max = stream.certain = delivered_max
         stream.unknown = unknown
         stream.send_max = max(stream.send_max, stream.committed)
         totals = self._sender.traffic.totals
@@ -188,7 +188,8 @@ class Connection:
             return False
         traffic.totals.delivered += total - stream.delivered
         traffic.totals.delivered_max += total - stream.delivered_max
-        stream.delivered = stream.delivered_max = total
+        stream.delivered = stream.delivered_max = stream.certain = total
+        stream.vague = 0
         return True
 
     # --- money in ------------------------------------------------------------------------------------------------

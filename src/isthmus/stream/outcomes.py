@@ -108,12 +108,13 @@ class Outcomes:
         if received is None:
             # STREAM-28: count it as sent, and that only the minimum arrived.
             delivered = flight.minimum
-            # The rate may be known better than it was when the packet left.
-            delivered_max = max(flight.expected, self._outgoing.rate.expected_max(amount), delivered)
+            delivered_max = max(flight.expected, delivered)
+            stream.vague += amount
             self._totals.packets_unknown += 1
         else:
             # A receiver that names less than the minimum broke the rules, or wants to be paid twice.
             delivered = delivered_max = max(received, flight.minimum)
+            stream.certain += delivered
             self._outgoing.rate.observe(amount, received)
         stream.in_flight -= amount
         stream.sent += amount
@@ -127,8 +128,17 @@ class Outcomes:
         totals.sent += amount
         totals.delivered += delivered
         totals.delivered_max += delivered_max
+        if stream.vague:
+            self._estimate(stream)
         if flight.minimum < flight.floor and not flight.exact:
             self._outgoing.allowance_used(delivered < flight.floor)
+
+    def _estimate(self, stream: Stream) -> None:
+        """The rate may be known better now than when packets left about which the receiver was silent."""
+        most = stream.certain + self._outgoing.rate.best_max(stream.vague)
+        if most > stream.delivered_max:
+            self._totals.delivered_max += most - stream.delivered_max
+            stream.delivered_max = most
 
     def _read_reply(self, flight: Flight, head: bytes, data: bytes, now: int) -> int | None:
         """Read the receiver's own words; None if they are missing, unreadable or not about this packet.
@@ -374,6 +384,7 @@ class Outcomes:
             stream.in_flight -= flight.amount
             stream.unknown += flight.amount
             stream.delivered_max += flight.expected
+            stream.vague += flight.amount
             stream.packets_in_flight -= 1
             totals.in_flight -= flight.amount
             totals.unknown += flight.amount
@@ -403,6 +414,7 @@ class Outcomes:
         assert stream is not None
         stream.unknown -= flight.amount
         stream.delivered_max -= flight.expected
+        stream.vague -= flight.amount
         stream.in_flight += flight.amount
         stream.packets_in_flight += 1
         stream.done_told = False

@@ -64,12 +64,15 @@ class MinimumRate:
 class PathRate:
     """What the path delivered for a packet of `amount`: the true rate lies in [received, received + 1) / amount."""
 
-    __slots__ = ("_coarse", "amount", "received")
+    __slots__ = ("_best_amount", "_best_received", "_coarse", "amount", "received")
 
     def __init__(self) -> None:
         self.amount = 0
         self.received = 0
         self._coarse = 0
+        # The best rate that was seen with packets of about the largest size: smaller ones lose more to rounding.
+        self._best_amount = 0
+        self._best_received = 0
 
     @property
     def known(self) -> bool:
@@ -79,6 +82,11 @@ class PathRate:
         """Learn from an authenticated reply of the receiver."""
         if amount <= 0:
             return
+        largest = self._best_amount
+        is_better = received * largest > self._best_received * amount
+        if amount > 2 * largest or (2 * amount > largest and is_better):
+            self._best_amount = amount
+            self._best_received = received
         if amount * 2 < self.amount:
             self._coarse += 1
             if self._coarse <= COARSE_REPLIES_MAX:
@@ -97,6 +105,10 @@ class PathRate:
     def expected_max(self, amount: int) -> int:
         """What `amount` delivers at the most, if the rate hasn't changed."""
         return -(-amount * (self.received + 1) // self.amount) if self.amount else 0
+
+    def best_max(self, amount: int) -> int:
+        """What `amount` delivers at the most, at the best rate that was seen."""
+        return -(-amount * (self._best_received + 1) // self._best_amount) if self._best_amount else 0
 
     def source_min(self, destination: int) -> int:
         """The least source amount that may deliver `destination`."""

@@ -15,6 +15,7 @@ class Stream:
         "asked",
         "bytes_in",
         "bytes_out",
+        "certain",
         "close_acknowledged",
         "close_code",
         "close_message",
@@ -46,6 +47,7 @@ class Stream:
         "tell_data",
         "tell_money",
         "unknown",
+        "vague",
     )
 
     def __init__(self, stream_id: int, *, ours: bool, receive_max: int | None, window: int, peer_window: int) -> None:
@@ -60,6 +62,8 @@ class Stream:
         # Money out, in destination units.
         self.delivered = 0  # at least
         self.delivered_max = 0  # if all arrived that the peer said nothing about
+        self.certain = 0  # of it, what the peer said itself
+        self.vague = 0  # source units that left, or may have, without a word of it
         self.expected = 0  # at most, of what is in flight or unknown
         self.delivery: int | None = None  # deliver so much and no more; None for a fixed source amount
         self.final_tries = 0
