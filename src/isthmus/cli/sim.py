@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from isthmus.cli import sim_view as view
 from isthmus.cli.sim_topology import topology
 from isthmus.errors import ConfigError
 from isthmus.sim.draw import draw
+from isthmus.sim.draw_routes import draw_routes
 from isthmus.sim.plan import Plan
 from isthmus.sim.shrink import shrink as make_smaller
 from isthmus.sim.summary import Json, Tally, run_seed, summary_of
@@ -50,13 +52,14 @@ Examples:
   isthmus sim run --seed 7 --without-faults 2,5"""
 )
 @click.option("--seed", type=_SEED, required=True, help="Which run.")
+@click.option("--routes", "by_ccp", is_flag=True, help="A network that finds its routes by itself; seeds of their own.")
 @click.option("--trace", is_flag=True, help="Print every event and effect of every node.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--without-faults", metavar="N,N", default="", help="Leave these faults out.")
 @click.option("--without-payments", metavar="N,N", default="", help="Leave these payments out.")
-def run(seed: int, trace: bool, as_json: bool, without_faults: str, without_payments: str) -> int:
+def run(seed: int, by_ccp: bool, trace: bool, as_json: bool, without_faults: str, without_payments: str) -> int:
     """Run one seed: what happened when, and what the auditor says. Exit status 1 if it found something."""
-    plan = _plan(seed, without_faults, without_payments)
+    plan = _plan(draw_routes(seed) if by_ccp else draw(seed), without_faults, without_payments)
     result = World(plan, trace_to=click.echo if trace else None).run()
     if as_json:
         click.echo(json.dumps(summary_of(result), indent=2))
@@ -86,11 +89,14 @@ Examples:
     help="Append each seed's result to \
 this file; seeds that are in it already are not run again.",
 )
+@click.option("--routes", "by_ccp", is_flag=True, help="Networks that find their routes by themselves.")
 @click.option("--stop-at-first", is_flag=True, help="Stop at the first seed that fails.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def sweep(seeds: int, first: int, jobs: int, log_path: Path | None, stop_at_first: bool, as_json: bool) -> int:
+def sweep(
+    seeds: int, first: int, jobs: int, log_path: Path | None, by_ccp: bool, stop_at_first: bool, as_json: bool
+) -> int:
     """Run many seeds. Exit status 1 if a seed has a finding or is too small, or a kind of fault was never met."""
-    tally = Tally()
+    tally = Tally(by_ccp=by_ccp)
     wanted = list(range(first, first + seeds))
     for known in _known(log_path, wanted):
         tally.add(known)
@@ -98,7 +104,7 @@ def sweep(seeds: int, first: int, jobs: int, log_path: Path | None, stop_at_firs
     console = Console(stderr=True)
     with _progress(console, quiet=as_json) as progress:
         task = progress.add_task("seeds", total=seeds, completed=tally.seeds)
-        for one in _results(wanted, jobs):
+        for one in _results(wanted, jobs, by_ccp=by_ccp):
             tally.add(one)
             _append(log_path, one)
             progress.advance(task)
@@ -121,10 +127,11 @@ Examples:
   isthmus sim shrink 7 --json"""
 )
 @click.argument("seed", type=_SEED)
+@click.option("--routes", "by_ccp", is_flag=True, help="A seed of networks that find their routes by themselves.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: the smallest run; null if nothing is found.")
-def shrink(seed: int, as_json: bool) -> int:
+def shrink(seed: int, by_ccp: bool, as_json: bool) -> int:
     """Leave out faults and payments of a failing seed, as long as the finding stays."""
-    result = make_smaller(draw(seed), tell=lambda text: click.echo(text, err=True))
+    result = make_smaller(draw_routes(seed) if by_ccp else draw(seed), tell=lambda text: click.echo(text, err=True))
     if as_json:
         click.echo(json.dumps(None if result is None else summary_of(result), indent=2))
         return 0 if result is None else FAILED
@@ -141,8 +148,7 @@ def shrink(seed: int, as_json: bool) -> int:
 sim.add_command(topology)
 
 
-def _plan(seed: int, without_faults: str, without_payments: str) -> Plan:
-    plan = draw(seed)
+def _plan(plan: Plan, without_faults: str, without_payments: str) -> Plan:
     faults = _numbers("--without-faults", without_faults, (fault.number for fault in plan.faults))
     payments = _numbers("--without-payments", without_payments, (payment.number for payment in plan.payments))
     return plan.without(faults=faults, payments=payments) if faults or payments else plan
@@ -163,16 +169,16 @@ def _numbers(option: str, text: str, known: Iterable[int]) -> tuple[int, ...]:
 # --- many seeds ------------------------------------------------------------------------------------------------------
 
 
-def _results(seeds: list[int], jobs: int) -> Iterator[Json]:
+def _results(seeds: list[int], jobs: int, *, by_ccp: bool) -> Iterator[Json]:
     """Each seed's summary, as it comes."""
     if jobs == 1:
-        yield from map(run_seed, seeds)
+        yield from map(partial(run_seed, by_ccp=by_ccp), seeds)
         return
     pool = ProcessPoolExecutor(jobs)
     try:
         waiting: set[Future[Json]] = set()
         for seed in seeds:
-            waiting.add(pool.submit(run_seed, seed))
+            waiting.add(pool.submit(run_seed, seed, by_ccp=by_ccp))
             if len(waiting) >= jobs * AHEAD:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from _in_order(done)

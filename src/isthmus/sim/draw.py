@@ -21,8 +21,8 @@ def draw(seed: int) -> Plan:
     rng = Random(seed)
     nodes, links = _network(rng)
     nodes = _vices(rng, nodes)
-    payments = _payments(rng, nodes)
-    faults = _faults(rng, nodes, links, payments)
+    payments = draw_payments(rng, nodes)
+    faults = draw_faults(rng, nodes, links, payments)
     return Plan(
         seed=seed,
         nodes=tuple(nodes),
@@ -41,23 +41,26 @@ def _network(rng: Random) -> tuple[list[NodePlan], list[LinkPlan]]:
     spreads = {name: Fraction(rng.choice((0, 0, 1, 2, 5, 10)), 1_000) for name in connectors}
     links: list[LinkPlan] = []
     for number, name in enumerate(connectors[1:], 1):
-        links.append(_peering(rng, name, connectors[rng.randrange(number)], rng.choice(codes)))
+        links.append(draw_peering(rng, name, connectors[rng.randrange(number)], rng.choice(codes)))
     if len(connectors) > 2 and rng.random() < 0.3:
         a, b = rng.sample(connectors, 2)
         if not any({link.a, link.b} == {a, b} for link in links):
-            links.append(_peering(rng, a, b, rng.choice(codes)))
-    nodes = [_node(rng, name, p.CONNECTOR, spread=spreads[name]) for name in connectors]
+            links.append(draw_peering(rng, a, b, rng.choice(codes)))
+    nodes = [draw_node(rng, name, p.CONNECTOR, spread=spreads[name]) for name in connectors]
     # The first two wallets are at both ends of the network, so that most packets have a way to go.
     homes = [connectors[0], connectors[-1], *(rng.choice(connectors) for _ in wallets[2:])]
     timeout_ms = _HOP_MS * len(connectors) + rng.choice((2_500, 4_000, 6_000, 12_000))
     for name, home in zip(wallets, homes, strict=True):
         code = rng.choice(codes)
-        nodes.append(_node(rng, name, p.WALLET, home=home, asset=code, timeout_ms=timeout_ms))
-        links.append(_uplink(rng, name, home, code))
+        nodes.append(draw_node(rng, name, p.WALLET, home=home, asset=code, timeout_ms=timeout_ms))
+        links.append(draw_uplink(rng, name, home, code))
     return nodes, links
 
 
-def _node(
+# What follows is also what networks by CCP are drawn from (`draw_routes`).
+
+
+def draw_node(
     rng: Random,
     name: str,
     kind: str,
@@ -81,7 +84,7 @@ def _node(
     )
 
 
-def _peering(rng: Random, a: str, b: str, asset: str) -> LinkPlan:
+def draw_peering(rng: Random, a: str, b: str, asset: str) -> LinkPlan:
     return LinkPlan(
         a=a,
         b=b,
@@ -98,7 +101,7 @@ def _peering(rng: Random, a: str, b: str, asset: str) -> LinkPlan:
     )
 
 
-def _uplink(rng: Random, wallet: str, home: str, asset: str) -> LinkPlan:
+def draw_uplink(rng: Random, wallet: str, home: str, asset: str) -> LinkPlan:
     return LinkPlan(
         a=wallet,
         b=home,
@@ -128,7 +131,7 @@ def _vices(rng: Random, nodes: list[NodePlan]) -> list[NodePlan]:
     return [replace(node, vice=vice, vice_rate=rate) if node is bad else node for node in nodes]
 
 
-def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
+def draw_payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
     wallets = [node for node in nodes if node.kind == p.WALLET]
     payments: list[PaymentPlan] = []
     for number in range(1, rng.randint(6, 8) + 1):
@@ -151,7 +154,9 @@ def _payments(rng: Random, nodes: list[NodePlan]) -> list[PaymentPlan]:
     return payments
 
 
-def _faults(rng: Random, nodes: list[NodePlan], links: list[LinkPlan], payments: list[PaymentPlan]) -> list[FaultPlan]:
+def draw_faults(
+    rng: Random, nodes: list[NodePlan], links: list[LinkPlan], payments: list[PaymentPlan]
+) -> list[FaultPlan]:
     honest = [node.name for node in nodes if node.is_honest]
     faults = [_node_fault(rng, 1, p.CRASH, rng.choice(honest), payments)]
     has_http = any(link.carrier == p.HTTP for link in links)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from isthmus.connector.events import AccountId, Outbound
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.replay import Application
+from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
 from isthmus.connector.tables import (
     CHILD,
     PEER,
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 # How soon a supervisor starts a process again that has halted.
 RESTART_MS: Final = 400
+_BOTH: Final = RouteTerms(send=True, receive=True)
 _NO_ENTROPY: Final = bytes(32)
 _REPORTS: Final = OUTCOMES_DESTINATION.encode()
 
@@ -75,6 +77,8 @@ class Node:
             terms = self._terms(line.plan)
             accounts[terms.id] = terms
         routes = {address: AccountId(name) for address, name in self.world.routes(self.name)}
+        if self.world.plan.by_ccp:
+            routes = {address: name for address, name in routes.items() if address.startswith(f"{self.address}.")}
         return Tables(self.address, accounts, RouteTable(routes), self._rates())
 
     def _terms(self, link: LinkPlan) -> AccountTerms:
@@ -92,6 +96,7 @@ class Node:
             amount_per_second=_units(link.value_per_second, link.asset),
             ildcp_server=child,
             child_address=f"{self.address}.{name}" if child else "",
+            routes=_BOTH if self.world.plan.by_ccp and not child else NO_ROUTES,
         )
 
     def _rates(self) -> RateTable:

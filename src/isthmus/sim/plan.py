@@ -72,6 +72,10 @@ CONNECTOR_VICES: Final = (
     FLOOD,
     GRIEF,
 )
+# In networks that find their own routes.
+TELLS_LIES: Final = "tells bad routes"
+BLACK_HOLE: Final = "announces everything and rejects it"
+ROUTE_VICES: Final = (TELLS_LIES, BLACK_HOLE)
 WALLET_VICES: Final = (WITHHOLD, LAST_MOMENT, ANSWER_TWICE, REPLAY, FLOOD, GRIEF)
 VICES: Final = (WITHHOLD, LAST_MOMENT, *CONNECTOR_VICES)
 
@@ -171,6 +175,7 @@ class Plan:
     links: tuple[LinkPlan, ...]
     payments: tuple[PaymentPlan, ...]
     faults: tuple[FaultPlan, ...]
+    by_ccp: bool = False  # connectors find their routes by themselves, and have none configured
     packets_min: int = 0  # in the quiet time users go on paying until so many Prepares have left wallets
     left_out: dict[str, tuple[int, ...]] = field(default_factory=dict)  # what a shrunk plan lacks, for its command
 
@@ -201,7 +206,7 @@ class Plan:
         left_out = "".join(
             f" --without-{what} {','.join(map(str, numbers))}" for what, numbers in self.left_out.items() if numbers
         )
-        return f"isthmus sim run --seed {self.seed}{left_out}"
+        return f"isthmus sim run{' --routes' if self.by_ccp else ''} --seed {self.seed}{left_out}"
 
 
 def price(code: str) -> Fraction:

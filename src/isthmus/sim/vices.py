@@ -335,4 +335,10 @@ _KINDS: Final[dict[str, type[Vice]]] = {
 
 def vice_of(plan: NodePlan, rng: Random) -> Vice | None:
     """The vice of a node; None for an honest one."""
-    return _KINDS[plan.vice](plan, rng) if plan.vice else None
+    if not plan.vice:
+        return None
+    if plan.vice in p.ROUTE_VICES:
+        from isthmus.sim.bad_speakers import KINDS
+
+        return KINDS[plan.vice](plan, rng)
+    return _KINDS[plan.vice](plan, rng)

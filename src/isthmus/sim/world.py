@@ -21,6 +21,7 @@ from isthmus.sim.node import Node
 from isthmus.sim.plan import PaymentPlan, Plan
 from isthmus.sim.verdict import judge
 from isthmus.sim.wallet import Wallet
+from isthmus.sim.ways import lost_ways
 from isthmus.sim.wire import Line
 from isthmus.stream.tokens import Invitation
 
@@ -223,6 +224,8 @@ class World:
                     waits_for.append((node.name, f"{untold} outcomes with {account.name} are still untold"))
             if node.disk.waiting:
                 waits_for.append((node.name, "its disk has not written all"))
+        if self.plan.by_ccp and not waits_for:
+            waits_for = lost_ways(self)
         return waits_for
 
     def _is_honest_peer(self, node: Node, account: str) -> bool:
