@@ -6,6 +6,7 @@ prefix leaves a gap in the numbers, which a half-open range spans.
 """
 
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Final, final
 
@@ -65,7 +66,7 @@ class RouteLog:
         self._last: Final[dict[str, Change]] = {}  # by prefix
         self._chunks: list[dict[int, Change]] = []
         self._firsts: list[int] = []  # the epoch at which each chunk begins
-        self._withdrawn: Final[dict[str, int]] = {}  # prefix -> its epoch, oldest first
+        self._withdrawn: Final[OrderedDict[str, int]] = OrderedDict()  # prefix -> its epoch, oldest first
 
     def __len__(self) -> int:
         return len(self._last)
@@ -143,6 +144,6 @@ class RouteLog:
             del chunks[index + 1], self._firsts[index + 1]
 
     def _forget_oldest(self) -> None:
-        prefix = next(iter(self._withdrawn))
-        self.floor = self._withdrawn.pop(prefix) + 1
+        prefix, epoch = self._withdrawn.popitem(last=False)
+        self.floor = epoch + 1
         self._remove(self._last.pop(prefix))

@@ -340,8 +340,7 @@ class Router:
         news = False
         while budget > 0:
             if rib.dirty:
-                prefix = next(iter(rib.dirty))
-                del rib.dirty[prefix]
+                prefix, _ = rib.dirty.popitem(last=False)
             elif self._sweep:
                 prefix = self._sweep.pop()
             else:
