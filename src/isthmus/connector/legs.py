@@ -72,6 +72,7 @@ class OutgoingLeg:
         "amount",
         "condition",
         "deadline",
+        "destination",
         "expires_at",
         "id",
         "incoming",
@@ -96,6 +97,7 @@ class OutgoingLeg:
         incoming: IncomingLeg,
         deadline: int,
         started_at: int,
+        destination: bytes = b"",
     ) -> None:
         self.id: Final = id
         self.account: Final = account
@@ -109,3 +111,4 @@ class OutgoingLeg:
         self.incoming: Final = incoming
         self.deadline = deadline  # monotonic ms; not part of the books
         self.started_at = started_at  # when its Prepare was read, monotonic ms; not part of the books
+        self.destination: Final = destination  # empty after a restart; not part of the books

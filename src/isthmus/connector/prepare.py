@@ -141,6 +141,7 @@ def forward(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hop
         incoming,
         deadline,
         inbound.read_at,
+        view.destination,
     )
     books.reserve(incoming, outgoing)
     switch.wheel.add(outgoing)

@@ -12,6 +12,7 @@ from isthmus.connector.events import Inbound, Outbound, Undelivered
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import EXPIRED, NEVER_SENT, REJECTED, UNDELIVERED, UNSAID, WRONG_FULFILLMENT, OutgoingLeg
 from isthmus.connector.outcomes import note_fulfilled
+from isthmus.connector.routing.rests import FAILURES
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import FULFILL, REJECT, fulfillment_of, reject_code_of
@@ -39,7 +40,10 @@ def take_reply(switch: Switch, lane: Lane, inbound: Inbound) -> None:
                 switch.warn(lane, "wrong_fulfillment", {"request_id": inbound.request_id})
             return
         if kind == REJECT:
-            _relay_reject(switch, lane, leg, inbound, reject_code_of(packet))
+            code = reject_code_of(packet)
+            if code in FAILURES:
+                switch.router.hop_failed(switch, leg, packet)
+            _relay_reject(switch, lane, leg, inbound, code)
             return
         problem = "not an ILP reply"
     except CodecError as error:
@@ -96,6 +100,7 @@ def expire(switch: Switch, leg: OutgoingLeg) -> None:
     if leg.id > switch.released_leg:
         void(switch, leg, NEVER_SENT, "R00", "the Prepare was not sent in time")
         return
+    switch.router.hop_failed(switch, leg, b"")
     void(switch, leg, EXPIRED, "R00", "the next hop didn't answer in time")
 
 

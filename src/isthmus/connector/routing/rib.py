@@ -35,12 +35,13 @@ class Source:
 class Candidate:
     """One route of one neighbour."""
 
-    __slots__ = ("rests_until", "route", "source")
+    __slots__ = ("failures", "rests_until", "route", "source")
 
     def __init__(self, source: Source, route: Route) -> None:
         self.source: Final = source
         self.route: Final = route
         self.rests_until = 0  # it failed: others go first until then
+        self.failures = 0  # of late, one after the other
 
     def order(self, now: int) -> Order:
         """The least is chosen: what doesn't rest, the operator's preference, relation, length of the path, name."""
@@ -89,6 +90,7 @@ class Rib:
         candidate = Candidate(source, route)
         if known is not None:
             candidate.rests_until = known.rests_until
+            candidate.failures = known.failures
         source.candidates[prefix] = candidate
         self._candidates.setdefault(prefix, []).append(candidate)
         self.count += 1

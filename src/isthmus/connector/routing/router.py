@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final, final
 
 from isthmus.connector.events import AccountId, Inbound, Outbound
 from isthmus.connector.lane import Lane
+from isthmus.connector.legs import OutgoingLeg
 from isthmus.connector.limits import TokenBucket
 from isthmus.connector.routing.forwarding import Forwarding
 from isthmus.connector.routing.listener import PATH_MAX, Listener
 from isthmus.connector.routing.log import EPOCHS_MAX, Export, RouteLog
+from isthmus.connector.routing.rests import Rests
 from isthmus.connector.routing.rib import Candidate, Rib
 from isthmus.connector.routing.speaker import Speaker
 from isthmus.connector.routing.terms import RouteTerms
@@ -88,6 +90,7 @@ class Router:
         "forwarding",
         "log",
         "neighbours",
+        "rests",
         "rib",
         "serves",
     )
@@ -96,6 +99,7 @@ class Router:
         self.rib: Final = Rib()
         self.log: Final = RouteLog()
         self.forwarding: Final = Forwarding()
+        self.rests: Final = Rests()
         self.neighbours: Final[dict[AccountId, Neighbour]] = {}
         self.serves = False  # somebody may ask for our routes
         self._entropy: Final = entropy
@@ -228,6 +232,18 @@ class Router:
             for lane in switch.lanes.values():
                 lane.hops.clear()
 
+    def hop_failed(self, switch: "Switch", leg: OutgoingLeg, reject: bytes) -> None:
+        """The next hop rejected a packet as if it had no way, or said nothing: others go first for a while."""
+        live = self.forwarding.live
+        prefix = leg.destination
+        account = leg.account.name
+        if not live or not prefix:
+            return
+        while prefix and live.get(prefix) != account:
+            prefix = prefix[: max(0, prefix.rfind(b"."))]
+        if prefix:
+            self.rests.failed(self.rib, prefix.decode("ascii"), account, reject, switch.mono)
+
     # --- requests of peers --------------------------------------------------------------------------------------
 
     def take_request(self, switch: "Switch", lane: Lane, inbound: Inbound, view: PrepareView) -> None:
@@ -291,10 +307,12 @@ class Router:
         at = self.forwarding.wakes_at(now)
         if self._queue and (at is None or self._queue[0][0] < at):
             at = self._queue[0][0]
-        return at
+        rested_at = self.rests.wakes_at()
+        return rested_at if at is None or (rested_at is not None and rested_at < at) else at
 
     def tick(self, switch: "Switch") -> None:
         """Do a slice of the work, and what is due."""
+        self.rests.tick(self.rib, switch.mono)
         if self._inbox:
             self._take_update(switch, *self._inbox.popleft())
         if self._work(switch):

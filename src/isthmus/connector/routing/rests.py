@@ -1,0 +1,63 @@
+"""Hops that failed rest: for a prefix that another hop reaches too, that one goes first for a while.
+
+Only what the packets themselves show counts. A Reject by a node under the prefix shows that the way was good: the
+packet has reached its home. A rest doubles with each failure that follows, so that a hop doesn't flap; and one without
+another hop to go to is none.
+"""
+
+from heapq import heappop, heappush
+from typing import Final, final
+
+from isthmus.connector.routing.rib import Rib
+from isthmus.errors import CodecError
+from isthmus.ilp.address import is_prefix_of
+from isthmus.ilp.packet import Reject, decode_reply
+
+# Codes of a hop that has no way for what it announced: unreachable, broken, unknown.
+FAILURES: Final = frozenset(("T00", "T01", "F02"))
+REST_MS_FIRST: Final = 5_000
+REST_MS_MAX: Final = 120_000
+# A hop that failed no more for so long after its rest starts anew.
+FORGIVEN_MS: Final = 120_000
+
+
+@final
+class Rests:
+    """When rests end."""
+
+    __slots__ = ("_ends",)
+
+    def __init__(self) -> None:
+        self._ends: Final[list[tuple[int, str]]] = []  # a heap: when, prefix
+
+    def failed(self, rib: Rib, prefix: str, account: str, reject: bytes, now: int) -> None:
+        """A packet under the prefix failed at this hop, with this Reject, or without an answer."""
+        candidates = rib.candidates(prefix)
+        failed = next((one for one in candidates if one.source.account == account), None)
+        if failed is None or len(candidates) < 2 or failed.rests_until > now or _is_from_home(reject, prefix):
+            return
+        if now > failed.rests_until + FORGIVEN_MS:
+            failed.failures = 0
+        failed.rests_until = now + min(REST_MS_MAX, REST_MS_FIRST << min(failed.failures, 6))
+        failed.failures += 1
+        rib.dirty[prefix] = None
+        heappush(self._ends, (failed.rests_until, prefix))
+
+    def wakes_at(self) -> int | None:
+        """When the next rest ends."""
+        return self._ends[0][0] if self._ends else None
+
+    def tick(self, rib: Rib, now: int) -> None:
+        """Those who have rested are chosen from again."""
+        while self._ends and self._ends[0][0] <= now:
+            rib.dirty[heappop(self._ends)[1]] = None
+
+
+def _is_from_home(reject: bytes, prefix: str) -> bool:
+    if not reject:
+        return False
+    try:
+        found = decode_reply(reject)
+    except CodecError:
+        return False
+    return isinstance(found, Reject) and is_prefix_of(prefix, found.triggered_by)
