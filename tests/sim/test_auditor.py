@@ -87,6 +87,37 @@ def test_a_wrong_clock_of_either_permits_a_loss(net: Net) -> None:
     assert kinds(replace(net.evidence(), skews=[Skew("one", 0, 200_000, 3_600_000)])) == set()
 
 
+def fulfilled_between(net: Net, from_ms: int, to_ms: int) -> None:
+    posted = net.books["two"].rows[-3]["sequence"]
+    net.marks["two"] = [Mark(from_ms, posted - 1), Mark(to_ms, posted)]
+
+
+def test_the_senders_clock_moves_the_expiry_and_permits_no_more(net: Net) -> None:
+    lost_by_two(net)
+    fulfilled_between(net, 90_000, 90_500)
+    assert kinds(replace(net.evidence(), skews=[Skew("one", 0, 200_000, 6_500)])) == {"loss"}
+    assert kinds(replace(net.evidence(), skews=[Skew("one", 0, 200_000, 6_501)])) == set()
+    assert kinds(replace(net.evidence(), skews=[Skew("one", 0, 80_000, 6_501)])) == {"loss"}  # it was set right
+
+
+def test_the_other_sides_clock_permits_only_what_was_fulfilled_late(net: Net) -> None:
+    lost_by_two(net)
+    skews = [Skew("two", 0, 200_000, 3_600_000)]
+    fulfilled_between(net, 90_000, 90_500)
+    assert kinds(replace(net.evidence(), skews=skews)) == {"loss"}
+    fulfilled_between(net, 98_000, 98_500)
+    assert kinds(replace(net.evidence(), skews=skews)) == set()
+
+
+def test_a_clock_that_is_wrong_excuses_nobody_who_was_linked_for_five_seconds(net: Net) -> None:
+    """Seed 189: a receiver whose clock was 6 s ahead refused every report as expired."""
+    lost_by_two(net)
+    fulfilled_between(net, 80_000, 80_500)
+    found = replace(net.evidence(), skews=[Skew("two", 0, 200_000, 6_412)])
+    assert kinds(replace(found, cuts=[Cut("two", "one", 80_000, 93_000)])) == {"loss"}
+    assert kinds(replace(found, cuts=[Cut("two", "one", 80_000, 93_001)])) == set()
+
+
 def test_more_than_the_leg_is_never_permitted(net: Net) -> None:
     lost_by_two(net)
     net.books["two"].lose(1, 1)

@@ -64,7 +64,7 @@ def test_an_http_link_is_there_when_both_ends_have_noticed() -> None:
     assert result.findings == []
 
 
-@pytest.mark.parametrize("skew_ms", [1_400, -1_400])
+@pytest.mark.parametrize("skew_ms", [1_400, -1_400, 6_500, -6_500])
 def test_clocks_that_are_wrong(skew_ms: int) -> None:
     _, result = run(network(skew_ms=skew_ms))
     assert result.coverage.groups["fault"][p.SKEW] == 1

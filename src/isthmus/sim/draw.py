@@ -14,13 +14,15 @@ FAULTS_MAX: Final = 15
 _CONNECTORS: Final = (2, 2, 2, 3, 3, 3, 4, 4, 5, 6)
 _WALLETS: Final = (2, 3, 3, 4)
 _HOP_MS: Final = 1_000  # the margin that each connector takes from an expiry
+# In so many networks out of a hundred, one clock is wrong by more than any margin and any wait for an answer.
+_FAR_CLOCKS: Final = 10
 
 
 def draw(seed: int) -> Plan:
     """The plan of a seed."""
     rng = Random(seed)
     nodes, links = _network(rng)
-    nodes = _vices(rng, nodes)
+    nodes = _far_clock(seed, _vices(rng, nodes))
     payments = draw_payments(rng, nodes)
     faults = draw_faults(rng, nodes, links, payments)
     return Plan(
@@ -55,6 +57,17 @@ def _network(rng: Random) -> tuple[list[NodePlan], list[LinkPlan]]:
         nodes.append(draw_node(rng, name, p.WALLET, home=home, asset=code, timeout_ms=timeout_ms))
         links.append(draw_uplink(rng, name, home, code))
     return nodes, links
+
+
+def _far_clock(seed: int, nodes: list[NodePlan]) -> list[NodePlan]:
+    """Drawn beside the rest, which stays as it is. Packets get the time to pass such a node all the same."""
+    rng = Random(f"a far clock for {seed}")
+    if rng.randrange(100) >= _FAR_CLOCKS:
+        return nodes
+    far = rng.choice([node for node in nodes if node.is_honest])
+    skew_ms = rng.choice((-1, 1)) * rng.randint(5_500, 9_000)
+    nodes = [replace(node, timeout_ms=node.timeout_ms + 8_000) if node.timeout_ms else node for node in nodes]
+    return [replace(node, skew_ms=skew_ms) if node.name == far.name else node for node in nodes]
 
 
 # What follows is also what networks by CCP are drawn from (`draw_routes`).

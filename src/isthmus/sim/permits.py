@@ -1,16 +1,21 @@
 """Which losses the faults of a run permit, by the rule of who may be out of pocket.
 
 The side that sent a Prepare decides it, by its own clock. So only the side that fulfilled can lose, and only if the
-word of it could not reach the other in time: one of the two was down, nothing passed between them, or a clock was
-wrong, between the fulfilment and the expiry. Two neighbours that were up and linked for `settle_ms` in that time have
-told each other everything: then nothing may be lost, whatever happened besides.
+word of it could not reach the other in time: one of the two was down, or nothing passed between them, between the
+fulfilment and the expiry; or a clock was wrong, and there was no such time. Two neighbours that were up and linked for
+`settle_ms` in it have told each other everything: then nothing may be lost, whatever happened besides. The sender's
+clock moves the expiry by as much as it is wrong. The other side's moves nothing: if it is behind, that side may fulfil
+after the expiry, and that is all.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from isthmus.sim.evidence import Evidence, Journal, Leg
+
+# Where nothing is broken, a Fulfill is there after this.
+PROMPT_MS: Final = 1_000
 
 
 class Span(NamedTuple):
@@ -26,14 +31,14 @@ def why_not(evidence: Evidence, journal: Journal, leg: Leg, peer: str) -> str:
     `peer` is the node that sent the Prepare.
     """
     names = {journal.node, peer}
-    wrong_ms = max((abs(one.by_ms) for one in evidence.skews if one.node in names), default=0)
     least, most = fulfilled(evidence, journal, leg)
-    window = Span(least - wrong_ms, leg.expires_at + wrong_ms)
-    troubles = [one for one in _troubles(evidence, names) if _meet(one, window)]
-    if not troubles:
+    wrong = [one for one in evidence.skews if one.node in names and one.to_ms >= least]
+    wrong_ms = max((abs(one.by_ms) for one in wrong if one.node == peer), default=0)
+    troubles = [one for one in _troubles(evidence, names) if _meet(one, Span(least, leg.expires_at + wrong_ms))]
+    if not troubles and not wrong:
         return "nothing was broken between the fulfilment and the expiry"
     calm_ms = _longest_calm(troubles, Span(most, leg.expires_at - wrong_ms))
-    if calm_ms >= evidence.settle_ms:
+    if calm_ms >= (evidence.settle_ms if troubles else PROMPT_MS):
         return f"both were up and linked for {calm_ms} ms between the fulfilment and the expiry"
     return ""
 
@@ -56,9 +61,6 @@ def _troubles(evidence: Evidence, names: set[str]) -> Iterable[Span]:
     for cut in evidence.cuts:
         if {cut.left, cut.right} == names:
             yield Span(cut.from_ms, cut.to_ms)
-    for skew in evidence.skews:
-        if skew.node in names:
-            yield Span(skew.from_ms, skew.to_ms)
 
 
 def _meet(one: Span, other: Span) -> bool:
