@@ -301,8 +301,9 @@ def test_two_accounts_can_not_share_a_token() -> None:
     assert problems(text) == [("accounts.eve.link", 66, "ann has the same token. Give each account its own token.")]
 
 
-def test_an_address_from_a_parent_needs_a_parent() -> None:
-    assert problems('address = "from parent"')[0][2].startswith("no account is a parent")
+def test_an_address_from_a_parent_needs_no_parent_yet() -> None:
+    # One may come later, by `isthmus node join`.
+    assert not problems('address = "from parent"')
 
 
 def test_a_pair_without_a_rate_is_a_warning() -> None:

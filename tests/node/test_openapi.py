@@ -48,7 +48,7 @@ def test_the_document_in_docs_is_current() -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_refusals() -> None:
     nobody: Any = None
-    operations = all_operations(nobody, nobody, nobody, nobody)
+    operations = all_operations(nobody, nobody, nobody, nobody, nobody)
     names = [operation.name for operation in operations]
     assert len(set(names)) == len(names)
     told = document(operations)

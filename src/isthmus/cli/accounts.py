@@ -11,10 +11,10 @@ import click
 
 from isthmus.cli.accounts_view import accounts_table, console
 from isthmus.cli.admin_api import AdminApi, Json, RefusedByNodeError, admin_options
+from isthmus.cli.limits import limit_options, limits_of
 from isthmus.cli.secret_text import read_secret, secret_from
 from isthmus.errors import ConfigError
 from isthmus.links.btp.url import parse_btp_url
-from isthmus.node.config_schema import LIMITS
 
 TOKEN_BYTES: Final = 32  # AUTH-2
 # Longer than the node waits for what is in flight.
@@ -76,14 +76,6 @@ def show_account(api: AdminApi, name: str) -> None:
 # --- add and change --------------------------------------------------------------------------------------------------
 
 
-def _limit_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """One option for each limit, as the configuration names and explains it."""
-    for key in reversed(LIMITS):
-        text = key.doc.replace("`", "")
-        command = click.option(f"--{key.name.replace('_', '-')}", key.name, metavar="VALUE", help=text)(command)
-    return command
-
-
 def _terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What can be set when an account is added, and changed later."""
     options = (
@@ -107,7 +99,7 @@ def _terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )
     for option in reversed(options):
         command = option(command)
-    return _limit_options(command)
+    return limit_options(command)
 
 
 @accounts.command(
@@ -196,7 +188,7 @@ def _definition(fixed: Json, terms: dict[str, Any]) -> Json:
     found = {} if source is None else _section_of(source)
     found |= {key: value for key, value in fixed.items() if value is not None}
     found |= {key: terms[key] for key in ("relation", "segment", "spread") if terms[key] is not None}
-    limits = {key.name: _value(key.name, terms[key.name]) for key in LIMITS if terms[key.name] is not None}
+    limits = limits_of(terms)
     if limits:
         found["limits"] = {**found.get("limits", {}), **limits}
     token = read_secret("token", terms["token_file"], terms["token_env"])
@@ -238,11 +230,6 @@ def _complete_link(api: AdminApi, name: str, changes: Json) -> None:
             link["token"] = _asked("The token that the peer gave you")
 
 
-def _value(name: str, text: str) -> str | int:
-    """Counts are numbers to the node; amounts and durations are text."""
-    return int(text) if name in ("packets_per_minute", "open_legs") and text.isascii() and text.isdecimal() else text
-
-
 def _section_of(path: Path) -> Json:
     """An account's section in a file of its own, with secrets read here."""
     import tomllib
@@ -261,6 +248,20 @@ def _asked(what: str) -> str:
         raise ConfigError("--token-file", "missing", "Give the token in a file, or with --token-env")
     text: str = click.prompt(what, hide_input=True, err=True)
     return text
+
+
+@accounts.command(epilog="\b\nExample:\n  isthmus accounts ping bob")
+@click.argument("name", metavar="ACCOUNT")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@admin_options
+def ping(api: AdminApi, name: str, as_json: bool) -> None:
+    """Ask the peer of ACCOUNT something harmless: that it answers, and how fast."""
+    found = api.call("POST", f"/accounts/{name}/ping")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        says = f"says {found['code']}" if found["code"] else f"counts in {found['asset_code']}"
+        click.echo(f"{name} answered in {found['took_ms']} ms, and {says} ({found['address'] or 'no address'}).")
 
 
 # --- disable, enable, remove -----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "trace": Entry("isthmus.cli.trace:trace", "Show the hops on the way to an address, as far as they can be known."),
     "node": Entry("isthmus.cli.node:node", "Make, check and run a connector."),
     "accounts": Entry("isthmus.cli.accounts:accounts", "List and change the accounts of a running node."),
+    "peer": Entry("isthmus.cli.peer:peer", "Become neighbours with another node, by an invitation."),
     "routes": Entry("isthmus.cli.routes:routes", "Show and change the routes of a running node."),
     "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from isthmus.cli.node_join import join
 from isthmus.errors import ConfigError
 from isthmus.links.btp.url import parse_btp_url
 from isthmus.node.config_template import FILE_NAME, SECRETS_FOLDER, Keep, Template, variable
@@ -23,6 +24,8 @@ TOKEN_BYTES = 32  # AUTH-2
 def node() -> None:
     """Make, check and run a connector."""
 
+
+node.add_command(join)
 
 # --- init ------------------------------------------------------------------------------------------------------------
 

@@ -123,6 +123,14 @@ class DigestAsked:
 
 
 @dataclass(slots=True)
+class Ping:
+    """Does the neighbour answer? `Ponged` tells, unless it doesn't."""
+
+    account: AccountId
+    token: int
+
+
+@dataclass(slots=True)
 class WriteOff:
     """The operator gives up a loss, which no longer counts against the account's limit. Answered by `Corrected`."""
 
@@ -253,6 +261,19 @@ class TablesTaken:
 
 
 @dataclass(slots=True)
+class Ponged:
+    """A neighbour's answer to a ping, or `problem` says why it couldn't be asked."""
+
+    token: int
+    took_ms: int
+    code: str = ""  # of a Reject; empty if it told what it counts in
+    address: str = ""  # ours, as a parent tells it, or that of whoever rejected
+    asset_code: str = ""
+    asset_scale: int = 0
+    problem: str = ""
+
+
+@dataclass(slots=True)
 class CloseLink:
     account: AccountId
     why: str
@@ -300,6 +321,7 @@ Event: TypeAlias = (
     | AppendFailed
     | Note
     | DigestAsked
+    | Ping
     | WriteOff
     | Adjust
     | GiveUp
@@ -307,5 +329,16 @@ Event: TypeAlias = (
 )
 Correction: TypeAlias = WriteOff | Adjust | GiveUp
 Effect: TypeAlias = (
-    Append | Release | Noted | Digested | Corrected | TablesTaken | CloseLink | Log | AddressLearned | Drained | Halt
+    Append
+    | Release
+    | Noted
+    | Digested
+    | Corrected
+    | TablesTaken
+    | Ponged
+    | CloseLink
+    | Log
+    | AddressLearned
+    | Drained
+    | Halt
 )

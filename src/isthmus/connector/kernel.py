@@ -43,12 +43,14 @@ from isthmus.connector.events import (
     Note,
     Now,
     Outbound,
+    Ping,
     Release,
     Undelivered,
     WriteOff,
 )
 from isthmus.connector.lane import Lane, derive_session
 from isthmus.connector.outcomes import forget_nameless, fulfil_again, other_program
+from isthmus.connector.ping import take_ping
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
 from isthmus.connector.record import Reader
@@ -334,6 +336,8 @@ class Kernel:
             self._tokens.append(event.token)
         elif isinstance(event, DigestAsked):
             self._asked.append(event.token)
+        elif isinstance(event, Ping):
+            take_ping(switch, event)
         elif isinstance(event, WriteOff | Adjust | GiveUp):
             switch.answer_after_all(take_correction(switch, event))
         elif isinstance(event, Drain):

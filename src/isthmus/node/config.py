@@ -15,7 +15,7 @@ from isthmus.ilp.asset import Asset, parse_amount
 from isthmus.ilp.packet import AMOUNT_MAX
 from isthmus.node import config_links
 from isthmus.node.config_lines import KeyPath, locate
-from isthmus.node.config_model import Account, Limits, Link, NodeConfig, Relation
+from isthmus.node.config_model import Account, Join, Limits, Link, NodeConfig, Relation
 from isthmus.node.config_rates import build_rates
 from isthmus.node.config_reader import Source, read_section
 from isthmus.node.config_routes import build_routes
@@ -153,6 +153,7 @@ class _Assembly:
         self._check_addresses(address, whole)
         if "listeners" in found and "admin" in found:
             config_links.check_together(self._source, whole, found["listeners"], found["admin"])
+        self._check_join()
         routes = self._routes(address, whole)
         rates = build_rates(self._source, found.get("rates", {}))
         if self._source.problems:
@@ -167,6 +168,7 @@ class _Assembly:
             btp=found["listeners"]["btp"],
             http=found["listeners"]["http"],
             admin=found["admin"],
+            join=found["join"],
             journal=found["journal"],
             log=found["log"],
         )
@@ -239,10 +241,6 @@ class _Assembly:
             self._source.problem(
                 ("accounts", account.id, "relation"), f"{parents[0].id} is the parent already", "Make it a peer."
             )  # CONN-14
-        if "address" in self._found and address is None and not parents and self._is_whole(accounts):
-            self._source.problem(
-                ("address",), "no account is a parent", 'Give one the relation "parent", or write the address here.'
-            )
 
     def _check_addresses(self, address: str | None, accounts: list[Account]) -> None:
         segments: dict[str, AccountId] = {}
@@ -260,8 +258,16 @@ class _Assembly:
                 except ValueError as error:
                     self._source.problem(path, str(error), "Use a shorter segment.")
 
-    def _is_whole(self, accounts: list[Account]) -> bool:
-        return len(accounts) == len(self._found.get("accounts", {}))
+    def _check_join(self) -> None:
+        join: Join | None = self._found.get("join")
+        if join is None or not join.children:
+            return
+        for key in ("asset", "scale"):
+            if getattr(join, key) is None:
+                self._source.problem(("join", key), "missing", "Say what children count in, or set children = false.")
+        if self._found.get("listeners", {}).get("http") is None:
+            remedy = "Add [listeners.http], or set children = false."
+            self._source.problem(("join", "children"), "there is no HTTP listener where they could ask", remedy)
 
     # --- routes and rates -----------------------------------------------------------------------------------------
 
@@ -305,6 +311,10 @@ def _warnings(config: NodeConfig) -> list[str]:
         for other in codes[index + 1 :]
         if (one, other) not in known
     ]
+    if config.address is None and config.parent is None:
+        found.append(
+            "no account is a parent, who would tell the address: packets come and go once `isthmus node join` made one"
+        )
     if not config.accounts:
         found.append("no account: this node has nobody to exchange packets with")
     for account in config.accounts:

@@ -243,6 +243,20 @@ class Admin:
 
 
 @dataclass(slots=True, frozen=True, kw_only=True)
+class Join:
+    """How others become our peers and children while we run. Invitations are answered in any case."""
+
+    http: str | None = None  # our HTTP listener as others reach it; None: as it listens
+    btp: str | None = None  # our BTP listener as others reach it
+    children: bool = False  # whoever asks becomes a child
+    children_max: int = 100
+    asset: str | None = None  # of children
+    scale: int | None = None
+    receivable: str = "0"
+    payable: str | None = None  # None: unlimited
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
 class JournalSettings:
     archive: Path | None = None
     checkpoint_every: int = 20_000  # batches
@@ -267,6 +281,7 @@ class NodeConfig:
     btp: Listener | None
     http: Listener | None
     admin: Admin | None
+    join: Join
     journal: JournalSettings
     log: LogSettings
 

@@ -227,6 +227,17 @@ ADMIN: Final[Section] = (
     Key("metrics_need_token", Boolean(), "Ask for the token there too.", True),
 )
 
+JOIN: Final[Section] = (
+    Key("http", Text(), "Our HTTP listener as others reach it: `https://hub.example`.", None, "where it listens"),
+    Key("btp", Text(), "Our BTP listener as others reach it: `btp+wss://hub.example`.", None, "where it listens"),
+    Key("children", Boolean(), "Whether anybody who asks becomes a child.", False),
+    Key("children_max", Integer(1, 65_535), "How many children there may be, invited ones too.", 100),
+    Key("asset", Text(), "The asset of children who asked; needed for them.", None, "none"),
+    Key("scale", Integer(0, 255), "Its scale; needed for them.", None, "none"),
+    Key("receivable", Amount(may_be_unlimited=False), "How much each may owe us.", "0", '`"0"`: it pays in advance'),
+    Key("payable", Amount(), "How much we are willing to owe each.", None, "unlimited"),
+)
+
 JOURNAL: Final[Section] = (
     Key("archive", FilePath(must_exist=False), "A folder for what is pruned from the journal.", None, "not kept"),
     Key("checkpoint_every", Integer(100, 10_000_000), "How many batches lie between checkpoints.", 20_000),
@@ -259,6 +270,7 @@ ROOT: Final[Section] = (
     ),
     Key("listeners", Table(LISTENERS), "Where peers reach us.", {"btp": None, "http": None}, "none"),
     Key("admin", Table(ADMIN, model.Admin), "The admin API and metrics.", None, "off"),
+    Key("join", Table(JOIN, model.Join), "How others become our peers and children.", model.Join(), "by invitation"),
     Key("journal", Table(JOURNAL, model.JournalSettings), "Durable books.", model.JournalSettings(), "as below"),
     Key("log", Table(LOG, model.LogSettings), "The log, on stderr.", model.LogSettings(), "as below"),
 )

@@ -7,6 +7,7 @@ with the settings that they came from, then the links follow. A change that is r
 import asyncio
 import re
 from collections.abc import Coroutine, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
 import structlog
@@ -43,6 +44,7 @@ from isthmus.runtime.driver import Driver
 # Longer than what is in flight may take, and than the time after which a peer is known to acknowledge nothing.
 DRAIN_S_MAX: Final = 90.0
 FACT_CHARS_MAX: Final = 400
+PING_MS_MAX: Final = 8_000  # below the time that the admin API takes for an answer
 
 Logger = structlog.typing.FilteringBoundLogger
 _T = TypeVar("_T")
@@ -144,11 +146,26 @@ class Control:
 
     # --- accounts -------------------------------------------------------------------------------------------------
 
-    async def add(self, name: str, definition: Json) -> Json:
-        """Open an account, or say that it is there already with just these terms."""
-        return await self._serially(self._add(name, definition))
+    def check_new(self, name: str, definition: Json) -> None:
+        """Raise RefusedError if an account with these terms can't be added now."""
+        item = _account_item(name)
+        _check_body(definition)
+        settings = self._settings()
+        if definition_of(self._file, item, settings.get(item)) is not None:
+            raise RefusedError(409, f"There is an account {name!r}.")
+        config = self._configured(
+            {**settings, item: Setting(file=hash_of(section(self._file, item)), whole=definition)}
+        )
+        try:
+            self._driver.kernel.check_tables(build_tables(config, self.address, self._rates.table()))
+        except ConfigError as error:
+            raise _refused(error) from None
 
-    async def _add(self, name: str, definition: Json) -> Json:
+    async def add(self, name: str, definition: Json, *, also: Mapping[bytes, bytes] | None = None) -> Json:
+        """Open an account, or say that it is there already with just these terms. `also`: settings beside it."""
+        return await self._serially(self._add(name, definition, also or {}))
+
+    async def _add(self, name: str, definition: Json, also: Mapping[bytes, bytes]) -> Json:
         item = _account_item(name)
         _check_body(definition)
         settings = self._settings()
@@ -160,7 +177,7 @@ class Control:
             if config.account(AccountId(name)) == self.config.account(AccountId(name)):
                 return {"account": name, "changed": False}
             raise RefusedError(409, f"There is an account {name!r} with other terms. Change it, or remove it first.")
-        await self._take(config, {item: setting}, [(AccountId(name), "added at run time")])
+        await self._take(config, {item: setting}, [(AccountId(name), "added at run time")], also)
         return {"account": name, "changed": True}
 
     async def change(self, name: str, change: Json) -> Json:
@@ -349,6 +366,34 @@ class Control:
             if account.relation is Relation.CHILD and isinstance(link, BtpLink):
                 link.reset("the address has changed")
 
+    # --- others' settings -----------------------------------------------------------------------------------------
+
+    def kept(self, prefix: bytes) -> dict[bytes, bytes]:
+        """The journal's settings whose keys begin so."""
+        return {key: value for key, value in self._driver.kernel.books.settings.items() if key.startswith(prefix)}
+
+    async def keep(self, settings: Mapping[bytes, bytes], facts: Sequence[tuple[AccountId, str]]) -> None:
+        """Journal settings that change no table; an empty value takes a key away."""
+        await self._serially(self._take(self.config, {}, facts, settings))
+
+    def address_now(self) -> str:
+        """Our ILP address; empty while no parent has told it."""
+        return self.config.address or self.address or ""
+
+    async def ping(self, name: str) -> Json:
+        """Whether the account's peer answers, and how fast. RefusedError if it doesn't."""
+        if account_of(self.config, AccountId(name)) is None:
+            raise RefusedError(404, f"There is no account {name!r}.")
+        told = await self._driver.ping(AccountId(name), PING_MS_MAX)
+        if told is None:
+            raise RefusedError(409, f"{name} didn't answer within {PING_MS_MAX // 1000} s.")
+        if told.problem:
+            raise RefusedError(409, f"{name} was not reached: {told.problem}.")
+        found: Json = {"account": name, "took_ms": told.took_ms, "code": told.code, "address": told.address}
+        if not told.code:
+            found |= {"asset_code": told.asset_code, "asset_scale": told.asset_scale}
+        return found
+
     # --- one change after the other -------------------------------------------------------------------------------
 
     def committed(self) -> None:
@@ -380,7 +425,11 @@ class Control:
         return config
 
     async def _take(
-        self, config: NodeConfig, changes: Mapping[Item, Setting | None], facts: Sequence[tuple[AccountId, str]]
+        self,
+        config: NodeConfig,
+        changes: Mapping[Item, Setting | None],
+        facts: Sequence[tuple[AccountId, str]],
+        also: Mapping[bytes, bytes] = MappingProxyType({}),
     ) -> None:
         """Swap, journal, and let the links follow; RefusedError if the books or another rule say no."""
         try:
@@ -394,7 +443,10 @@ class Control:
             self._rates.adopt(config.rates, board)
         told = await self._driver.change_tables(
             self.tables(config),
-            settings=[(item.key, b"" if setting is None else setting.encode()) for item, setting in changes.items()],
+            settings=[
+                *((item.key, b"" if setting is None else setting.encode()) for item, setting in changes.items()),
+                *also.items(),
+            ],
             facts=[(account, fact[:FACT_CHARS_MAX]) for account, fact in facts],
         )
         if told.problem:

@@ -31,6 +31,8 @@ from isthmus.node.admin.server import AdminServer
 from isthmus.node.config import Document, config_of, load_document
 from isthmus.node.config_model import NodeConfig
 from isthmus.node.control import Control, account_of, configure, ended_facts, tell_ended
+from isthmus.node.joining import PATH as JOIN_PATH
+from isthmus.node.joining import Joining
 from isthmus.node.links import Links
 from isthmus.node.rates.board import remember
 from isthmus.node.rates.provider import Provider
@@ -147,7 +149,10 @@ class Node:
         throttle = FailureThrottle()  # one for all listeners: an address is an address
         links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
         view = NodeView(driver, control.sources, rates)
-        admin = self._admin(view, all_operations(view, control, driver, rates), throttle)
+        joining = Joining(control, throttle=throttle, listening=links.listening)
+        if links.http is not None:
+            links.http.app.router.add_post(JOIN_PATH, joining.serve)
+        admin = self._admin(view, all_operations(view, control, driver, rates, joining), throttle)
         self._install_signals(control)
         driver.start()
         tell_ended(self._logger, opened.ended)

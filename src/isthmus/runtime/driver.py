@@ -35,6 +35,8 @@ from isthmus.connector.events import (
     Note,
     Noted,
     Now,
+    Ping,
+    Ponged,
     Release,
     TablesTaken,
     Undelivered,
@@ -113,9 +115,8 @@ class Driver:
         self._tokens = 0
         self._fairness: Final = Fairness()
         self._noted: dict[int, asyncio.Future[None]] = {}
-        self._digests: dict[int, asyncio.Future[Digested]] = {}
-        self._corrections: dict[int, asyncio.Future[Corrected]] = {}
-        self._changes: dict[int, asyncio.Future[TablesTaken]] = {}
+        # Whoever waits for an answer with a token: Digested, Corrected, TablesTaken or Ponged, as he asked.
+        self._asked: dict[int, asyncio.Future[Any]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
         # Resolves with the problem when the journal fails; the process must end then.
@@ -218,7 +219,7 @@ class Driver:
         """
         token = self._take_token()
         done: asyncio.Future[Digested] = self._loop.create_future()
-        self._digests[token] = done
+        self._asked[token] = done
         self.post(DigestAsked(token))
         return await done
 
@@ -229,7 +230,7 @@ class Driver:
         """
         correction.token = self._take_token()
         done: asyncio.Future[Corrected] = self._loop.create_future()
-        self._corrections[correction.token] = done
+        self._asked[correction.token] = done
         self.post(correction)
         return await done
 
@@ -246,13 +247,27 @@ class Driver:
         """
         return await self._change(TablesChanged(tables, settings, facts, self._take_token()))
 
+    async def ping(self, account: AccountId, timeout_ms: int) -> Ponged | None:
+        """Ask the neighbour something harmless; None if it doesn't answer in time. Raises JournalError as others."""
+        token = self._take_token()
+        done: asyncio.Future[Ponged] = self._loop.create_future()
+        self._asked[token] = done
+        self.post(Ping(account, token))
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await done
+        except TimeoutError:
+            return None
+        finally:
+            self._asked.pop(token, None)
+
     async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
         """As `change_tables`, for the rates alone."""
         return await self._change(RatesChanged(rates, settings, self._take_token()))
 
     async def _change(self, event: TableEvent) -> TablesTaken:
         done: asyncio.Future[TablesTaken] = self._loop.create_future()
-        self._changes[event.token] = done
+        self._asked[event.token] = done
         self.post(event)
         return await done
 
@@ -320,18 +335,10 @@ class Driver:
     def _carry_out_rare(self, effect: Effect) -> None:
         if isinstance(effect, Log):
             self._on_log(effect)
-        elif isinstance(effect, Digested):
-            asked = self._digests.pop(effect.token, None)
+        elif isinstance(effect, Digested | Corrected | TablesTaken | Ponged):
+            asked = self._asked.pop(effect.token, None)
             if asked is not None and not asked.done():
                 asked.set_result(effect)
-        elif isinstance(effect, Corrected):
-            waiting = self._corrections.pop(effect.token, None)
-            if waiting is not None and not waiting.done():
-                waiting.set_result(effect)
-        elif isinstance(effect, TablesTaken):
-            changed = self._changes.pop(effect.token, None)
-            if changed is not None and not changed.done():
-                changed.set_result(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, AddressLearned):
@@ -362,19 +369,11 @@ class Driver:
         self._fail_waiting(problem)
 
     def _fail_waiting(self, problem: str) -> None:
-        waiting: list[asyncio.Future[Any]] = [
-            *self._noted.values(),
-            *self._digests.values(),
-            *self._corrections.values(),
-            *self._changes.values(),
-        ]
-        for done in waiting:
+        for done in [*self._noted.values(), *self._asked.values()]:
             if not done.done():
                 done.set_exception(JournalError(problem))
         self._noted.clear()
-        self._digests.clear()
-        self._corrections.clear()
-        self._changes.clear()
+        self._asked.clear()
 
     def _set_timer(self) -> None:
         """Wake when the kernel asks to. A later time needs no call: waking too early only sets the timer again."""

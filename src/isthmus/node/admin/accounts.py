@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from isthmus.node.admin.operation import FLAG, TEXT, Call, Handler, Json, Operation, RefusedError, schema_of
+from isthmus.node.admin.operation import COUNT, FLAG, TEXT, Call, Handler, Json, Operation, RefusedError, schema_of
 from isthmus.node.admin.schemas import partial, section_schema
 from isthmus.node.config_schema import ACCOUNT
 from isthmus.node.control import DRAIN_S_MAX, Control
@@ -11,6 +11,15 @@ DEFINITION: Final = section_schema(ACCOUNT)
 CHANGED: Final = schema_of({"account": TEXT, "changed": {**FLAG, "description": "False: it was so already."}})
 SHOWN: Final = schema_of(
     {"id": TEXT, "source": TEXT, "definition": {"type": "object", "description": "As in the file, without secrets."}}
+)
+PONG: Final = schema_of(
+    {
+        "account": TEXT,
+        "took_ms": COUNT,
+        "code": {**TEXT, "description": "Of its Reject, as peers answer; empty from a parent."},
+        "address": {**TEXT, "description": "Ours, as a parent tells it; else that of whoever answered."},
+    },
+    {"asset_code": {**TEXT, "description": "What a parent counts in."}, "asset_scale": COUNT},
 )
 # An account with two keys in PEM form.
 DEFINITION_CHARS_MAX: Final = 32_768
@@ -40,6 +49,9 @@ def account_operations(control: Control) -> list[Operation]:
 
     async def enable(call: Call) -> Json:
         return await control.change(call.path["account"], {"enabled": True})
+
+    async def ping(call: Call) -> Json:
+        return await control.ping(call.path["account"])
 
     path = "/accounts/{account}"
     return [
@@ -87,6 +99,15 @@ def account_operations(control: Control) -> list[Operation]:
             },
             refusals=(404, 409),
             wait_s_max=DRAIN_ANSWER_S,
+        ),
+        Operation(
+            method="POST",
+            path=f"{path}/ping",
+            name="pingAccount",
+            summary="Ask the peer something harmless: that it answers, how fast, and what it says of itself.",
+            handle=ping,
+            answer=PONG,
+            refusals=(404, 409),
         ),
         _switch("disable", "Take no packets and send none; the link closes when nothing is in flight.", disable),
         _switch("enable", "Take packets again.", enable),

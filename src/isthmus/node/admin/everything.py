@@ -2,16 +2,18 @@
 
 from isthmus.node.admin.accounts import account_operations
 from isthmus.node.admin.books import View, books_operations
+from isthmus.node.admin.joining import join_operations
 from isthmus.node.admin.openapi import with_document
 from isthmus.node.admin.operation import Operation
 from isthmus.node.admin.rates import rates_operations
 from isthmus.node.admin.routes import route_operations
 from isthmus.node.control import Control
+from isthmus.node.joining import Joining
 from isthmus.node.rates.provider import Provider
 from isthmus.runtime.driver import Driver
 
 
-def all_operations(view: View, control: Control, driver: Driver, rates: Provider) -> list[Operation]:
+def all_operations(view: View, control: Control, driver: Driver, rates: Provider, joining: Joining) -> list[Operation]:
     """None of these is asked anything before a request comes."""
     return with_document(
         [
@@ -19,5 +21,6 @@ def all_operations(view: View, control: Control, driver: Driver, rates: Provider
             *account_operations(control),
             *route_operations(control),
             *rates_operations(driver, rates),
+            *join_operations(joining),
         ]
     )
