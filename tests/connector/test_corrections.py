@@ -13,6 +13,8 @@ from isthmus.connector.events import (
     Append,
     CloseLink,
     Corrected,
+    Drain,
+    Drained,
     Effect,
     GiveUp,
     Inbound,
@@ -297,6 +299,23 @@ def test_a_session_whose_outcomes_were_given_up_is_left(lost: "Node") -> None:
     lost.wait(60_000)
     lost.take("alice")
     assert all(decode_report(decode_prepare(one.packet).data).session != before for one in lost.reports)
+
+
+def test_legs_without_a_name_are_given_up_too(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
+    """And nobody tries to forget them afterwards, nor lists them a second time."""
+    node = make_node(make_terms("alice"), make_terms("bob"))
+    node.prepare("alice", "test.node.bob.x", session=b"a request's uuid", request_id=0)
+    node.fulfil("bob", node.taken("bob").request_id)
+    assert corrected(node.tell(give_up())) == Corrected(1, 100, "")
+    crashed = node.restarted()
+    for one in (node, crashed):
+        one.tell(LinkUp(ALICE), LinkUp(BOB))
+        one.wait(200_000)
+        assert one.kernel.books.peers[ALICE].at_risk == 100
+    node.prepare("alice", "test.node.bob.x", session=b"another one's ..", request_id=0)
+    node.fulfil("bob", node.taken("bob").request_id)
+    node.tell(Drain())
+    assert any(isinstance(effect, Drained) for effect in node.effects)
 
 
 def test_giving_up_replays_as_it_was(lost: "Node") -> None:
