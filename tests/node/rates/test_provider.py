@@ -77,19 +77,20 @@ class Clock:
 
 
 class Source:
-    """Says what the test wants it to say: a rate, nothing new, or an error."""
+    """Says what the test wants it to say: a rate, at times an older one, or an error."""
 
     def __init__(self) -> None:
-        self.says: str | Exception | None = "1"
+        self.says: str | Exception = "1"
+        self.as_of_ms: int | None = None
         self.asked: list[int] = []
         self.closed = 0
         self.clock: Clock
 
-    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer | None:
+    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer:
         self.asked.append(wall_ms - WALL)
         if isinstance(self.says, Exception):
             raise self.says
-        return None if self.says is None else Answer({EUR_USD: Fraction(self.says)})
+        return Answer({EUR_USD: Fraction(self.says), ("EUR", "GBP"): Fraction(2)}, self.as_of_ms)
 
     async def close(self) -> None:
         self.closed += 1
@@ -229,7 +230,7 @@ async def test_the_node_is_told_if_nobody_watches_ages_any_more(world: World) ->
     world.provider._publish = None  # type: ignore[assignment]
     world.source.says = "1.01"
     await world.clock.run(30_000)
-    assert "a defect" in await world.provider.broken
+    assert world.provider.broken.done() and "a defect" in world.provider.broken.result()
 
 
 async def test_a_jump_against_the_process_before_is_seen_at_the_first_answer() -> None:
@@ -284,6 +285,15 @@ async def test_a_reload_asks_changed_sources_at_once_and_leaves_others(world: Wo
     assert world.take() == [(26_000, "None", [])]
 
 
+async def test_a_new_pair_of_a_known_source_does_not_wait_for_its_interval(world: World) -> None:
+    gbp = replace(PAIR, destination="GBP")
+    more = replace(RATES, pairs=(PAIR, gbp))
+    world.provider.adopt(more, world.provider.prepared(more))
+    await world.clock.turns()
+    assert world.source.asked == [1_000, 1_000]
+    assert world.provider.table().rates == {EUR_USD: 1, ("EUR", "GBP"): 2}
+
+
 async def test_closing_ends_all_tasks(world: World) -> None:
     await world.provider.close()
     assert world.source.closed == 1
@@ -294,7 +304,7 @@ async def test_closing_ends_all_tasks(world: World) -> None:
 
 async def test_metrics_tell_age_and_stop(world: World) -> None:
     """Prometheus counts in floats; nothing else does."""
-    world.source.says = None
+    world.source.as_of_ms = WALL + 1_000
     await world.clock.run(30_000)
 
     def values() -> dict[str, float]:

@@ -129,6 +129,11 @@ class Board:
         codes |= {pair.fetched.base for pair in self._from(source) if pair.fetched and pair.fetched.base}
         return sorted(codes)
 
+    def waits_for(self, source: str) -> bool:
+        """Whether a pair has never had an answer of it."""
+        found = [self._fetched[pair.codes] for pair in self._from(source)]
+        return any(one.as_of is None and one.refused is None for one in found)
+
     def answered(self, source: str, answer: Answer, *, wall_ms: int, now: int) -> str:
         """A source's answer; what is wrong with it as a whole, or nothing."""
         age_ms = 0

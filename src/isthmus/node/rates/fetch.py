@@ -25,8 +25,8 @@ PROBLEM_CHARS_MAX: Final = 300
 class Fetcher(Protocol):
     """One source. Used by one task at a time."""
 
-    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer | None:
-        """What it says now, None if that is what it said before. AnswerError if it says nothing that can be used."""
+    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer:
+        """What it says now. AnswerError if it says nothing that can be used."""
 
     async def close(self) -> None: ...
 
@@ -43,8 +43,9 @@ class FileFetcher:
     def __init__(self, settings: FileFetch) -> None:
         self._path: Final = settings.path
         self._known: tuple[int, int, int] | None = None
+        self._answer: Answer
 
-    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer | None:
+    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer:
         try:
             async with asyncio.timeout(FILE_MS_MAX / 1000):
                 found = await asyncio.to_thread(self._read)
@@ -53,17 +54,20 @@ class FileFetcher:
         except OSError as error:
             self._known = None
             raise AnswerError(f"{self._path}: {error.strerror or error}") from None
-        if found is None:
-            return None
-        body, known, changed_ms = found
-        answer = read_file(body, is_toml=self._path.suffix == ".toml")
-        self._known = known
-        return answer if answer.as_of_ms is not None else Answer(answer.quotes, min(changed_ms, wall_ms))
+        if found is not None:
+            body, known, changed_ms = found
+            self._known = None
+            answer = read_file(body, is_toml=self._path.suffix == ".toml")
+            self._known = known
+            own = answer.as_of_ms is not None
+            self._answer = answer if own else Answer(answer.quotes, min(changed_ms, wall_ms))
+        return self._answer
 
     async def close(self) -> None:
         pass
 
     def _read(self) -> tuple[bytes, tuple[int, int, int], int] | None:
+        """Its bytes, what it is known by, and when it was changed; None if it is known."""
         # A pipe must not hang us, nor a device flood us.
         descriptor = os.open(self._path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
@@ -90,7 +94,7 @@ class HttpFetcher:
         self._settings: Final = settings
         self._http: aiohttp.ClientSession | None = None
 
-    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer | None:
+    async def fetch(self, wanted: Sequence[str], wall_ms: int) -> Answer:
         body, age_ms = await self._get()
         form = self._settings.form
         answer = read_ecb(body, wanted) if form is None else read_json(body, form, wanted)
@@ -119,7 +123,7 @@ class HttpFetcher:
         except TimeoutError:
             raise AnswerError(f"no whole answer within {settings.timeout_ms} ms") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a host that is no name
-            raise AnswerError(self._without_key(describe(error))) from None
+            raise AnswerError(self._without_key(describe(error), url)) from None
 
     async def _read(self, url: URL, headers: dict[str, str]) -> tuple[bytes, int]:
         async with self._session().get(url, headers=headers, allow_redirects=False) as response:
@@ -151,12 +155,14 @@ class HttpFetcher:
             )
         return self._http
 
-    def _without_key(self, text: str) -> str:
-        """Libraries put URLs into their errors."""
+    def _without_key(self, text: str, url: URL) -> str:
+        """Libraries put URLs into their errors, and operators put keys into URLs."""
         key = self._settings.key
+        hidden = [str(url), url.raw_query_string, url.query_string]
         if key is not None:
-            for form in (key.reveal(), str(URL("").update_query({"k": key.reveal()}))[3:]):
-                text = text.replace(form, "…")
+            hidden += [key.reveal(), str(URL("").update_query({"k": key.reveal()}))[3:]]
+        for form in filter(None, hidden):
+            text = text.replace(form, "…")
         return text[:PROBLEM_CHARS_MAX]
 
 

@@ -95,13 +95,13 @@ class Provider:
         return self.board.reconfigured(rates)
 
     def adopt(self, rates: Rates, board: Board) -> None:
-        """Take another configuration. Sources that it changes are asked at once, others go on."""
+        """Take another configuration. Sources that it changes, or asks for more, are asked at once; others go on."""
         before = {source.name: source for source in self._rates.sources}
         self._rates = rates
         self.board = board
         after = {source.name: source for source in rates.sources}
         for name, source in before.items():
-            if after.get(name) != source and name in self._tasks:
+            if name in self._tasks and (after.get(name) != source or board.waits_for(name)):
                 self._tasks.pop(name).cancel()
         self._failing &= after.keys()
         if self._watch is None:
@@ -169,10 +169,8 @@ class Provider:
         name = source.name
         try:
             answer = await fetcher.fetch(self.board.wanted(name), self._now().wall_ms)
-            problem = ""
-            if answer is not None:
-                now = self._mono()
-                problem = self.board.answered(name, answer, wall_ms=self._now().wall_ms, now=now)
+            now = self._mono()
+            problem = self.board.answered(name, answer, wall_ms=self._now().wall_ms, now=now)
         except AnswerError as error:
             problem = self.board.failed(name, str(error))
         except Exception as error:  # noqa: BLE001  (a defect, here or in a library: without answers its pairs will stop)
