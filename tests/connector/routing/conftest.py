@@ -1,6 +1,7 @@
 """A small network: kernels joined by links with a delay, on a clock of its own. No journals fail, no links lose."""
 
 from collections.abc import Callable
+from fractions import Fraction
 from heapq import heappop, heappush
 from itertools import count
 from typing import Any, TypeAlias
@@ -75,11 +76,18 @@ class Net:
     def now(self) -> Now:
         return Now(WALL + self.mono, self.mono)
 
-    def add(self, name: str, *accounts: AccountTerms, address: str = "", routes: dict[str, str] | None = None) -> None:
+    def add(
+        self,
+        name: str,
+        *accounts: AccountTerms,
+        address: str = "",
+        routes: dict[str, str] | None = None,
+        spread: Fraction = Fraction(0),
+    ) -> None:
         """A node `test.NAME`, its links down."""
         table = RouteTable({prefix: AccountId(to) for prefix, to in (routes or {}).items()})
         address = address or f"test.{name}"
-        self.tables[name] = Tables(address, {one.id: one for one in accounts}, table, RateTable({}))
+        self.tables[name] = Tables(address, {one.id: one for one in accounts}, table, RateTable({}, spread=spread))
         self.logs[name] = []
         self.start(name)
 

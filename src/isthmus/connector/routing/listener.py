@@ -74,12 +74,14 @@ class Listener(Question):
         "refusals",
         "request_id",
         "source",
+        "spread_ppm",
         "table_id",
     )
 
     def __init__(self, lane: Lane, rib: Rib) -> None:
         self.lane: Final = lane
-        self.source = _source(lane)
+        self.spread_ppm = 0  # what we keep of packets to this account
+        self.source = self._new_source()
         self.table_id = NO_ROUTING_TABLE
         self.epoch = 0
         self.request_id = 0  # of the control under way; 0 between two
@@ -130,11 +132,19 @@ class Listener(Question):
     def forget(self) -> None:
         """The peer's table is gone: its routes count no more."""
         self._rib.kill(self.source)
-        self.source = _source(self.lane)
+        self.source = self._new_source()
         self.table_id = NO_ROUTING_TABLE
         self.epoch = 0
         self._expires_at = None
         self._is_warned = False
+
+    def _new_source(self) -> Source:
+        terms = self.lane.terms
+        return Source(self.lane.id, terms.relation, terms.routes.preference, self.spread_ppm)
+
+    def take_spread(self, ppm: int) -> None:
+        """We keep so much of packets to this account."""
+        self.spread_ppm = self.source.spread_ppm = ppm
 
     def _stop(self) -> None:
         if self.request_id:
@@ -337,7 +347,3 @@ class Listener(Question):
             if self._rib.count >= TOTAL_MAX:
                 return "too many routes of all peers"
         return ""
-
-
-def _source(lane: Lane) -> Source:
-    return Source(lane.id, lane.terms.relation, lane.terms.routes.preference)

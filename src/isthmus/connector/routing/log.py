@@ -26,11 +26,12 @@ CHUNK_MAX: Final = 512
 class Export:
     """A route as we tell it, our address before its path. `account` is the next hop, "" for our own address."""
 
-    __slots__ = ("account", "is_customer", "route")
+    __slots__ = ("account", "is_customer", "price", "route")
 
-    def __init__(self, route: Route, account: AccountId, *, is_customer: bool) -> None:
+    def __init__(self, route: Route, account: AccountId, *, is_customer: bool, price: int | None = None) -> None:
         self.route: Final = route
         self.account: Final = account
+        self.price: Final = price  # ppm from the next hop on; None: unknown
         self.is_customer: Final = is_customer  # our own or a child's: what a parent may hear of (CCP-17)
 
     def is_like(self, other: "Export | None") -> bool:
@@ -38,6 +39,7 @@ class Export:
             other is not None
             and self.account == other.account
             and self.is_customer == other.is_customer
+            and self.price == other.price
             and self.route == other.route
         )
 
@@ -71,8 +73,11 @@ class RouteLog:
     def __len__(self) -> int:
         return len(self._last)
 
-    def put(self, prefix: str, export: Export | None) -> bool:
-        """From now on the prefix is told so, or withdrawn. False if nothing changes by that."""
+    def put(self, prefix: str, export: Export | None, *, again: bool = False) -> bool:
+        """From now on the prefix is told so, or withdrawn. False if nothing changes by that.
+
+        `again`: tell a route that hasn't changed once more, as what we add to its price has.
+        """
         known = self._last.get(prefix)
         if known is None:
             if export is None:
@@ -82,7 +87,7 @@ class RouteLog:
                 return False
             self._remove(known)
         else:
-            if export.is_like(known.export):
+            if export.is_like(known.export) and not again:
                 return False
             self._remove(known)
             self._withdrawn.pop(prefix, None)

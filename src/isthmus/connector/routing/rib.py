@@ -8,25 +8,27 @@ from collections import OrderedDict, deque
 from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
+from isthmus.connector.routing.price import UNKNOWN, add_prices, read_price
 from isthmus.ilp.ccp import Route
 
 # The order of relations: the better one comes first (CONN-13).
 RELATION_ORDER: Final = {"local": 0, "child": 1, "peer": 2, "parent": 3}
 
-Order: TypeAlias = tuple[bool, int, int, int, str]
+Order: TypeAlias = tuple[bool, int, int, int, int, str]
 
 
 @final
 class Source:
     """One table of one neighbour, as long as it lives."""
 
-    __slots__ = ("account", "alive", "candidates", "order", "preference", "relation")
+    __slots__ = ("account", "alive", "candidates", "order", "preference", "relation", "spread_ppm")
 
-    def __init__(self, account: AccountId, relation: str, preference: int) -> None:
+    def __init__(self, account: AccountId, relation: str, preference: int, spread_ppm: int = 0) -> None:
         self.account: Final = account
         self.relation: Final = relation
         self.order: Final = RELATION_ORDER[relation]
         self.preference: Final = preference
+        self.spread_ppm = spread_ppm  # what we keep of packets to this account
         self.alive = True
         self.candidates: Final[dict[str, Candidate]] = {}
 
@@ -35,22 +37,25 @@ class Source:
 class Candidate:
     """One route of one neighbour."""
 
-    __slots__ = ("failures", "rests_until", "route", "source")
+    __slots__ = ("failures", "price", "rests_until", "route", "source")
 
     def __init__(self, source: Source, route: Route) -> None:
         self.source: Final = source
         self.route: Final = route
+        self.price: Final = read_price(route.props)  # ppm from that neighbour on; None: unknown
         self.rests_until = 0  # it failed: others go first until then
         self.failures = 0  # of late, one after the other
 
     def order(self, now: int) -> Order:
-        """The least is chosen: what doesn't rest, the operator's preference, relation, length of the path, name."""
+        """The least is chosen: what doesn't rest, the operator's preference, relation, path's length, price, name."""
         source = self.source
+        price = self.price
         return (
             self.rests_until > now,
             -source.preference,
             source.order,
             len(self.route.path),
+            UNKNOWN if price is None else add_prices(price, source.spread_ppm),
             source.account,
         )
 

@@ -18,6 +18,7 @@ from isthmus.connector.limits import TokenBucket
 from isthmus.connector.routing.forwarding import Forwarding
 from isthmus.connector.routing.listener import PATH_MAX, Listener
 from isthmus.connector.routing.log import EPOCHS_MAX, Export, RouteLog
+from isthmus.connector.routing.price import PRICE_BYTES, ppm_of, without_price
 from isthmus.connector.routing.rests import Rests
 from isthmus.connector.routing.rib import Candidate, Rib
 from isthmus.connector.routing.speaker import Speaker
@@ -49,6 +50,7 @@ UPDATES_PER_SECOND: Final = 10
 UPDATES_BURST: Final = 4
 # Props are passed on up to here, all values together; routes with more go on without any.
 PROPS_BYTES_MAX: Final = 512
+PROPS_COUNT_MAX: Final = 16
 
 _CONTROL: Final = CONTROL_DESTINATION.encode("ascii")
 
@@ -85,8 +87,10 @@ class Router:
         "_owner",
         "_queue",
         "_secret",
+        "_spreads",
         "_sweep",
         "_tables",
+        "_tells_again",
         "forwarding",
         "log",
         "neighbours",
@@ -108,6 +112,8 @@ class Router:
         self._inbox: Final[deque[tuple[Lane, Inbound]]] = deque()  # updates that wait for their turn
         self._queue: Final[list[tuple[int, AccountId]]] = []  # a heap: when to tick whom
         self._sweep: list[str] = []  # prefixes to settle anew, in slices
+        self._tells_again = False  # also those of them that haven't changed
+        self._spreads: tuple[object, ...] = ()
         self._tables: Tables | None = None
 
     # --- finding a route ----------------------------------------------------------------------------------------
@@ -162,11 +168,18 @@ class Router:
                 neighbour.queued_at = None
         for lane in switch.lanes.values():
             self._take_terms(switch, lane, moved=moved)
+        spreads = tables.rates.spread, tables.rates.pair_spreads, tables.rates.account_spreads
+        respread = spreads != self._spreads
+        self._spreads = spreads
+        for neighbour in self.neighbours.values():
+            spread = tables.rates.account_spreads.get(neighbour.lane.id, tables.rates.spread)
+            neighbour.listener.take_spread(ppm_of(spread))
         served = self.serves
         self.serves = any(one.terms.send for one in self.neighbours.values())
         if not self.serves:
-            self._sweep = []
-        elif before is None or moved or not served or before.routes is not tables.routes:
+            self._sweep = self.rib.prefixes() if respread else []
+        elif before is None or moved or respread or not served or before.routes is not tables.routes:
+            self._tells_again = respread and before is not None
             routes = tables.routes.prefixes()
             self._sweep = [*self.rib.prefixes(), *routes, *self.log.prefixes(), tables.address]
 
@@ -359,17 +372,17 @@ class Router:
         while budget > 0:
             if rib.dirty:
                 prefix, _ = rib.dirty.popitem(last=False)
+                news = self._settle(switch, prefix) or news
             elif self._sweep:
-                prefix = self._sweep.pop()
+                news = self._settle(switch, self._sweep.pop(), again=self._tells_again) or news
             else:
                 break
-            news = self._settle(switch, prefix) or news
             budget -= 1
         if self.log.epoch >= EPOCHS_MAX:
             self._begin_log_anew()
         return news
 
-    def _settle(self, switch: "Switch", prefix: str) -> bool:
+    def _settle(self, switch: "Switch", prefix: str, *, again: bool = False) -> bool:
         """Choose for one prefix, and let packets and peers know; True if peers must be told."""
         best = self.rib.choose(prefix, switch.mono)
         account = None if best is None else best.source.account
@@ -380,7 +393,7 @@ class Router:
             else:
                 self._owner[key] = account
             self.forwarding.put(key, account)
-        return self.serves and self.log.put(prefix, self._export(switch, prefix, best))
+        return self.serves and self.log.put(prefix, self._export(switch, prefix, best), again=again)
 
     def _export(self, switch: "Switch", prefix: str, best: Candidate | None) -> Export | None:
         """What we tell of a prefix, whomever; None if nothing (CCP-16, CCP-17)."""
@@ -388,7 +401,7 @@ class Router:
         if not own or "." not in prefix or scheme_of(prefix) != scheme_of(own):
             return None
         if prefix == own:
-            return Export(self._origin(prefix, (own,)), AccountId(""), is_customer=True)
+            return Export(self._origin(prefix, (own,)), AccountId(""), is_customer=True, price=0)
         if is_prefix_of(own, prefix):
             return None  # our own address covers it
         configured = switch.tables.routes.at(prefix.encode("ascii"))
@@ -397,19 +410,21 @@ class Router:
             if lane is not None and _is_usable(lane):
                 is_customer = lane.terms.relation in (CHILD, LOCAL)
                 # Whoever is called so is one hop further: else our word would be as good as its own.
-                return Export(self._origin(prefix, (own, prefix)), configured, is_customer=is_customer)
+                price = 0 if is_customer else None
+                return Export(self._origin(prefix, (own, prefix)), configured, is_customer=is_customer, price=price)
         if best is None:
             return None
         route = best.route
         if len(route.path) >= PATH_MAX:
             return None
-        props = tuple(prop for prop in route.props if prop.is_transitive)
-        if sum(len(prop.value) for prop in props) > PROPS_BYTES_MAX:
+        props = tuple(prop for prop in without_price(route.props) if prop.is_transitive)
+        if len(props) > PROPS_COUNT_MAX or sum(len(prop.value) for prop in props) > PROPS_BYTES_MAX:
             props = ()
         told = Route(prefix, (own, *route.path), sha256(route.auth).digest(), props)
-        if route_bytes(told) > ROUTE_BYTES_MAX:
+        if route_bytes(told) > ROUTE_BYTES_MAX - PRICE_BYTES:
             return None
-        return Export(told, best.source.account, is_customer=best.source.relation == CHILD)
+        is_customer = best.source.relation == CHILD
+        return Export(told, best.source.account, is_customer=is_customer, price=best.price)
 
     def _origin(self, prefix: str, path: tuple[str, ...]) -> Route:
         return Route(prefix, path, hmac_digest(self._secret, prefix.encode("ascii"), "sha256"), ())

@@ -7,9 +7,10 @@ answer, was not delivered, and is sent again (CCP-19). What must not go to this 
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final, final
 
-from isthmus.connector.events import Outbound
+from isthmus.connector.events import AccountId, Outbound
 from isthmus.connector.lane import Lane, Question
 from isthmus.connector.routing.log import Change, RouteLog
+from isthmus.connector.routing.price import PRICE_MAX, add_prices, spread_of, write_price
 from isthmus.connector.routing.terms import PrefixFilter
 from isthmus.connector.tables import PARENT
 from isthmus.errors import CodecError
@@ -158,7 +159,7 @@ class Speaker(Question):
         if request_id is None:
             self._again(switch.mono)
             return
-        update = self._next_update(switch.tables.address)
+        update = self._next_update(switch)
         self.request_id = request_id
         self.lane.questions[request_id] = self
         self._sent_to = update.to_epoch
@@ -168,13 +169,15 @@ class Speaker(Question):
         packet = encode_update(update, switch.wall + UPDATE_MS)
         switch.send_free(self.lane, Outbound(self.lane.session, request_id, packet))
 
-    def _next_update(self, speaker: str) -> RouteUpdate:
+    def _next_update(self, switch: "Switch") -> RouteUpdate:
+        speaker = switch.tables.address
+        prices: dict[str, int | None] = {}  # what we add, by next hop
         routes: list[Route] = []
         withdrawn: list[str] = []
         room = UPDATE_BYTES_MAX - update_overhead_bytes(speaker)
         to_epoch = self.log.epoch
         for looked_at, change in enumerate(self.log.since(self.epoch)):
-            route = self._route_for_peer(change)
+            route = self._route_for_peer(switch, change, prices)
             size = withdrawn_bytes(change.prefix) if route is None else route_bytes(route)
             is_full = len(routes) + len(withdrawn) >= CHANGES_PER_UPDATE_MAX or size > room
             if is_full or looked_at >= LOOKED_AT_MAX:
@@ -197,14 +200,33 @@ class Speaker(Question):
             tuple(withdrawn),
         )
 
-    def _route_for_peer(self, change: Change) -> Route | None:
+    def _route_for_peer(self, switch: "Switch", change: Change, prices: dict[str, int | None]) -> Route | None:
         """The route as this peer may hear it; None if it may not, or if there is none any more (CCP-17)."""
         export = change.export
         if export is None or export.account == self.lane.id:
             return None
         if not export.is_customer and (self.lane.terms.relation == PARENT or not self._terms.transit):
             return None
-        return export.route if self._filter.passes(change.prefix) else None
+        if not self._filter.passes(change.prefix):
+            return None
+        if export.account not in prices:
+            prices[export.account] = self._own_price(switch, export.account)
+        own = prices[export.account]
+        if export.price is None or own is None:
+            return export.route
+        price = add_prices(export.price, own)
+        if price > PRICE_MAX:
+            return export.route
+        route = export.route
+        return Route(route.prefix, route.path, route.auth, (*route.props, write_price(price)))
+
+    def _own_price(self, switch: "Switch", account: AccountId) -> int | None:
+        """What we keep of packets from this peer to that account, in ppm; None if we don't exchange them."""
+        if not account:
+            return 0
+        lane = switch.lanes.get(account)
+        conversion = None if lane is None else switch.tables.rates.conversion(self.lane.terms, lane.terms)
+        return None if conversion is None else spread_of(conversion)
 
     # --- answers ------------------------------------------------------------------------------------------------
 
