@@ -64,6 +64,7 @@ class Listener(Question):
         "_flaps",
         "_has_asked",
         "_is_warned",
+        "_is_whole",
         "_rib",
         "_tries",
         "_up_at",
@@ -98,6 +99,7 @@ class Listener(Question):
         self._up_at = 0
         self._flaps = 0
         self._is_warned = False
+        self._is_whole = False  # the peer has told all that it had to tell
 
     # --- what happens -------------------------------------------------------------------------------------------
 
@@ -137,6 +139,7 @@ class Listener(Question):
         self.epoch = 0
         self._expires_at = None
         self._is_warned = False
+        self._is_whole = False
 
     def _new_source(self) -> Source:
         terms = self.lane.terms
@@ -287,6 +290,9 @@ class Listener(Question):
         for route in update.new_routes:
             self._take_route(switch, route, update.speaker)
         self.epoch = update.to_epoch
+        if not self._is_whole and update.to_epoch == update.current_epoch:
+            self._is_whole = True
+            switch.log("info", "routes_learned", {"account": self.lane.id, "routes": len(self.source.candidates)})
         return ""
 
     def _problem(self, update: RouteUpdate) -> str:
