@@ -263,6 +263,13 @@ async def test_two_nodes_are_joined_while_they_run(nodes: Any, config: Any, peer
     status, shown = await call(one, "GET", "/routes?prefix=test.two.bob.x&why=true")
     assert status == 200 and shown["why"]["account"] == "two" and "run time" in shown["why"]["text"]
     assert shown["routes"] == [{"prefix": "test.two", "account": "two", "source": "run time"}]
+    # Each has told the other what it reaches; the configured route is followed.
+    async with asyncio.timeout(30):
+        while True:
+            _, learned = await call(two, "GET", "/routes?prefix=test.one.alice&why=true")
+            if learned["routes"]:
+                break
+    assert learned["routes"][0]["source"] == "learned from one" and learned["why"]["account"] == "one"
     # Its other end moves, and is dialled there.
     assert (await call(two, "PATCH", "/accounts/one", {"link": {"url": f"btp+ws://localhost:{one.port}"}}))[0] == 200
     await one.until("btp.up", account="two")

@@ -41,8 +41,13 @@ def show(api: AdminApi, prefix: str, why: bool, as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2))
         return
     if why:
-        click.echo(f"{prefix} → {found['why']['account'] or 'nowhere'}. {found['why']['text']}\n")
+        click.echo(f"{prefix} → {found['why']['account'] or 'nowhere'}. {found['why']['text']}")
+        for other in found["why"]["others"]:
+            click.echo(f"  {other['account']} ({other['relation']}) reaches it too: path of {len(other['path'])}")
+        click.echo()
     console().print(routes_table(found["routes"]))
+    if found["left_off"]:
+        click.echo(f"{found['left_off']} more are not shown: give a longer PREFIX.")
 
 
 @routes.command(

@@ -99,33 +99,6 @@ class Control:
             return self._source(item, settings)
         return "child" if prefix else "parent"
 
-    def routes(self, prefix: str) -> list[Json]:
-        """The routes below a prefix, and the one that its packets take; all of them for an empty one."""
-        tables = self._driver.kernel.tables.routes
-        taken = tables.find(prefix.encode()) if prefix else None
-        return [
-            {"prefix": each, "account": account, "source": self.route_source(each)}
-            for each, account in tables.items()
-            if not prefix
-            or each == prefix
-            or each.startswith(f"{prefix}.")
-            or (taken is not None and each.encode() == taken[0])
-        ]
-
-    def why(self, address: str) -> Json:
-        """Why packets to an address go where they go. The learned routes will have more to say here."""
-        tables = self._driver.kernel.tables
-        found = tables.routes.find(address.encode())
-        if found is None:
-            return {"prefix": None, "account": None, "text": "No route leads there: F02."}
-        prefix, account = found[0].decode(), found[1]
-        own = tables.address
-        if own and len(prefix) < len(own) and (address == own or address.startswith(f"{own}.")):
-            text = "It is below our own address, and no account has it: F02, or an answer of the node itself."
-            return {"prefix": None, "account": None, "text": text}
-        shown_prefix = f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
-        return {"prefix": prefix, "account": account, "text": f"{shown_prefix} ({self.route_source(prefix)})."}
-
     def definition(self, name: str) -> Json:
         """An account's section as it holds, without secrets; RefusedError if there is none."""
         item = Item(ACCOUNT, name)

@@ -19,7 +19,7 @@ def all_operations(view: View, control: Control, driver: Driver, rates: Provider
         [
             *books_operations(view),
             *account_operations(control),
-            *route_operations(control),
+            *route_operations(control, driver),
             *rates_operations(driver, rates),
             *join_operations(joining),
         ]

@@ -4,9 +4,11 @@ from typing import Final
 
 from isthmus.ilp.address import is_valid_prefix
 from isthmus.node.admin.accounts import flag
-from isthmus.node.admin.operation import FLAG, TEXT, Call, Json, Operation, RefusedError, list_of, schema_of
+from isthmus.node.admin.operation import COUNT, FLAG, TEXT, Call, Json, Operation, RefusedError, list_of, schema_of
 from isthmus.node.config import DEFAULT_ROUTE
 from isthmus.node.control import Control
+from isthmus.node.routes_view import RoutesView
+from isthmus.runtime.driver import Driver
 
 ROUTE: Final = schema_of(
     {
@@ -15,18 +17,32 @@ ROUTE: Final = schema_of(
         "source": {**TEXT, "description": "file, run time, child, parent, or what taught it."},
     }
 )
-WHY: Final = schema_of({"prefix": {"type": ["string", "null"]}, "account": {"type": ["string", "null"]}, "text": TEXT})
+LEFT_OFF: Final = {**COUNT, "description": "How many are not shown; ask for a longer prefix."}
+OTHER: Final = schema_of(
+    {"account": TEXT, "relation": TEXT, "preference": {"type": "integer"}, "path": list_of(TEXT)},
+)
+WHY: Final = schema_of(
+    {
+        "prefix": {"type": ["string", "null"]},
+        "account": {"type": ["string", "null"]},
+        "text": TEXT,
+        "others": {**list_of(OTHER), "description": "Who else says that it reaches the prefix."},
+    }
+)
 CHANGED: Final = schema_of({"prefix": TEXT, "changed": FLAG}, {"account": TEXT})
 
 
-def route_operations(control: Control) -> list[Operation]:
+def route_operations(control: Control, driver: Driver) -> list[Operation]:
+    """`control` changes routes, `driver` runs the kernel that follows them."""
+    view = RoutesView(driver, control)
+
     async def show(call: Call) -> Json:
         prefix = call.query.get("prefix", "")
         if prefix and not is_valid_prefix(prefix):
             raise RefusedError(400, f"{prefix[:80]!r} is no address prefix.")
-        found: Json = {"routes": control.routes(prefix)}
+        found = view.shown(prefix)
         if flag(call, "why"):
-            found["why"] = control.why(prefix)
+            found["why"] = view.why(prefix)
         return found
 
     async def put(call: Call) -> Json:
@@ -45,7 +61,7 @@ def route_operations(control: Control) -> list[Operation]:
             name="listRoutes",
             summary="The routes in force, by prefix.",
             handle=show,
-            answer=schema_of({"routes": list_of(ROUTE)}, {"why": WHY}),
+            answer=schema_of({"routes": list_of(ROUTE), "left_off": LEFT_OFF}, {"why": WHY}),
             query={
                 "prefix": "Only those below this prefix, and the one that its packets take.",
                 "why": "true: say why packets to the prefix take the route that they take.",

@@ -1,0 +1,96 @@
+"""The routes of a running node as they are shown: those configured, those learned, and why a packet goes its way."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from isthmus.connector.routing.rib import Candidate
+from isthmus.node.admin.operation import Json
+from isthmus.node.control import Control
+from isthmus.runtime.driver import Driver
+
+# Of one answer; making 10,000 takes the loop some 20 ms. Who wants others asks for a longer prefix.
+ROUTES_SHOWN_MAX: Final = 10_000
+
+
+class RoutesView:
+    """`control` says where a configured route comes from."""
+
+    def __init__(self, driver: Driver, control: Control) -> None:
+        self._driver: Final = driver
+        self._control: Final = control
+
+    def shown(self, prefix: str) -> Json:
+        """The routes below a prefix, and the one that its packets take; all of them for an empty one."""
+        switch = self._driver.kernel.switch
+        taken = switch.router.find(switch, prefix.encode()) if prefix else None
+        below = f"{prefix}."
+        found: list[Json] = []
+        left_off = 0
+        for each, account, learned in self._all():
+            is_wanted = not prefix or each == prefix or each.startswith(below)
+            if not is_wanted and (taken is None or each.encode() != taken[0]):
+                continue
+            if len(found) >= ROUTES_SHOWN_MAX:
+                left_off += 1
+                continue
+            source = f"learned from {account}" if learned else self._control.route_source(each)
+            found.append({"prefix": each, "account": account, "source": source})
+        return {"routes": sorted(found, key=lambda route: str(route["prefix"])), "left_off": left_off}
+
+    def _all(self) -> Iterator[tuple[str, str, bool]]:
+        """Prefix, account, and whether it was learned; where both are, the configured one is followed."""
+        switch = self._driver.kernel.switch
+        static = switch.tables.routes
+        for prefix, account in static.items():
+            yield prefix, account, False
+        for learned, account in switch.router.forwarding.live.items():
+            if static.at(learned) is None:
+                yield learned.decode(), account, True
+
+    def why(self, address: str) -> Json:
+        """Why packets to an address go where they go now, and who else reaches it."""
+        switch = self._driver.kernel.switch
+        found = switch.router.find(switch, address.encode())
+        own = switch.tables.address
+        if found is None:
+            return {"prefix": None, "account": None, "text": "No route leads there: F02.", "others": []}
+        prefix, account = found[0].decode(), found[1]
+        if own and len(prefix) < len(own) and (address == own or address.startswith(f"{own}.")):
+            text = "It is below our own address, and no account has it: F02, or an answer of the node itself."
+            return {"prefix": None, "account": None, "text": text, "others": []}
+        candidates = switch.router.rib.candidates(prefix)
+        others = [one for one in candidates if one.source.account != account]
+        others.sort(key=lambda one: (one.source.order, len(one.route.path), one.source.account))
+        return {
+            "prefix": prefix,
+            "account": account,
+            "text": f"{_longest(prefix)} ({self._how(prefix, account, candidates)}).{self._state(account)}",
+            "others": [_described(one) for one in others],
+        }
+
+    def _how(self, prefix: str, account: str, candidates: list[Candidate]) -> str:
+        configured = self._driver.kernel.switch.tables.routes.at(prefix.encode())
+        if configured == account:
+            return self._control.route_source(prefix)
+        path = next((one.route.path for one in candidates if one.source.account == account), ())
+        learned = f"learned from {account}, path of {len(path)}"
+        return learned if configured is None else f"{learned}; {configured}, where it should go, is down"
+
+    def _state(self, account: str) -> str:
+        lane = next((one for name, one in self._driver.kernel.switch.lanes.items() if name == account), None)
+        if lane is None or lane.up:
+            return ""
+        return f" The link of {account} is down: T01."
+
+
+def _longest(prefix: str) -> str:
+    return f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
+
+
+def _described(candidate: Candidate) -> Json:
+    return {
+        "account": candidate.source.account,
+        "relation": candidate.source.relation,
+        "preference": candidate.source.preference,
+        "path": list(candidate.route.path),
+    }
