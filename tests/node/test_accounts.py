@@ -373,3 +373,41 @@ async def test_a_file_that_changed_while_the_node_was_down_wins_too(
     assert await node.stop() == 0
     again = await nodes.run(limited("70").replace('relation = "child"', 'relation = "peer"'), folder=node.folder)
     assert (await again.accounts())["bob"]["source"] == "file"
+
+
+@pytest.mark.parametrize("answered", [0, 3, 7])
+async def test_what_was_answered_before_a_kill_holds_after_it(
+    nodes: Any, config: Any, two: str, peer: Any, answered: int
+) -> None:
+    """Changes go on while the process is killed: none that was answered is lost, and none is there by half."""
+    node = await nodes.run(two)
+    alice, _ = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
+    done: list[str] = []
+    reached = asyncio.Event()
+
+    async def change(number: int) -> None:
+        name = f"guest{number}"
+        await added(node, config, name, relation="peer", limits={"receivable": str(number)})
+        assert (await call(node, "PUT", f"/routes/test.{name}", {"account": name}))[0] == 200
+        done.append(name)
+        if len(done) > answered:
+            reached.set()
+
+    work = [asyncio.create_task(change(number)) for number in range(12)]
+    paid = [alice.prepare("test.node.bob", 10) for _ in range(50)]
+    async with asyncio.timeout(60):
+        await reached.wait()
+    known = list(done)
+    await node.kill()
+    await asyncio.gather(*work, return_exceptions=True)
+    for each in paid:
+        each.cancel()
+    again = await nodes.run(two, folder=node.folder)
+    accounts = await again.accounts()
+    _, found = await call(again, "GET", "/routes")
+    routes = {each["prefix"]: each["account"] for each in found["routes"]}
+    assert set(known) <= set(accounts) and {f"test.{name}" for name in known} <= set(routes)
+    for name in set(accounts) - {"alice", "bob"}:
+        assert accounts[name]["receivable_max"] == str(int(name[5:]) * 10**9)
+    assert all(account in accounts for account in routes.values())
+    assert accounts["alice"]["balance"] == str(-int(accounts["bob"]["balance"]))

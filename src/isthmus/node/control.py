@@ -6,7 +6,8 @@ with the settings that they came from, then the links follow. A change that is r
 
 import asyncio
 import re
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -80,6 +81,7 @@ class Control:
         self._rates: Final = rates
         self._logger: Final = logger
         self._one_by_one: Final = asyncio.Lock()
+        self._thread: Final = ThreadPoolExecutor(1)
         self._tasks: Final[set[asyncio.Task[Any]]] = set()
         self._following = False  # links of disabled accounts are about to be closed
         self._changed: Final = asyncio.Event()  # something became durable: drains look again
@@ -119,14 +121,14 @@ class Control:
 
     # --- accounts -------------------------------------------------------------------------------------------------
 
-    def check_new(self, name: str, definition: Json) -> None:
+    async def check_new(self, name: str, definition: Json) -> None:
         """Raise RefusedError if an account with these terms can't be added now."""
         item = _account_item(name)
         _check_body(definition)
         settings = self._settings()
         if definition_of(self._file, item, settings.get(item)) is not None:
             raise RefusedError(409, f"There is an account {name!r}.")
-        config = self._configured(
+        config = await self._configured(
             {**settings, item: Setting(file=hash_of(section(self._file, item)), whole=definition)}
         )
         try:
@@ -145,7 +147,7 @@ class Control:
         before = definition_of(self._file, item, settings.get(item))
         whole = sealed(definition, item, self._vault)
         setting = Setting(file=hash_of(section(self._file, item)), whole=whole)
-        config = self._configured({**settings, item: setting})
+        config = await self._configured({**settings, item: setting})
         if before is not None:
             if config.account(AccountId(name)) == self.config.account(AccountId(name)):
                 return {"account": name, "changed": False}
@@ -172,7 +174,7 @@ class Control:
         # What was set earlier still counts from the section that it was set over.
         over = hash_of(section(self._file, item)) if setting is None else setting.file
         new = Setting(file=over, whole=sealed(with_change(before, change), item, self._vault))
-        config = self._configured({**settings, item: new})
+        config = await self._configured({**settings, item: new})
         if config.account(AccountId(name)) == self.config.account(AccountId(name)):
             return {"account": name, "changed": False}
         await self._take(config, {item: new}, [(AccountId(name), f"changed: {_told(change)}")])
@@ -200,7 +202,7 @@ class Control:
             detail = f"Routes lead to {name}: {', '.join(routes)}. Remove them before, or with it."
             raise RefusedError(409, detail, routes=routes)
         changes = {each: self._removed(each) for each in (item, *(Item(ROUTE, prefix) for prefix in routes))}
-        await self._take(self._configured(_with(settings, changes)), changes, [(account, "removed")])
+        await self._take(await self._configured(_with(settings, changes)), changes, [(account, "removed")])
         return {"account": name, "changed": True}
 
     def _is_set(self, prefix: str) -> bool:
@@ -269,7 +271,7 @@ class Control:
         in_file = section(self._file, item)
         same = in_file == account
         setting = None if same else Setting(file=hash_of(in_file), whole=account)
-        config = self._configured(_with(settings, {item: setting}))
+        config = await self._configured(_with(settings, {item: setting}))
         await self._take(config, {item: setting}, [(AccountId(account), f"route {prefix} leads here")])
         return {"prefix": prefix, "account": account, "changed": True}
 
@@ -284,7 +286,7 @@ class Control:
         if before is None:
             return {"prefix": prefix, "changed": False}
         setting = self._removed(item)
-        config = self._configured(_with(settings, {item: setting}))
+        config = await self._configured(_with(settings, {item: setting}))
         fact = (AccountId(str(before)), f"route {prefix} leads here no more")
         await self._take(config, {item: setting}, [fact])
         return {"prefix": prefix, "changed": True}
@@ -296,12 +298,12 @@ class Control:
         await self._serially(self._reload())
 
     async def _reload(self) -> None:
-        file = load_document(self._file.path, self._file.environment)
-        before, _ = configure(self._file, {}, self._vault)
-        after, _ = configure(file, {}, self._vault)
+        file = await self._apart(load_document, self._file.path, self._file.environment)
+        before, _ = await self._apart(configure, self._file, {}, self._vault)
+        after, _ = await self._apart(configure, file, {}, self._vault)
         _check_reload(before, after)
         settings = self._settings()
-        config, ended = configure(file, settings, self._vault)
+        config, ended = await self._apart(configure, file, settings, self._vault)
         was = self._file
         self._file = file
         try:
@@ -384,18 +386,26 @@ class Control:
         """Let what was begun end, as far as the journal still lets it."""
         self._changed.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._thread.shutdown(wait=False)
 
     def tables(self, config: NodeConfig) -> Tables:
         """To be posted at once: rates that change meanwhile would be overtaken."""
         return build_tables(config, self.address, self._rates.table())
 
-    def _configured(self, settings: Mapping[Item, Setting]) -> NodeConfig:
+    async def _configured(self, settings: Mapping[Item, Setting]) -> NodeConfig:
         """The configuration with these; RefusedError tells the first problem."""
         try:
-            config, _ = configure(self._file, settings, self._vault)
+            config, _ = await self._apart(configure, self._file, settings, self._vault)
         except ConfigError as error:
             raise _refused(error) from None
         return config
+
+    async def _apart(self, work: Callable[..., _T], *arguments: Any) -> _T:
+        """On a thread: a thousand accounts take longer than packets should wait.
+
+        One of its own, for those of the loop may all wait for name look-ups.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
 
     async def _take(
         self,

@@ -69,7 +69,7 @@ class Joining:
             raise RefusedError(409, f"There are {INVITATIONS_MAX} invitations; wait until some have ended.")
         self._where("http")
         secret = secrets.token_urlsafe(SECRET_BYTES)
-        self._control.check_new(name, _with_token(definition, sha256(secret.encode()).hexdigest()))
+        await self._control.check_new(name, _with_token(definition, sha256(secret.encode()).hexdigest()))
         expires_at = self._wall_ms() + life_s * 1_000
         invitation = {"v": 1, "account": name, "definition": definition, "expires_at": expires_at, "used_by": None}
         await self._control.keep({**old, _key(secret): _encoded(invitation)}, [(AccountId(name), "invited")])
