@@ -60,8 +60,26 @@ async def test_it_is_our_child(nodes: Any, peers: Any, config: Any, port: int) -
     await settles(theirs, "parent")
 
 
+async def test_routes_spread_both_ways_by_ccp(nodes: Any, peers: Any, config: Any, port: int) -> None:
+    """CCP-1 to CCP-4, CCP-7, CCP-13, X-10: neither side has a configured route."""
+    child = peers.account("child", peers.listener())
+    us = peers.account("peer", peers.listener())
+    theirs, ports = await peers.connector(us=us, alice=child, bob=child)
+    accounts = [
+        config.account("them", "peer", dial=ports["us"]),
+        config.account("carol", "child"),
+        config.account("dave", "child"),
+    ]
+    await nodes.run(config.node(port, *accounts), port)
+    await theirs.event("connected", account="us")
+    async with asyncio.timeout(20):
+        while (await theirs.call("routes")).get("test.isthmus") != "us":
+            pass
+    await both_directions(peers, config, port, ports, theirs)
+
+
 async def test_it_is_our_peer_and_we_dial(nodes: Any, peers: Any, config: Any, port: int) -> None:
-    """CONN-13, PEER-5: routes are static; its route updates are refused and harm nothing."""
+    """CONN-13, PEER-5: routes are static on both sides, and told besides."""
     child = peers.account("child", peers.listener())
     us = peers.account("peer", peers.listener())
     theirs, ports = await peers.connector(routes=TO_US, us=us, alice=child, bob=child)

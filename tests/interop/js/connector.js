@@ -6,6 +6,7 @@ const { createApp } = require('ilp-connector')
 const { setOutputStream } = require('ilp-connector/dist/common/log')
 const Accounts = require('ilp-connector/dist/services/accounts').default
 const MiddlewareManager = require('ilp-connector/dist/services/middleware-manager').default
+const RouteBroadcaster = require('ilp-connector/dist/services/route-broadcaster').default
 const { emit, serve } = require('./lines')
 const { makePlugin } = require('./plugins')
 
@@ -45,6 +46,12 @@ serve({
       }
     }
     return { address: container(Accounts).getOwnAddress(), accounts, rss: process.memoryUsage().rss }
+  },
+
+  /** Its routing table: prefix -> account; its own address leads to ''. */
+  routes () {
+    const { localRoutingTable } = container(RouteBroadcaster).getStatus()
+    return Object.fromEntries(Object.entries(localRoutingTable).map(([prefix, route]) => [prefix, route.nextHop]))
   },
 
   async stop () {
