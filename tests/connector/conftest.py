@@ -60,7 +60,8 @@ class Node:
     ) -> None:
         if routes is None:
             routes = {f"test.node.{one.id}": one.id for one in accounts}
-        self.kernel = Kernel(bytes(32), application)
+        self.entropy = bytes(32)  # another one for each process
+        self.kernel = Kernel(self.entropy, application)
         self.shadow = Kernel(bytes(32))
         self.mono = 1_000
         self.wall = WALL
@@ -223,7 +224,8 @@ class Node:
         """The same node after a crash: what was durable is replayed, links are down, the clock goes on."""
         node = Node.__new__(Node)
         node.__dict__.update(self.__dict__)
-        node.kernel = Kernel(sha256(b"another process").digest())
+        node.entropy = sha256(self.entropy).digest()
+        node.kernel = Kernel(node.entropy)
         durable = len(self.records) - len(self.undurable)
         node.records = self.records[:durable]
         for sequence, record in enumerate(node.records, 1):

@@ -819,3 +819,26 @@ def test_an_isthmus_keeps_every_leg_until_its_sender_has_decided(pair: Pair) -> 
     assert pair.ann.kernel.books.peers[BEN].balance == -50_000
     pair.wait(31_000)
     assert pair.agree() == 50_000
+
+
+def test_an_answer_to_an_earlier_process_is_not_taken_for_ours(pair: Pair) -> None:
+    """Simulator, seed 1575: ids of reports are in no journal, so the next process asks under the same ones again."""
+    pair.wait(1_000)  # each knows that the other takes reports
+    pair.pay()
+    pair.restart_ann()
+    pair.ann.tell(LinkUp(BEN))
+    (report,) = pair.ann.frames.pop(BEN)
+    pair.ben.tell(LinkUp(ANN), _arrived(ANN, report, pair.ben.mono))
+    (answer,) = pair.ben.frames.pop(ANN)  # is on its way for long
+    pair.bob_fulfils()
+    pair.carry()
+    pair.restart_ann()
+    pair.ann.tell(LinkUp(BEN))
+    (again,) = pair.ann.frames.pop(BEN)
+    assert again.request_id == report.request_id
+    assert again.session != report.session
+    pair.ann.tell(_arrived(BEN, answer, pair.ann.mono))
+    pair.fall()  # the report of this process never arrives
+    pair.rise()
+    pair.wait(2_000)
+    assert pair.agree() == 100

@@ -71,6 +71,7 @@ class Reporter:
         "_news_told",
         "_orphans",
         "_ranges_from",
+        "_sent_in",
         "_session",
         "_tries",
         "_waits_until",
@@ -87,6 +88,7 @@ class Reporter:
         self.up_at = 0
         self.queued_at: int | None = None  # the switch's note of when to tick
         self._session = b""  # what the report that waits is about
+        self._sent_in = b""  # and the session that it went out in
         self._watermark = 0
         self._decided = 0  # outcomes since the last report that the peer must hear of
         self._news = 0  # the same since ever, of our present session: all, those in the report that waits, those taken
@@ -244,6 +246,7 @@ class Reporter:
             self._waits_until = switch.mono + RETRY_MS_FIRST
             return
         self.request_id = request_id
+        self._sent_in = lane.session
         self._session = session
         self._watermark = watermark
         if session == lane.session and not self._ranges_from:
@@ -320,7 +323,10 @@ class Reporter:
     # --- answers ------------------------------------------------------------------------------------------------
 
     def is_answered_by(self, inbound: Inbound) -> bool:
-        return self.request_id != 0 and inbound.request_id == self.request_id
+        if self.request_id == 0 or inbound.request_id != self.request_id:
+            return False
+        # Ids of reports are in no journal: an earlier process may have used the same one, and its answer come now.
+        return not inbound.session or inbound.session == self._sent_in
 
     def take_answer(self, switch: "Switch", packet: bytes) -> list[tuple[bytes, int, bytes]]:
         """The peer's reply to a report. Gives session, request id and fulfillment of what it says it fulfilled."""
