@@ -492,6 +492,17 @@ def test_what_no_report_can_name_is_not_decided_by_one(node: "Node") -> None:
     assert (alice.balance, alice.loss.balance) == (100, 0)
 
 
+def test_a_report_that_names_the_session_of_what_has_no_id_ends_nothing_else(node: "Node") -> None:
+    """A peer may take its Request-Id for a session's. The node waited for a leg that was no longer there, and died."""
+    _pay_nameless(node)
+    (session, _) = next(iter(node.kernel.books.peers[AccountId("alice")].fulfilled))
+    report = encode_report(OutcomesReport(session, 5, [], [], []), node.wall + 5_000)
+    node.tell(Inbound(AccountId("alice"), b"", 9, report, node.mono))
+    node.take("alice")
+    node.wait(31_000)
+    assert (node.balance("alice"), node.kernel.books.peers[AccountId("alice")].at_risk) == (100, 0)
+
+
 def test_a_repeat_gets_its_answer_from_a_node_that_takes_no_new_prepares(node: "Node") -> None:
     _pay_nameless(node)
     node.prepare("alice", "test.node.bob.x")  # holds up the end

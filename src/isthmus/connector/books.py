@@ -85,6 +85,7 @@ class Account:
         "late_count",
         "loss",
         "name",
+        "nameless",
         "posted_incoming",
         "posted_incoming_count",
         "posted_outgoing",
@@ -123,6 +124,7 @@ class Account:
         # know what it decided; and how far it has told us, by its session.
         self.fulfilled: Final[dict[tuple[bytes, int], IncomingLeg]] = {}
         self.fulfilled_amount = 0
+        self.nameless = 0  # how many of these no report can name: HTTP requests of other implementations have no id
         self.acknowledged: Final[dict[bytes, int]] = {}
         # Of ours: the session of our newest Prepare; those before it of which the peer hasn't taken all outcomes, with
         # the last request id of each; and amounts of legs that we voided without a word of the peer.
@@ -137,6 +139,22 @@ class Account:
         self.spread: Account = self
         self.rounding: Account = self
         self.loss: Account = self
+
+    def keep(self, leg: IncomingLeg) -> None:
+        """A fulfilled leg, until it is known what its sender decided."""
+        self.fulfilled[leg.session, leg.request_id] = leg
+        self.fulfilled_amount += leg.amount
+        if not leg.request_id:
+            self.nameless += 1
+
+    def drop(self, keys: list[tuple[bytes, int]]) -> list[IncomingLeg]:
+        """The fulfilled legs of these keys, which are kept no longer."""
+        legs = [self.fulfilled.pop(key) for key in keys]
+        for leg in legs:
+            self.fulfilled_amount -= leg.amount
+            if not leg.request_id:
+                self.nameless -= 1
+        return legs
 
     def untold_sessions(self) -> list[bytes]:
         """Our sessions of which the peer may not have taken all outcomes."""
@@ -310,11 +328,7 @@ class Books:
         if not account.dirty:
             self._touch(account)
         if fulfillment:
-            incoming.fulfillment = fulfillment
-            account.fulfilled[incoming.session, incoming.request_id] = incoming
-            account.fulfilled_amount += amount
-            if not incoming.request_id:
-                self.doubts.add(self.record, incoming)
+            self._keep(incoming, fulfillment)
             self.record.extend(_FULFIL_BOTH(r.POST, outgoing.id, r.FULFILLED, incoming.id, fulfillment))
         elif account.is_local:
             self.record.extend(_POST_BOTH(r.POST, outgoing.id, r.POST, incoming.id))
@@ -343,17 +357,20 @@ class Books:
         if not account.dirty:
             self._touch(account)
         if fulfillment:
-            leg.fulfillment = fulfillment
-            account.fulfilled[leg.session, leg.request_id] = leg
-            account.fulfilled_amount += leg.amount
-            if not leg.request_id:
-                self.doubts.add(self.record, leg)
+            self._keep(leg, fulfillment)
             self.record.extend(r.PACK_FULFILLED.pack(r.FULFILLED, leg.id, fulfillment))
         elif in_doubt:
             self.doubts.add(self.record, leg)
             self.record.extend(r.PACK_POST.pack(r.UNKEPT, leg.id))
         else:
             self.record.extend(r.PACK_POST.pack(r.POST, leg.id))
+
+    def _keep(self, leg: IncomingLeg, fulfillment: bytes) -> None:
+        """A leg that was posted may be asked for again."""
+        leg.fulfillment = fulfillment
+        leg.account.keep(leg)
+        if not leg.request_id:
+            self.doubts.add(self.record, leg)
 
     def _move_outgoing(self, leg: OutgoingLeg) -> None:
         account = leg.account
@@ -397,23 +414,18 @@ class Books:
         if session not in told and len(told) >= ACKNOWLEDGED_MAX:
             del told[next(iter(told))]
         told[session] = max(watermark, told.get(session, 0))
-        done = [key for key in account.fulfilled if key[0] == session and key[1] <= watermark]
-        for key in done:
-            account.fulfilled_amount -= account.fulfilled.pop(key).amount
+        account.drop([key for key in account.fulfilled if key[0] == session and key[1] <= watermark])
         self.record.extend(r.PACK_ACKNOWLEDGED.pack(r.ACKNOWLEDGED, account.index, session, watermark))
 
     def pass_ranges(self, account: Account, session: bytes, ranges: list[tuple[int, int]]) -> None:
         """The same of request ids above the watermark, which an open Prepare holds down."""
-        done = [key for key in account.fulfilled if key[0] == session and find_range(ranges, key[1]) >= 0]
-        for key in done:
-            account.fulfilled_amount -= account.fulfilled.pop(key).amount
+        account.drop([key for key in account.fulfilled if key[0] == session and find_range(ranges, key[1]) >= 0])
         entry = r.PACK_PASSED.pack(r.PASSED, account.index, session, len(ranges))
         self.record.extend(entry + b"".join([r.PACK_RANGE.pack(first, last) for first, last in ranges]))
 
     def lose(self, account: Account, leg: IncomingLeg) -> None:
         """The peer voided what we fulfilled and posted: it doesn't owe it. The loss counts against its limit."""
-        del account.fulfilled[leg.session, leg.request_id]
-        account.fulfilled_amount -= leg.amount
+        account.drop([(leg.session, leg.request_id)])
         account.balance -= leg.amount
         account.loss.balance += leg.amount
         for one in (account, account.loss):
@@ -425,8 +437,7 @@ class Books:
         """No longer keep the `count` oldest legs that we fulfilled, of those with a request id or of those without."""
         keys = [key for key in account.fulfilled if (key[1] != 0) == named][:count]
         assert len(keys) == count
-        legs = [account.fulfilled.pop(key) for key in keys]
-        account.fulfilled_amount -= sum(leg.amount for leg in legs)
+        legs = account.drop(keys)
         self.record.extend(r.PACK_FORGOTTEN.pack(r.FORGOTTEN, account.index, count, named))
         return legs
 
@@ -454,10 +465,8 @@ class Books:
 
     def give_up(self, account: Account) -> list[IncomingLeg]:
         """By the operator's word the peer won't acknowledge what we fulfilled, nor hear of what we voided."""
-        legs = list(account.fulfilled.values())
+        legs = account.drop(list(account.fulfilled))
         self.doubts.drop({leg.id for leg in legs})
-        account.fulfilled.clear()
-        account.fulfilled_amount = 0
         account.unsaid.clear()
         account.sessions.clear()
         account.session = b""
@@ -543,6 +552,7 @@ class Books:
             assert account.reserved_incoming == sum(leg.amount for leg in account.received.values())
             assert account.reserved_outgoing == sum(leg.amount for leg in account.sent.values())
             assert account.fulfilled_amount == sum(leg.amount for leg in account.fulfilled.values())
+            assert account.nameless == sum(1 for _, request_id in account.fulfilled if request_id == 0)
         assert not any(sums.values()), sums
 
 

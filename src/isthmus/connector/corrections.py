@@ -33,10 +33,8 @@ def take_correction(switch: Switch, event: Correction) -> Corrected:
         single = single_of(event, told.amount)
         switch.singles.append(single)
         switch.log("info", "corrected", {"kind": single[0], "account": lane.id, "amount": str(told.amount)})
-        if isinstance(event, GiveUp):
-            lane.nameless = 0
-            if lane.session in untold:
-                _leave_session(switch, lane)
+        if isinstance(event, GiveUp) and lane.session in untold:
+            _leave_session(switch, lane)
     return told
 
 

@@ -542,8 +542,8 @@ class Kernel:
             self._closed = True
             self.switch.books.drained()
         for lane in self.switch.lanes.values():
-            if lane.nameless:
-                forget_nameless(self.switch, lane, lane.nameless)
+            if lane.account.nameless:
+                forget_nameless(self.switch, lane, lane.account.nameless)
 
     def _tell_drained(self) -> None:
         if self._appends or self._waiting or self.switch.books.has_entries():

@@ -85,7 +85,6 @@ class Lane:
         "is_other",
         "legs_max",
         "margin_ms",
-        "nameless",
         "next_request_id",
         "packet_amount_max",
         "packets",
@@ -143,7 +142,6 @@ class Lane:
         self.reported_outgoing_count = account.posted_outgoing_count
         # Another program, which has shown that it isn't an isthmus (BTP). Until its link is up: as far as we remember.
         self.is_other = account.hearing == DEAF and not account.acknowledged
-        self.nameless = sum(1 for key in account.fulfilled if key[1] == 0)  # kept legs that no report can name
         self.reports: Final = TokenBucket(amount=REPORT_TOKENS, period_ms=1_000, burst=REPORT_TOKENS_BURST, now=now)
         self.reporter: Final = Reporter(self)
         self.warned_at = now - 2**32  # so that a peer can't fill the log

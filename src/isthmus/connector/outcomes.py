@@ -196,7 +196,7 @@ class Reporter:
         at = None
         if lane.up and not lane.is_local:
             at = self._waits_until if self.request_id else self._reports_at()
-        if lane.nameless:
+        if lane.account.nameless:
             forgets_at = next(leg.deadline for leg in lane.account.fulfilled.values() if not leg.request_id)
             at = forgets_at if at is None else min(at, forgets_at)
         return at
@@ -213,7 +213,7 @@ class Reporter:
 
     def tick(self, switch: "Switch") -> None:
         """Report, and forget, if it is time to."""
-        if self.lane.nameless:
+        if self.lane.account.nameless:
             forget_expired(switch, self.lane)
         if self.request_id:
             if switch.mono >= self._waits_until:
@@ -499,11 +499,11 @@ def note_fulfilled(switch: "Switch", lane: "Lane", leg: IncomingLeg) -> None:
             # Decided at its sender before we fulfilled it, so it can't have been posted there.
             lose(switch, lane, leg, "it had been decided before we fulfilled")
         return
-    lane.nameless += 1
-    if lane.nameless == 1:
+    count = lane.account.nameless
+    if count == 1:
         switch.wake_reporter(lane)
-    elif lane.nameless > NAMELESS_KEPT_MAX:
-        forget_nameless(switch, lane, lane.nameless // 2)
+    elif count > NAMELESS_KEPT_MAX:
+        forget_nameless(switch, lane, count // 2)
 
 
 def forget_nameless(switch: "Switch", lane: "Lane", count: int) -> None:
@@ -511,7 +511,6 @@ def forget_nameless(switch: "Switch", lane: "Lane", count: int) -> None:
 
     Those of an earlier process are listed as at risk: nobody knows whether their Fulfills reached the peer.
     """
-    lane.nameless -= count
     for leg in switch.books.forget_fulfilled(lane.account, count, named=False):
         if leg.id <= switch.opened_leg:
             put_at_risk(switch, lane, leg, "the node stopped before it was known that the Fulfill reached the peer")

@@ -222,8 +222,7 @@ def _decode_outcomes(reader: Reader, account: Account) -> None:
         condition = sha256(fulfillment).digest()
         leg = IncomingLeg(leg_id, account, amount, expires_at, condition, session, request_id, 0)
         leg.fulfillment = fulfillment
-        account.fulfilled[session, request_id] = leg
-        account.fulfilled_amount += amount
+        account.keep(leg)
     for up_to, count in ((account.acknowledged, acknowledged), (account.sessions, sessions)):
         for _ in range(count):
             session, request_id = reader.unpack(_UP_TO, "session")
