@@ -10,7 +10,8 @@ from typing import Any, Final
 import click
 
 from isthmus.cli.accounts_view import accounts_table, console
-from isthmus.cli.admin_api import AdminApi, Json, RefusedByNodeError, admin_options
+from isthmus.cli.admin_api import AdminApi, RefusedByNodeError, admin_options
+from isthmus.cli.http_json import Json
 from isthmus.cli.limits import limit_options, limits_of
 from isthmus.cli.secret_text import read_secret, secret_from
 from isthmus.errors import ConfigError

@@ -7,20 +7,17 @@ the node's configuration; the token comes from the environment or from that conf
 import json
 import os
 import tomllib
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import click
 
+from isthmus.cli.http_json import Json, NoAnswerError, RefusalError, exchange
 from isthmus.errors import ConfigError, JournalError
 from isthmus.node.config_template import FILE_NAME, variable
-
-Json: TypeAlias = dict[str, Any]
 
 TOKEN_VARIABLE: Final = variable("admin")
 RUNNING_NAME: Final = "running.json"
@@ -60,32 +57,21 @@ class AdminApi:
     ) -> Json:
         """What the node answers. Raises RefusedByNodeError, or JournalError without an answer."""
         url = self.url + urllib.parse.quote(path) + (f"?{urllib.parse.urlencode(query)}" if query else "")
-        data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, method=method)  # noqa: S310 - from running.json
-        if self._token is not None:
-            request.add_header("Authorization", f"Bearer {self._token}")
-        if data is not None:
-            request.add_header("Content-Type", "application/json")
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
         try:
-            with opener.open(request, timeout=wait_s_max) as response:
-                found = json.loads(response.read(ANSWER_BYTES_MAX))
-        except urllib.error.HTTPError as refusal:
-            with refusal:
-                raise _refused(refusal.code, refusal.read(ANSWER_BYTES_MAX)) from None
-        except (OSError, ValueError) as error:
-            reason = error.reason if isinstance(error, urllib.error.URLError) else error
+            return exchange(
+                method, url, body, token=self._token, wait_s_max=wait_s_max, bytes_max=ANSWER_BYTES_MAX, directly=True
+            )
+        except RefusalError as refusal:
+            raise _refused(refusal) from None
+        except NoAnswerError as error:
             raise JournalError(
-                f"the node at {self.url} didn't answer: {reason}; asking the same again is safe"
+                f"the node at {self.url} didn't answer: {error}; asking the same again is safe"
             ) from None
-        return dict(found)
 
 
-def _refused(status: int, body: bytes) -> RefusedByNodeError:
-    try:
-        detail = str(json.loads(body)["detail"])
-    except (ValueError, KeyError, TypeError):
-        detail = f"it answers {status}, and gives no reason."
+def _refused(refusal: RefusalError) -> RefusedByNodeError:
+    status = refusal.status
+    detail = f"it answers {status}, and gives no reason." if refusal.detail is None else refusal.detail
     if status in (401, 403):
         detail = f"{detail} Set ${TOKEN_VARIABLE}, or give --config."
     kind = MisusedNodeError if status in (400, 401, 403, 404, 405, 413) else RefusedByNodeError

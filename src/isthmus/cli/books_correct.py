@@ -4,13 +4,10 @@ Only one process writes to a journal. While a node runs, its admin API is asked;
 the writer's lock and appends the batch itself, by the same rules and with the same answer for a key that was used.
 """
 
-import http.client
 import json
 import os
 import secrets
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -18,8 +15,10 @@ from typing import Any, Final
 
 import click
 
+from isthmus.cli.admin_api import ANSWER_S_MAX, RUNNING_NAME, TOKEN_VARIABLE
 from isthmus.cli.books_replay import journal_path, latest
 from isthmus.cli.books_view import in_words
+from isthmus.cli.http_json import NoAnswerError, RefusalError, exchange
 from isthmus.connector.books import Account, Books
 from isthmus.connector.corrections import correct, single_of
 from isthmus.connector.events import (
@@ -38,13 +37,8 @@ from isthmus.journal.interface import Journal
 from isthmus.journal.lock import JournalInUseError
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.sqlite import SqliteJournal
-from isthmus.node.config_template import variable
 from isthmus.node.corrections import ADJUST, GIVE_UP, WRITE_OFF, BadRequestError, check_key, check_note, kind_of
 
-TOKEN_VARIABLE: Final = variable("admin")
-RUNNING_NAME: Final = "running.json"
-# Longer than the node itself waits for its journal.
-ANSWER_S_MAX: Final = 15.0
 ANSWER_BYTES_MAX: Final = 65_536
 DURABLE_S_MAX: Final = 60.0
 
@@ -263,24 +257,25 @@ def _ask_node(path: Path, event: Correction, config: Path | None, in_use: Journa
     fields = {"note": event.text, "key": event.key}
     if not isinstance(event, GiveUp) and event.amount is not None:
         fields["amount"] = str(event.amount)
-    request = urllib.request.Request(url, json.dumps(fields).encode(), method="POST")  # noqa: S310 - from running.json
-    request.add_header("Authorization", f"Bearer {_token(config)}")
-    request.add_header("Content-Type", "application/json")
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is on this machine
+    doubt = _may_be_booked(event.key)
     try:
-        with opener.open(request, timeout=ANSWER_S_MAX) as response:
-            return int(json.loads(response.read(ANSWER_BYTES_MAX))["amount"])
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            detail = _detail(refusal)
-        if refusal.code in (401, 403):
+        found = exchange(
+            "POST",
+            url,
+            fields,
+            token=_token(config),
+            wait_s_max=ANSWER_S_MAX,
+            bytes_max=ANSWER_BYTES_MAX,
+            directly=True,
+        )
+        return int(found["amount"])
+    except RefusalError as refusal:
+        detail = "no reason given" if refusal.detail is None else refusal.detail.rstrip(".")
+        if refusal.status in (401, 403):
             raise ConfigError("the node's admin token", detail, f"Set {TOKEN_VARIABLE} or give --config") from None
-        doubt = f"; {_may_be_booked(event.key)}" if refusal.code >= 500 else ""
-        raise JournalError(f"the node says: {detail}{doubt}") from None
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        says = f"{reason}" or type(error).__name__
-        raise JournalError(f"the node at {url} didn't answer: {says}; {_may_be_booked(event.key)}") from None
+        raise JournalError(f"the node says: {detail}" + (f"; {doubt}" if refusal.status >= 500 else "")) from None
+    except (NoAnswerError, ValueError, KeyError, TypeError) as error:
+        raise JournalError(f"the node at {url} didn't answer: {error}; {doubt}") from None
 
 
 def _admin_url(path: Path, in_use: JournalInUseError) -> str:
@@ -304,10 +299,3 @@ def _token(config: Path | None) -> str:
             "the node's admin token", "the node runs, and would ask for it", f"Set {TOKEN_VARIABLE} or give --config"
         )
     return token
-
-
-def _detail(refusal: urllib.error.HTTPError) -> str:
-    try:
-        return str(json.loads(refusal.read(ANSWER_BYTES_MAX))["detail"]).rstrip(".")
-    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException):
-        return "no reason given"

@@ -4,17 +4,15 @@ The command speaks to both sides: to its own node by the admin API, to the other
 own account is made disabled, and enabled when the other side has agreed, so that nothing half done takes packets.
 """
 
-import json
 import secrets
 import time
-import urllib.error
-import urllib.request
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 import click
 
-from isthmus.cli.admin_api import AdminApi, Json, RefusedByNodeError
+from isthmus.cli.admin_api import AdminApi, RefusedByNodeError
+from isthmus.cli.http_json import Json, NoAnswerError, RefusalError, exchange
 from isthmus.errors import ConfigError, LinkError
 from isthmus.links.http.urls import is_loopback
 from isthmus.node.joining import PATH
@@ -51,22 +49,21 @@ def place_of(text: str, *, allow_insecure: bool) -> Place:
 def ask(place: Place, **fields: Any) -> Json:
     """The other node's answer. RefusedByNodeError with its reason, LinkError without an answer."""
     body = {**fields, **({} if place.secret is None else {"secret": place.secret})}
-    request = urllib.request.Request(place.url, json.dumps(body).encode(), method="POST")  # noqa: S310 - checked above
-    request.add_header("Content-Type", "application/json")
     try:
-        with urllib.request.urlopen(request, timeout=ANSWER_S_MAX) as response:  # noqa: S310
-            return dict(json.loads(response.read(ANSWER_BYTES_MAX)))
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            text = refusal.read(ANSWER_BYTES_MAX)
-        try:
-            detail = str(json.loads(text)["detail"])
-        except (ValueError, KeyError, TypeError):
-            detail = f"{refusal.code}, and no reason. Is it an isthmus?"
-        raise RefusedByNodeError(f"the other node says: {detail}") from None
-    except (OSError, ValueError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise LinkError(f"the node at {place.url} didn't answer: {reason}") from None
+        return exchange(
+            "POST",
+            place.url,
+            body,
+            token=None,
+            wait_s_max=ANSWER_S_MAX,
+            bytes_max=ANSWER_BYTES_MAX,
+            directly=False,
+        )
+    except RefusalError as refusal:
+        reason = f"{refusal.status}, and no reason. Is it an isthmus?" if refusal.detail is None else refusal.detail
+        raise RefusedByNodeError(f"the other node says: {reason}") from None
+    except NoAnswerError as error:
+        raise LinkError(f"the node at {place.url} didn't answer: {error}") from None
 
 
 def come_together(

@@ -6,7 +6,8 @@ from fractions import Fraction
 import click
 
 from isthmus.cli.accounts_view import console
-from isthmus.cli.admin_api import AdminApi, Json, admin_options
+from isthmus.cli.admin_api import AdminApi, admin_options
+from isthmus.cli.http_json import Json
 from isthmus.cli.rates_view import rates_table, state_text
 from isthmus.errors import ConfigError
 from isthmus.node.rates.exact import Codes, decimal_text, pair_text, split_pair
