@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from isthmus.cli.admin_api import AdminApi, admin_options
+from isthmus.cli.agreement import agree, agreement_options
 from isthmus.cli.limits import limit_options, limits_of
 from isthmus.errors import ConfigError
 
@@ -71,24 +72,17 @@ Examples:
 )
 @click.argument("invitation", metavar="INVITATION")
 @click.option("--name", metavar="ACCOUNT", help="What we call the account.  [default: the end of their address]")
-@click.option("--asset", help="Refuse if they count in another asset.")
-@click.option("--scale", type=int, help="Refuse if they count with another scale.")
-@click.option("--allow-insecure", is_flag=True, help="Speak without TLS beyond this machine.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-@limit_options
+@agreement_options
 @admin_options
 def accept(
     api: AdminApi,
     invitation: str,
     name: str | None,
-    asset: str | None,
-    scale: int | None,
     allow_insecure: bool,
-    as_json: bool,
-    **terms: Any,
+    **options: Any,
 ) -> None:
     """Accept INVITATION (- reads it from stdin): make both sides of the account, check them, and ping."""
-    from isthmus.cli.joining import come_together, place_of, tell
+    from isthmus.cli.joining import place_of
 
     if invitation == "-":
         tty = sys.stdin.isatty()
@@ -96,10 +90,4 @@ def accept(
     place = place_of(invitation, allow_insecure=allow_insecure)
     if place.secret is None:
         raise ConfigError("INVITATION", "there is no secret in it", "Give all of what isthmus peer invite printed")
-    limits = limits_of(terms)
-    agreed = {"asset": asset, "scale": scale}
-    found = come_together(api, place, name=name, limits=limits, agreed=agreed, allow_insecure=allow_insecure)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-    else:
-        tell(found)
+    agree(api, place, name=name, allow_insecure=allow_insecure, **options)

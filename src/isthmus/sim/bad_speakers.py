@@ -25,6 +25,14 @@ EVERYTHING: Final = ("", "g", "test", "g.x", "private.x", "self.x", "peer.x", "t
 FLOOD: Final = 400
 
 
+def _read_update(frame: Outbound) -> tuple[Prepare, RouteUpdate] | None:
+    try:
+        prepare = decode_prepare(frame.packet)
+        return prepare, decode_update(prepare.data)
+    except CodecError:
+        return None
+
+
 class BadSpeaker(Vice):
     """Changes its node's updates on their way out: other routes, other epochs, other ids, other bytes."""
 
@@ -33,11 +41,10 @@ class BadSpeaker(Vice):
     def prepares(self, account: AccountId, frame: Outbound) -> list[Outbound]:
         if _UPDATE not in frame.packet or not self.strikes():
             return [frame]
-        try:
-            prepare = decode_prepare(frame.packet)
-            update = decode_update(prepare.data)
-        except CodecError:
+        read = _read_update(frame)
+        if read is None:
             return [frame]
+        prepare, update = read
         lies: tuple[Callable[[Prepare, RouteUpdate], list[bytes]], ...] = (
             self._everything,
             self._flood,
@@ -124,13 +131,10 @@ class BlackHole(BadSpeaker):
         return kept
 
     def prepares(self, account: AccountId, frame: Outbound) -> list[Outbound]:
-        if _UPDATE not in frame.packet:
+        read = _read_update(frame) if _UPDATE in frame.packet else None
+        if read is None:
             return [frame]
-        try:
-            prepare = decode_prepare(frame.packet)
-            update = decode_update(prepare.data)
-        except CodecError:
-            return [frame]
+        prepare, update = read
         return [Outbound(frame.session, frame.request_id, self._everything(prepare, update)[0])]
 
 
