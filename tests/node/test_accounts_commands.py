@@ -1,36 +1,15 @@
 """`isthmus accounts` and `isthmus routes` beside a running node."""
 
-import asyncio
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from isthmus.ilp.packet import Fulfill
+from tests.node.commands import command
 
 TOKEN = "admin-token-of-the-node-tests-0123456789"
-
-
-async def command(
-    *arguments: str | Path, stdin: str = "", cwd: Path | None = None, **environment: str
-) -> subprocess.CompletedProcess[str]:
-    """`isthmus …`, and what it prints; no token of the test run's own environment."""
-    clean = {name: value for name, value in os.environ.items() if name != "ISTHMUS_ADMIN_TOKEN"}
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "isthmus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        input=stdin,
-        cwd=cwd,
-        env=clean | environment,
-    )
 
 
 @pytest.fixture
@@ -46,7 +25,7 @@ async def test_an_account_from_its_first_to_its_last_day(node: Any, config: Any,
     assert (done.returncode, done.stdout) == (0, "Added carol.\n"), done.stderr
     alice, _ = await peer(node, "alice"), await peer(node, "carol", fulfils=True)
     assert isinstance(await alice.pay("test.node.carol.x", 1_500_000_000), Fulfill)
-    listed = await command("accounts", "list", "--data", node.folder / "data", ISTHMUS_ADMIN_TOKEN=TOKEN)
+    listed = await command("accounts", "list", "--data", node.folder / "data", token=TOKEN)
     assert listed.returncode == 0, listed.stderr
     row = next(line for line in listed.stdout.splitlines() if "carol" in line)
     assert "owed by us 1.5 USD" in row and "100 USD" in row and "run time" in row and "up" in row

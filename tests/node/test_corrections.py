@@ -1,10 +1,7 @@
 """Corrections of a running node's books: by its admin API, and by the commands that ask it."""
 
-import asyncio
 import json
-import os
 import subprocess
-import sys
 from typing import Any
 
 import aiohttp
@@ -13,6 +10,7 @@ import pytest
 from isthmus.connector.events import Outbound
 from isthmus.ilp.outcomes import OutcomesReport, encode_report
 from isthmus.ilp.packet import Fulfill, Reject
+from tests.node.commands import command
 
 ADMIN_TOKEN = "admin-token-of-the-node-tests-0123456789"
 REPORT_ID = 2**31
@@ -31,20 +29,9 @@ async def post(node: Any, path: str, body: Any, *, token: str | None = ADMIN_TOK
         return response.status, json.loads(await response.read())
 
 
-async def command(*arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
+async def books(*arguments: str, token: str | None = None) -> subprocess.CompletedProcess[str]:
     """`isthmus books …` beside the node."""
-    environment = {name: value for name, value in os.environ.items() if name != "ISTHMUS_ADMIN_TOKEN"}
-    if token is not None:
-        environment["ISTHMUS_ADMIN_TOKEN"] = token
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "isthmus", "books", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment,
-    )
+    return await command("books", *arguments, token=token)
 
 
 @pytest.fixture
@@ -79,7 +66,7 @@ async def test_a_loss_is_written_off_and_its_limit_is_free(lossy: Any) -> None:
     _, _, told = await node.get("/books/digest")
     digest = json.loads(told)
     await node.kill()
-    done = await command(
+    done = await books(
         "verify", str(node.folder / "data"), "--at", str(digest["sequence"]), "--digest", digest["digest"]
     )
     assert done.returncode == 0, done.stderr
@@ -103,10 +90,10 @@ async def test_what_a_peer_wont_acknowledge_is_given_up(nodes: Any, config: Any,
     status, problem = await post(node, "/accounts/alice/give-up", {**body, "amount": "1"})
     assert status == 400 and "give note and key" in problem["detail"]
     data = str(node.folder / "data")
-    done = await command("give-up", data, "alice", "--note", "x", "--key", "first", token=ADMIN_TOKEN)
+    done = await books("give-up", data, "alice", "--note", "x", "--key", "first", token=ADMIN_TOKEN)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "Given up by the running node: alice, 0.0000014 USD at risk. Key: first\n"
-    done = await command("give-up", data, "bob", "--note", "x", token=ADMIN_TOKEN)
+    done = await books("give-up", data, "bob", "--note", "x", token=ADMIN_TOKEN)
     assert done.returncode == 1 and "nothing is kept for this peer" in done.stderr
 
 
@@ -130,7 +117,7 @@ async def test_a_balance_is_adjusted_either_way(nodes: Any, two: str) -> None:
         status, booked = await post(node, "/accounts/bob/adjust", {"amount": str(amount), "note": "why", "key": key})
         assert (status, booked["amount"]) == (200, str(amount))
     assert (await node.balances())["bob"] == huge - 1
-    shown = json.loads((await command("show", str(node.folder / "data"), "--json")).stdout)
+    shown = json.loads((await books("show", str(node.folder / "data"), "--json")).stdout)
     assert [(one["kind"], one["amount"], one["text"]) for one in shown["singles"]] == [
         ("adjustment", str(huge), "why"),
         ("adjustment", "-1", "why"),
@@ -187,7 +174,7 @@ async def test_corrections_always_need_a_token(nodes: Any, config: Any) -> None:
     for given in (None, ADMIN_TOKEN):
         status, problem = await post(node, "/accounts/alice/adjust", body, token=given)
         assert status == 403 and "configure admin.token" in problem["detail"]
-    done = await command("adjust", str(node.folder / "data"), "alice", "1", "--owed", "to-us", "--note", "x", token="t")
+    done = await books("adjust", str(node.folder / "data"), "alice", "1", "--owed", "to-us", "--note", "x", token="t")
     assert done.returncode == 2 and "configure admin.token" in done.stderr
     assert await node.balances() == {"alice": 0}
 
@@ -198,11 +185,11 @@ async def test_the_commands_ask_the_running_node(lossy: Any) -> None:
     data = str(node.folder / "data")
     options = ("--note", "agreed", "--key", "one", "--amount", "0.0000003")
     for _ in range(2):
-        done = await command("write-off", data, "alice", *options, token=ADMIN_TOKEN)
+        done = await books("write-off", data, "alice", *options, token=ADMIN_TOKEN)
         assert done.returncode == 0, done.stderr
         assert done.stdout == "Written off by the running node: 0.0000003 USD of alice. Key: one\n"
     assert (await node.accounts())["alice"]["loss"] == "400"
-    done = await command(
+    done = await books(
         "adjust", data, "bob", "2.5", "--owed", "by-us", "--note", "x", "--json", "--config", str(node.file)
     )
     assert done.returncode == 0, done.stderr
@@ -212,8 +199,8 @@ async def test_the_commands_ask_the_running_node(lossy: Any) -> None:
         (("write-off", data, "alice", "--note", "x"), 2, "Set ISTHMUS_ADMIN_TOKEN or give --config"),
         (("write-off", data, "bob", "--note", "x", "--config", str(node.file)), 1, "there is no loss to write off"),
     ):
-        done = await command(*arguments)
+        done = await books(*arguments)
         assert (done.returncode, done.stderr.count("\n")) == (status, 1)
         assert says in done.stderr
-    done = await command("write-off", data, "alice", "--note", "x", token="wrong")
+    done = await books("write-off", data, "alice", "--note", "x", token="wrong")
     assert done.returncode == 2 and ADMIN_TOKEN not in done.stderr

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
+from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -14,6 +11,7 @@ import pytest
 
 from isthmus.ilp.packet import Fulfill
 from isthmus.links.throttle import FAILURES_MAX
+from tests.node import commands
 
 TOKEN = {"Authorization": "Bearer admin-token-of-the-node-tests-0123456789"}
 CHILDREN = '[join]\nchildren = true\nchildren_max = 2\nasset = "USD"\nscale = 9\nreceivable = "5"\n'
@@ -21,18 +19,7 @@ TERMS = {"asset": "USD", "scale": 9}
 HASHES = [sha256(bytes([number])).hexdigest() for number in range(4)]
 
 
-async def command(*arguments: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if name != "ISTHMUS_ADMIN_TOKEN"}
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "isthmus", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        input=stdin,
-        env=clean,
-    )
+command = partial(commands.command, timeout_s=90)  # some wait for a link
 
 
 def place(node: Any) -> str:

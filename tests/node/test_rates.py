@@ -2,9 +2,7 @@
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from isthmus.ilp.packet import PREPARE, Reject, decode_prepare
+from tests.node.commands import command
 
 ADMIN_TOKEN = "admin-token-of-the-node-tests-0123456789"
 
@@ -239,38 +238,29 @@ async def test_the_key_of_an_api_is_in_no_log(nodes: Any, config: Any, prices: P
 # --- the commands -----------------------------------------------------------------------------------------------------
 
 
-async def command(node: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "ISTHMUS_ADMIN_TOKEN": ADMIN_TOKEN}
-    return await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-m", "isthmus", "rates", *arguments, "--data", str(node.folder / "data")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env=environment,
-    )
+async def rates(node: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return await command("rates", *arguments, "--data", node.folder / "data", token=ADMIN_TOKEN)
 
 
 async def test_the_commands_show_and_set(nodes: Any, config: Any, pays: Any, prices: Prices) -> None:
     node = await priced(await nodes.run(text(config, prices)))
     alice = await pays(node)
-    done = await command(node, "show")
+    done = await rates(node, "show")
     assert done.returncode == 0, done.stderr
     row = next(line for line in done.stdout.splitlines() if "USD/EUR" in line)
     assert "0.5" in row and "api" in row and "trading" in row and " s " in row
-    done = await command(node, "show", "--json")
+    done = await rates(node, "show", "--json")
     assert json.loads(done.stdout)["rates"][0]["rate"] == "1/2"
-    done = await command(node, "set", "USD/EUR", "0.25")
+    done = await rates(node, "set", "USD/EUR", "0.25")
     assert done.stdout == "USD/EUR at 0.25, from operator: trading.\n"
     assert await traded(alice) == 250
-    done = await command(node, "stop", "EUR/USD")
+    done = await rates(node, "stop", "EUR/USD")
     assert done.stdout == "USD/EUR at 0.5, from operator: stopped: the operator has stopped it.\n"
-    done = await command(node, "follow", "USD/EUR", "--json")
+    done = await rates(node, "follow", "USD/EUR", "--json")
     assert json.loads(done.stdout)["source"] == "api"
     prices.says = "3"
     await node.until("pair_stopped", why="its rate has jumped")
-    done = await command(node, "accept", "EUR/USD")
+    done = await rates(node, "accept", "EUR/USD")
     assert done.stdout == "USD/EUR at 3, from api: trading.\n", done.stderr
     assert await traded(alice) == 3_000
 
@@ -284,6 +274,6 @@ async def test_the_commands_say_what_is_wrong(nodes: Any, config: Any, prices: P
         (("accept", "USD/EUR"), 2, "no rate that waits"),
         (("follow", "USD/EUR"), 1, "not set by the operator"),
     ):
-        done = await command(node, *arguments)
+        done = await rates(node, *arguments)
         assert (done.returncode, done.stdout) == (status, ""), done
         assert what in done.stderr and done.stderr.count("\n") == 1
