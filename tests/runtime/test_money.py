@@ -10,6 +10,7 @@ from isthmus.connector.events import AccountId, Inbound, LinkUp, Log, Now, Outbo
 from isthmus.connector.kernel import APPEND_SLOW_MS
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import (
     PREPARE,
     Fulfill,
@@ -215,7 +216,9 @@ async def test_a_slow_disk_stops_new_prepares_and_they_come_in_again(world: Worl
     assert [fact.event for fact in world.log if "journal" in fact.event] == ["journal_slow"]
     world.journal.fault = None
     await world.settle()
-    assert [decode_prepare(each.packet).amount for each in world.bob.got] == [1]
+    packet, question = [decode_prepare(each.packet) for each in world.bob.got]
+    assert packet.amount == 1
+    assert (question.destination, question.amount) == (OUTCOMES_DESTINATION, 0)  # whether he takes reports
     assert world.log[-1].event == "journal_recovered"
     world.bob.got = []
     assert decode_prepare((await forwarded(world, 3)).packet).amount == 3
