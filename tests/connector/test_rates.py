@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
-from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -104,7 +103,8 @@ def test_rates_are_journaled_with_their_settings_and_answered_when_durable(trade
     assert TablesTaken(7, "") in trader.commit()
     assert decode_record(trader.records[-1])[1:] == [SettingChanged(*setting)]
     assert trader.kernel.books.settings == dict([setting])
-    assert trader.tell(RatesChanged(stopped("0.7"), [(b"k" * 256, b"")], 8))[0] == TablesTaken(8, ANY)
+    [refused] = trader.tell(RatesChanged(stopped("0.7"), [(b"k" * 256, b"")], 8))
+    assert isinstance(refused, TablesTaken) and refused.token == 8 and refused.problem
 
 
 def test_accounts_keep_their_spreads_when_rates_change(trader: "Node") -> None:
