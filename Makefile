@@ -5,6 +5,7 @@ WORKERS ?= 2
 N ?= 50
 ARGS ?=
 SEEDS ?= 200
+ROUTED ?= 60
 FIRST ?= 1
 SECONDS ?= 20
 INPUTS ?= 10000000
@@ -42,8 +43,9 @@ coverage: setup ## the same tests, and the lines and branches that they don't re
 test-slow: setup ## the tests that take long
 	@$(PYTEST) -m slow --ignore=tests/interop -n $(WORKERS) $(ARGS); status=$$?; [ $$status -eq 5 ] || exit $$status
 
-sim: setup ## 200 simulated networks with faults and adversaries, audited (SEEDS=n FIRST=n)
+sim: setup ## 200 simulated networks with faults and adversaries, audited, and 60 that find their routes (SEEDS=n ROUTED=n FIRST=n)
 	@$(PYTHON_BIN) -m isthmus sim sweep --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
+	@$(PYTHON_BIN) -m isthmus sim sweep --routes --seeds $(ROUTED) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
 fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each, TARGET=name for one)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz run --seconds $(SECONDS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
