@@ -16,6 +16,7 @@ from isthmus.connector import record as r
 from isthmus.connector.doubts import Doubts
 from isthmus.connector.events import REQUEST_ID_MAX, AccountId
 from isthmus.connector.legs import UNSAID, IncomingLeg, OutgoingLeg
+from isthmus.connector.settling import Settling
 from isthmus.connector.tables import with_rates
 
 # Kinds of accounts. The numbers are in journals: never change their meaning.
@@ -26,6 +27,7 @@ ROUNDING: Final = 3
 LOSS: Final = 4  # one per peer: what it refused to pay, until the operator writes it off
 WRITTEN_OFF: Final = 5
 ADJUSTMENT: Final = 6
+SETTLED: Final = 7  # one per peer that ever settled: what went over the ledger; positive for what came in
 ASSET_KINDS: Final = {
     CLEARING: "clearing",
     SPREAD: "revenue:spread",
@@ -34,11 +36,15 @@ ASSET_KINDS: Final = {
     ADJUSTMENT: "adjustment",
 }
 
-# Kinds of transfers; settlements will have theirs.
+# Kinds of transfers.
 ADJUST: Final = 1
 BOOK_LOSS: Final = 2  # from the peer's account to its loss account, which counts against the peer's limit
 WRITE_OFF: Final = 3  # from the loss account to the asset's written-off account: frees the limit again
 GIVE_UP: Final = 4  # from the peer's account to itself: what it won't acknowledge any more. No balance changes
+SETTLE: Final = 5  # we pay the peer on a ledger: its account is debited before the engine hears of it
+SETTLED_BY_PEER: Final = 6  # the peer has paid us on a ledger
+SETTLE_BACK: Final = 7  # a settlement of ours can't happen any more, or one of the peer's was undone by its ledger
+SETTLE_BY_HAND: Final = 8  # either side has paid where no engine looks, by the operator's word
 
 # Whether a peer takes our reports of outcomes (docs/outcomes.md). The numbers are in journals.
 UNKNOWN: Final = 0
@@ -97,6 +103,7 @@ class Account:
         "sent",
         "session",
         "sessions",
+        "settling",
         "spread",
         "unsaid",
     )
@@ -132,6 +139,7 @@ class Account:
         self.sessions: Final[dict[bytes, int]] = {}
         self.unsaid: Final[dict[tuple[bytes, int], int]] = {}
         self.hearing = UNKNOWN
+        self.settling: Settling | None = None  # since the first settlement
         self.dirty = False  # changed since the last summary
         self.is_local = False  # by the tables: an endpoint in this process, which no crash parts from us
         # Of a peer's account: what its legs are posted against, and its losses.
@@ -581,6 +589,10 @@ def find_range(ranges: list[tuple[int, int]], request_id: int) -> int:
 def internal_name(kind: int, asset_code: str, asset_scale: int) -> str:
     """The name of an asset's own accounts: "clearing:USD:9", "revenue:spread:USD:9"."""
     return f"{ASSET_KINDS[kind]}:{asset_code}:{asset_scale}"
+
+
+def settled_name(peer: str) -> str:
+    return f"settled:{peer}"
 
 
 def loss_name(peer: str) -> str:

@@ -1,4 +1,6 @@
-"""Corrections by the operator: a loss written off, a balance adjusted, outcomes given up. Each is booked once.
+"""Corrections by the operator: a loss written off, a balance adjusted, outcomes given up, settlements by hand.
+
+A settlement of ours that its ledger proves to have failed is reversed here too. Each is booked once.
 
 The same rules serve a running node and, when it is stopped, the command that opens its journal in its place. The key
 under which a transfer is kept says what it was, so that a repetition gets the same answer after any restart, and the
@@ -7,9 +9,32 @@ same key for something else is refused.
 
 from typing import Final
 
-from isthmus.connector.books import ADJUST, ADJUSTMENT, GIVE_UP, WRITE_OFF, WRITTEN_OFF, Account, Books, internal_name
-from isthmus.connector.events import AccountId, Adjust, CloseLink, Corrected, Correction, GiveUp, WriteOff
+from isthmus.connector import settlement_books
+from isthmus.connector.books import (
+    ADJUST,
+    ADJUSTMENT,
+    GIVE_UP,
+    SETTLE_BACK,
+    SETTLE_BY_HAND,
+    WRITE_OFF,
+    WRITTEN_OFF,
+    Account,
+    Books,
+    internal_name,
+)
+from isthmus.connector.events import (
+    AccountId,
+    Adjust,
+    CloseLink,
+    Corrected,
+    Correction,
+    GiveUp,
+    RecordSettlement,
+    ReverseSettlement,
+    WriteOff,
+)
 from isthmus.connector.lane import Lane
+from isthmus.connector.settling import FAILED, Settlement
 from isthmus.connector.switch import Switch
 
 # Of the caller's key: printable ASCII without spaces. What is kept adds kind, account and amount.
@@ -18,8 +43,20 @@ CORRECTION_AMOUNT_MAX: Final = 2**256 - 1
 # Keys are kept for ever. People make some a day at most; beyond this a program went wild.
 TRANSFER_KEYS_MAX: Final = 100_000
 
-_KINDS: Final[dict[type, int]] = {WriteOff: WRITE_OFF, Adjust: ADJUST, GiveUp: GIVE_UP}
-_NAMES: Final = {WRITE_OFF: "write-off", ADJUST: "adjustment", GIVE_UP: "give-up"}
+_KINDS: Final[dict[type, int]] = {
+    WriteOff: WRITE_OFF,
+    Adjust: ADJUST,
+    GiveUp: GIVE_UP,
+    RecordSettlement: SETTLE_BY_HAND,
+    ReverseSettlement: SETTLE_BACK,
+}
+_NAMES: Final = {
+    WRITE_OFF: "write-off",
+    ADJUST: "adjustment",
+    GIVE_UP: "give-up",
+    SETTLE_BY_HAND: "settlement by hand",
+    SETTLE_BACK: "settlement reversed",
+}
 
 
 def take_correction(switch: Switch, event: Correction) -> Corrected:
@@ -49,8 +86,8 @@ def correct(books: Books, account: Account, event: Correction) -> tuple[Correcte
     """Book it, unless its key was used or it can't be; the answer, and whether an entry was written."""
     assert event.account == account.name
     kind = _KINDS[type(event)]
-    asked = None if isinstance(event, GiveUp) else event.amount
-    booked = _booked(books, event.key)
+    asked = None if isinstance(event, GiveUp | ReverseSettlement) else event.amount
+    booked = booked_under(books, event.key)
     if booked is not None:
         amount = booked[2]
         if booked[:2] != (kind, account.index) or asked not in (None, amount):
@@ -59,19 +96,34 @@ def correct(books: Books, account: Account, event: Correction) -> tuple[Correcte
     problem = _problem(books, account, event)
     if problem:
         return _refused(event, problem), False
+    if isinstance(event, ReverseSettlement):
+        settlement = _open_settlement(account, event.number)
+        assert settlement is not None
+        asked = settlement.amount
+        key = transfer_key(event.key, kind, account, asked)
+        settlement_books.reverse(books, account, settlement, key, event.text)
+        return Corrected(event.token, asked, ""), True
     if asked is None:
         asked = account.fulfilled_amount if kind == GIVE_UP else account.loss.balance
     _book(books, account, event, kind, asked)
     return Corrected(event.token, asked, ""), True
 
 
+def _open_settlement(account: Account, number: int) -> Settlement | None:
+    return None if account.settling is None else account.settling.open.get(number)
+
+
 def _book(books: Books, account: Account, event: Correction, kind: int, amount: int) -> None:
-    key = f"{event.key} {kind} {account.index} {amount}".encode()
+    key = transfer_key(event.key, kind, account, amount)
     asset = (account.asset_code, account.asset_scale)
     if kind == WRITE_OFF:
         debit, credit = books.internal[internal_name(WRITTEN_OFF, *asset)], account.loss
     elif kind == GIVE_UP:
         debit = credit = account
+    elif kind == SETTLE_BY_HAND:
+        debit, credit = settlement_books.settled_account(books, account), account
+        if amount < 0:
+            debit, credit = credit, debit
     else:
         debit, credit = account, books.internal[internal_name(ADJUSTMENT, *asset)]
         if amount < 0:
@@ -89,15 +141,25 @@ def single_of(event: Correction, amount: int) -> tuple[str, AccountId, int, str]
     return _NAMES[_KINDS[type(event)]], event.account, amount, event.text
 
 
-def _problem(books: Books, account: Account, event: Correction) -> str:
+def problem_of_keys(books: Books) -> str:
+    """Why no other key can be kept; "" if one can."""
     if len(books.transfer_keys) >= TRANSFER_KEYS_MAX:
         return f"{TRANSFER_KEYS_MAX} corrections are in these books, and no more are taken"
+    return ""
+
+
+def _problem(books: Books, account: Account, event: Correction) -> str:
+    problem = problem_of_keys(books)
+    if problem:
+        return problem
     if isinstance(event, GiveUp):
         return _problem_of_giving_up(account)
+    if isinstance(event, ReverseSettlement):
+        return _problem_of_reversal(account, event)
     amount = event.amount
     if amount is not None and abs(amount) > CORRECTION_AMOUNT_MAX:
         return "the amount is too large"
-    if isinstance(event, Adjust):
+    if isinstance(event, Adjust | RecordSettlement):
         return "" if amount else "the amount is zero"
     loss = account.loss.balance
     if loss <= 0:
@@ -116,12 +178,26 @@ def _problem_of_giving_up(account: Account) -> str:
     return ""
 
 
+def _problem_of_reversal(account: Account, event: ReverseSettlement) -> str:
+    settlement = _open_settlement(account, event.number)
+    if settlement is None:
+        return f"there is no settlement {event.number} that is not at its end"
+    if settlement.state != FAILED and not event.is_certain:
+        return "its engine has not said that it failed; paid all the same, it would be paid twice"
+    return ""
+
+
 def _refused(event: Correction, problem: str) -> Corrected:
     return Corrected(event.token, 0, problem)
 
 
-def _booked(books: Books, key: str) -> tuple[int, int, int] | None:
-    """Kind, account and amount of the correction that was booked under this key."""
+def transfer_key(key: str, kind: int, account: Account, amount: int) -> bytes:
+    """What is kept under an operator's key: what it was used for."""
+    return f"{key} {kind} {account.index} {amount}".encode()
+
+
+def booked_under(books: Books, key: str) -> tuple[int, int, int] | None:
+    """Kind, account and amount of what was booked under this key."""
     start = f"{key} ".encode()
     for kept in books.transfer_keys:
         if kept.startswith(start):

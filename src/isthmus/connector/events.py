@@ -163,6 +163,78 @@ class GiveUp:
 
 
 @dataclass(slots=True)
+class RecordSettlement:
+    """Either side has paid where no engine looks, says the operator (a bank transfer). Answered by `Corrected`."""
+
+    account: AccountId
+    amount: int  # positive: the peer has paid us; negative: we have paid the peer
+    key: str  # makes it happen once
+    text: str  # what it was, for people
+    token: int
+
+
+@dataclass(slots=True)
+class ReverseSettlement:
+    """A settlement of ours can't happen any more, says the operator: it is owed again. Answered by `Corrected`."""
+
+    account: AccountId
+    number: int
+    key: str  # makes it happen once
+    text: str  # the proof, for people
+    token: int
+    is_certain: bool = False  # the engine has not said that it failed; the operator knows it all the same
+
+
+@dataclass(slots=True)
+class Settle:
+    """Pay a peer what we owe, now. Answered by `SettlementAnswered`; the engine hears by `SettlementDue`."""
+
+    account: AccountId
+    amount: int | None  # None: what leads to the target of the account's terms
+    key: str  # makes it happen once
+    text: str  # why, for people
+    token: int
+
+
+@dataclass(slots=True)
+class SettlementStep:
+    """What an account's engine did or learned: all of it is one entry of the journal, or none.
+
+    Answered by `SettlementAnswered`, once durable. Nothing of it is believed from a peer: the engine has verified it.
+    """
+
+    account: AccountId
+    token: int
+    # Settlements of ours: number, new state of settling.py, and why, for people
+    moved: list[tuple[int, int, str]] = field(default_factory=list)
+    # Settlements of the peer's: amount, its scale, key ("" where the engine itself remembers it), text for people
+    credits: list[tuple[int, int, str, str]] = field(default_factory=list)
+    # Credits that the ledger has undone: amount in the account's units, text
+    undone: list[tuple[int, str]] = field(default_factory=list)
+    # What the engine is to find again after a restart: key and value; an empty value takes the key away
+    kept: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class SendSettlementMessage:
+    """An engine's message for the peer's engine (`peer.settle`). Answered by `SettlementMessageAnswered`."""
+
+    account: AccountId
+    data: bytes
+    token: int
+
+
+@dataclass(slots=True)
+class SettlementMessageReply:
+    """What our engine says to the message of this token: data, or an ILP error code and why."""
+
+    token: int
+    data: bytes
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(slots=True)
 class Drain:
     """Take no new Prepares (they get T03); finish what is in flight."""
 
@@ -253,6 +325,47 @@ class Corrected:
 
 
 @dataclass(slots=True)
+class SettlementDue:
+    """Pay this peer on its ledger: the books are debited already, durably. Comes again in each process until taken."""
+
+    account: AccountId
+    number: int
+    amount: int  # base units of the account
+    key: bytes  # 16 bytes: under it the engine does it once, ever
+
+
+@dataclass(slots=True)
+class SettlementAnswered:
+    """To `Settle` and `SettlementStep`: booked and durable, or `problem` says why nothing was."""
+
+    token: int
+    problem: str = ""
+    number: int = 0  # of our settlement
+    amount: int = 0  # that is settled, or what was credited in all
+    amounts: list[int] = field(default_factory=list)  # what each credit gave, also if its key was used before
+
+
+@dataclass(slots=True)
+class SettlementMessage:
+    """The peer's engine has a message for ours. Answer it with `SettlementMessageReply` within `wait_ms`."""
+
+    account: AccountId
+    data: bytes
+    token: int
+    wait_ms: int
+
+
+@dataclass(slots=True)
+class SettlementMessageAnswered:
+    """The peer's answer to our engine's message: data, or a code and why there is none."""
+
+    token: int
+    data: bytes
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(slots=True)
 class TablesTaken:
     """New tables hold, and what they were made from is durable; or `problem` says why the old ones stay."""
 
@@ -325,15 +438,25 @@ Event: TypeAlias = (
     | WriteOff
     | Adjust
     | GiveUp
+    | RecordSettlement
+    | ReverseSettlement
+    | Settle
+    | SettlementStep
+    | SendSettlementMessage
+    | SettlementMessageReply
     | Drain
 )
-Correction: TypeAlias = WriteOff | Adjust | GiveUp
+Correction: TypeAlias = WriteOff | Adjust | GiveUp | RecordSettlement | ReverseSettlement
 Effect: TypeAlias = (
     Append
     | Release
     | Noted
     | Digested
     | Corrected
+    | SettlementDue
+    | SettlementAnswered
+    | SettlementMessage
+    | SettlementMessageAnswered
     | TablesTaken
     | Ponged
     | CloseLink

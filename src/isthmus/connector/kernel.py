@@ -44,7 +44,13 @@ from isthmus.connector.events import (
     Now,
     Outbound,
     Ping,
+    RecordSettlement,
     Release,
+    ReverseSettlement,
+    SendSettlementMessage,
+    Settle,
+    SettlementMessageReply,
+    SettlementStep,
     Undelivered,
     WriteOff,
 )
@@ -57,6 +63,8 @@ from isthmus.connector.record import Reader
 from isthmus.connector.release import release
 from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, take_reply, take_undelivered
+from isthmus.connector.settlement_messages import send_message
+from isthmus.connector.settlements import settle_what_is_due, take_settle, take_step
 from isthmus.connector.summary import summarise
 from isthmus.connector.swap import BUSY, swap_rates, swap_tables
 from isthmus.connector.switch import FAR_FUTURE, Switch
@@ -338,10 +346,10 @@ class Kernel:
             self._asked.append(event.token)
         elif isinstance(event, Ping):
             take_ping(switch, event)
-        elif isinstance(event, WriteOff | Adjust | GiveUp):
+        elif isinstance(event, WriteOff | Adjust | GiveUp | RecordSettlement | ReverseSettlement):
             switch.answer_after_all(take_correction(switch, event))
         elif isinstance(event, Drain):
-            self._draining = True
+            self._draining = switch.draining = True
             self._refuse_waiting()
         elif isinstance(event, TablesChanged):
             self._take_tables(event)
@@ -349,6 +357,21 @@ class Kernel:
             swap_rates(switch, event)
         elif isinstance(event, Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable):
             self._take_link_event(event)
+        elif isinstance(event, Settle | SettlementStep | SendSettlementMessage | SettlementMessageReply):
+            self._take_settlement_event(event)
+
+    def _take_settlement_event(
+        self, event: Settle | SettlementStep | SendSettlementMessage | SettlementMessageReply
+    ) -> None:
+        switch = self.switch
+        if isinstance(event, Settle):
+            switch.answer_after_all(take_settle(switch, event))
+        elif isinstance(event, SettlementStep):
+            switch.answer_after_all(take_step(switch, event))
+        elif isinstance(event, SendSettlementMessage):
+            send_message(switch, event)
+        else:
+            switch.settlement_messages.reply(switch, event)
 
     def _take_link_event(self, event: Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable) -> None:
         switch = self.switch
@@ -445,6 +468,8 @@ class Kernel:
 
     def _append(self) -> None:
         switch = self.switch
+        if switch.settlers:
+            settle_what_is_due(switch)
         self.sequence += 1
         summary = summarise(switch)
         batch = Batch(

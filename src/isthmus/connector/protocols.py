@@ -1,7 +1,7 @@
 """What neighbours ask each other and nobody else: `peer.*` requests (amount 0, answered at once), and the echo's data.
 
-ILDCP (RFC 0031) both ways is here; outcomes have a module of their own (`outcomes.py`), and routes a package
-(`routing`). Settlement messages will find their place beside them.
+ILDCP (RFC 0031) both ways is here; outcomes and settlement messages have modules of their own (`outcomes.py`,
+`settlement_messages.py`), and routes a package (`routing`).
 """
 
 from typing import Final, final
@@ -9,6 +9,7 @@ from typing import Final, final
 from isthmus.connector.events import AddressLearned, Inbound, Outbound
 from isthmus.connector.lane import Lane, Question
 from isthmus.connector.outcomes import take_report
+from isthmus.connector.settlement_messages import SETTLE_DESTINATION
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.address import ADDRESS_BYTES_MAX, is_valid
@@ -31,6 +32,7 @@ _CONFIG: Final = CONFIG_DESTINATION.encode("ascii")
 _OUTCOMES: Final = OUTCOMES_DESTINATION.encode("ascii")
 _ROUTE_CONTROL: Final = CONTROL_DESTINATION.encode("ascii")
 _ROUTE_UPDATE: Final = UPDATE_DESTINATION.encode("ascii")
+_SETTLE: Final = SETTLE_DESTINATION.encode("ascii")
 
 # The wait before the parent is asked again: doubles from the first to the last, for as long as it doesn't answer.
 RETRY_MS_FIRST: Final = 1_000
@@ -49,6 +51,9 @@ def peer_request(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView
         return
     if view.destination in (_ROUTE_CONTROL, _ROUTE_UPDATE):
         switch.router.take_request(switch, lane, inbound, view)
+        return
+    if view.destination == _SETTLE:
+        switch.settlement_messages.take(switch, lane, inbound, view)
         return
     if view.destination != _CONFIG:
         switch.refuse(lane, inbound, "F01", "this peer protocol is not known here")

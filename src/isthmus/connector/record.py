@@ -29,9 +29,16 @@ bytes; they count up, so the order of the entries gives them.
     dated     the wall clock, before the first leg of a record that is in doubt, or when none is any longer: i64 ms
     listed    what an earlier process left in doubt was listed as at risk
     given up  what we keep for a peer's acknowledgement, and what it must hear of: account u32
+    begun     a settlement of ours, whose transfer is the entry before: account u32, number u64, wall ms i64,
+              key 16, amount, text
+    moved     a settlement of ours is in another state: account u32, number u64, state u8, text
+    credited  a settlement of the peer's, whose transfer is the entry before unless it is less than a unit:
+              account u32, wall ms i64, key, amount credited, what is left over: amount, scale u8
+    used      the key of a settlement of the peer's was used once more: account u32, wall ms i64, key
+    engine    what the account's settlement engine keeps: account u32, key, value; an empty value takes the key away
 
 Names, codes, amounts, keys and texts are length-prefixed (u8, u16, u8, u8, u16), terms, rates, notes and settings'
-values by u32, their keys by u8.
+and engines' values by u32, their keys by u8.
 """
 
 from dataclasses import dataclass
@@ -69,6 +76,11 @@ DATED: Final = 21
 LISTED: Final = 22
 GIVEN_UP: Final = 23
 PASSED: Final = 24
+BEGUN: Final = 25
+MOVED: Final = 26
+CREDITED: Final = 27
+USED: Final = 28
+ENGINE: Final = 29
 
 # One struct call for the two reserves of a packet, one for its two posts: 213 bytes a forwarded packet.
 PACK_INCOMING: Final[Struct] = Struct(">BIQq32s16sI")
@@ -91,6 +103,10 @@ PACK_HEARING: Final[Struct] = Struct(">BIB")
 PACK_DATED: Final[Struct] = Struct(">Bq")
 PACK_GIVEN_UP: Final[Struct] = Struct(">BI")
 _TRANSFER_HEAD: Final = Struct(">BBII")
+_BEGUN_HEAD: Final = Struct(">BIQq16s")
+_MOVED_HEAD: Final = Struct(">BIQB")
+_CREDITED_HEAD: Final = Struct(">BIq")
+_ENGINE_HEAD: Final = Struct(">BI")
 _OPENED_HEAD: Final = Struct(">BBB")
 
 NAME_BYTES_MAX: Final = 255
@@ -294,6 +310,53 @@ class SettingChanged:
     value: bytes  # empty: the key is taken away
 
 
+@final
+@dataclass(slots=True)
+class SettlementBegun:
+    account: int
+    number: int
+    begun_at: int  # wall ms
+    key: bytes
+    amount: int
+    text: str
+
+
+@final
+@dataclass(slots=True)
+class SettlementMoved:
+    account: int
+    number: int
+    state: int  # of settling.py
+    text: str
+
+
+@final
+@dataclass(slots=True)
+class Credited:
+    account: int
+    credited_at: int  # wall ms
+    key: bytes
+    amount: int
+    leftover: int
+    leftover_scale: int
+
+
+@final
+@dataclass(slots=True)
+class KeyUsed:
+    account: int
+    used_at: int  # wall ms
+    key: bytes
+
+
+@final
+@dataclass(slots=True)
+class EngineKept:
+    account: int
+    key: bytes
+    value: bytes  # empty: the key is taken away
+
+
 Entry: TypeAlias = (
     AccountOpened
     | ReserveIncoming
@@ -319,6 +382,11 @@ Entry: TypeAlias = (
     | GivenUp
     | RatesEntry
     | SettingChanged
+    | SettlementBegun
+    | SettlementMoved
+    | Credited
+    | KeyUsed
+    | EngineKept
 )
 
 
@@ -335,22 +403,56 @@ def encode_opened(kind: int, name: str, asset_code: str, asset_scale: int) -> by
 
 
 def encode_transfer(transfer: Transfer) -> bytes:
-    assert 0 <= transfer.amount < 1 << (8 * TRANSFER_AMOUNT_BYTES_MAX)
     assert len(transfer.key) <= KEY_BYTES_MAX
-    amount = transfer.amount.to_bytes((transfer.amount.bit_length() + 7) // 8, "big")
-    text = truncate_utf8(transfer.text, TEXT_BYTES_MAX)
     head = _TRANSFER_HEAD.pack(TRANSFER, transfer.kind, transfer.debit, transfer.credit)
+    key = bytes((len(transfer.key),)) + transfer.key
+    return b"".join((head, encode_amount(transfer.amount), key, encode_text(transfer.text)))
+
+
+def encode_begun(entry: SettlementBegun) -> bytes:
+    head = _BEGUN_HEAD.pack(BEGUN, entry.account, entry.number, entry.begun_at, entry.key)
+    return b"".join((head, encode_amount(entry.amount), encode_text(entry.text)))
+
+
+def encode_moved(entry: SettlementMoved) -> bytes:
+    return _MOVED_HEAD.pack(MOVED, entry.account, entry.number, entry.state) + encode_text(entry.text)
+
+
+def encode_credited(entry: Credited) -> bytes:
+    assert len(entry.key) <= KEY_BYTES_MAX
     return b"".join(
         (
-            head,
-            bytes((len(amount),)),
-            amount,
-            bytes((len(transfer.key),)),
-            transfer.key,
-            len(text).to_bytes(2, "big"),
-            text,
+            _CREDITED_HEAD.pack(CREDITED, entry.account, entry.credited_at),
+            bytes((len(entry.key),)),
+            entry.key,
+            encode_amount(entry.amount),
+            encode_amount(entry.leftover),
+            bytes((entry.leftover_scale,)),
         )
     )
+
+
+def encode_used(entry: KeyUsed) -> bytes:
+    return _CREDITED_HEAD.pack(USED, entry.account, entry.used_at) + bytes((len(entry.key),)) + entry.key
+
+
+def encode_engine(entry: EngineKept) -> bytes:
+    assert 0 < len(entry.key) <= KEY_BYTES_MAX
+    head = _ENGINE_HEAD.pack(ENGINE, entry.account)
+    return b"".join((head, bytes((len(entry.key),)), entry.key, len(entry.value).to_bytes(4, "big"), entry.value))
+
+
+def encode_amount(amount: int) -> bytes:
+    """A length (u8) and the amount, big-endian, without zeros before it."""
+    assert 0 <= amount < 1 << (8 * TRANSFER_AMOUNT_BYTES_MAX)
+    size = (amount.bit_length() + 7) // 8
+    return bytes((size,)) + amount.to_bytes(size, "big")
+
+
+def encode_text(text: str) -> bytes:
+    """A length (u16) and the text, cut to `TEXT_BYTES_MAX` bytes."""
+    encoded = truncate_utf8(text, TEXT_BYTES_MAX)
+    return len(encoded).to_bytes(2, "big") + encoded
 
 
 def encode_terms(encoded: bytes) -> bytes:
@@ -423,10 +525,7 @@ def _decode_rare(kind: int, reader: "Reader") -> Entry:
         return AccountOpened(account_kind, reader.text(1, "account name"), reader.text(2, "asset code"), scale)
     if kind == TRANSFER:
         _, transfer_kind, debit, credit = reader.unpack(_TRANSFER_HEAD, "transfer")
-        octets = reader.octets(1, "amount")
-        if len(octets) > TRANSFER_AMOUNT_BYTES_MAX:
-            raise CodecError("amount", reader.at, f"{len(octets)} bytes, more than {TRANSFER_AMOUNT_BYTES_MAX}")
-        amount = int.from_bytes(octets, "big")
+        amount = reader.amount("amount")
         return Transfer(transfer_kind, debit, credit, amount, reader.octets(1, "key"), reader.text(2, "text"))
     if kind == TERMS:
         reader.at += 1
@@ -460,6 +559,26 @@ def _decode_outcome(kind: int, reader: "Reader") -> Entry:
         return DrainedEntry() if kind == DRAINED else Listed()
     if kind == SETTING:
         return _decode_setting(reader)
+    return _decode_settlement(kind, reader)
+
+
+def _decode_settlement(kind: int, reader: "Reader") -> Entry:
+    if kind == BEGUN:
+        _, account, number, begun_at, key = reader.unpack(_BEGUN_HEAD, "settlement")
+        return SettlementBegun(account, number, begun_at, key, reader.amount("amount"), reader.text(2, "text"))
+    if kind == MOVED:
+        _, account, number, state = reader.unpack(_MOVED_HEAD, "settlement")
+        return SettlementMoved(account, number, state, reader.text(2, "text"))
+    if kind == CREDITED:
+        _, account, at = reader.unpack(_CREDITED_HEAD, "credited")
+        key, amount, leftover = reader.octets(1, "key"), reader.amount("amount"), reader.amount("leftover")
+        return Credited(account, at, key, amount, leftover, reader.uint(1, "leftover's scale"))
+    if kind == USED:
+        _, account, at = reader.unpack(_CREDITED_HEAD, "used")
+        return KeyUsed(account, at, reader.octets(1, "key"))
+    if kind == ENGINE:
+        _, account = reader.unpack(_ENGINE_HEAD, "engine")
+        return EngineKept(account, reader.octets(1, "key"), reader.octets(4, "value"))
     raise CodecError("entry", reader.at, f"{kind} is no kind of entry")
 
 
@@ -517,6 +636,13 @@ class Reader:
             return self.octets(prefix_bytes, field).decode()
         except UnicodeDecodeError:
             raise CodecError(field, at, "not UTF-8") from None
+
+    def amount(self, field: str) -> int:
+        """What `encode_amount` wrote."""
+        octets = self.octets(1, field)
+        if len(octets) > TRANSFER_AMOUNT_BYTES_MAX:
+            raise CodecError(field, self.at, f"{len(octets)} bytes, more than {TRANSFER_AMOUNT_BYTES_MAX}")
+        return int.from_bytes(octets, "big")
 
     def integer(self, field: str) -> int:
         """A signed integer of any size: u8 length, two's complement."""

@@ -8,8 +8,21 @@ replay can't drift apart unseen.
 from typing import Final, Protocol, final
 
 from isthmus.connector import record as r
-from isthmus.connector.books import ASSET_KINDS, DEAF, HEARS, LOSS, PEER, Account, Books, internal_name, loss_name
+from isthmus.connector import settlement_books
+from isthmus.connector.books import (
+    ASSET_KINDS,
+    DEAF,
+    HEARS,
+    LOSS,
+    PEER,
+    SETTLED,
+    Account,
+    Books,
+    internal_name,
+    loss_name,
+)
 from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
+from isthmus.connector.settling import BEGUN, REVERSED, STATES, Settlement
 from isthmus.errors import CodecError
 
 
@@ -137,6 +150,40 @@ class Replay:
             books.date(entry.wall_ms)
         elif isinstance(entry, r.Listed):
             books.end_doubts()
+        else:
+            self._apply_settlement(entry)
+
+    def _apply_settlement(self, entry: r.Entry) -> None:
+        books = self._books
+        if isinstance(entry, r.SettlementBegun):
+            self._begin(entry)
+        elif isinstance(entry, r.SettlementMoved):
+            self._move(entry)
+        elif isinstance(entry, r.Credited):
+            settlement_books.enter_credit(books, self._peer(entry.account), entry)
+        elif isinstance(entry, r.KeyUsed):
+            account = self._peer(entry.account)
+            if entry.key not in settlement_books.settling_of(account).credited:
+                raise CodecError("used", 0, f"{account.name} was not credited under this key")
+            settlement_books.use_key(books, account, entry.key, entry.used_at)
+        elif isinstance(entry, r.EngineKept):
+            if not entry.key:
+                raise CodecError("engine", 0, "what is kept has no key")
+            settlement_books.keep(books, self._peer(entry.account), entry.key, entry.value)
+
+    def _begin(self, entry: r.SettlementBegun) -> None:
+        account = self._peer(entry.account)
+        if entry.number != settlement_books.settling_of(account).last + 1:
+            raise CodecError("settlement", 0, f"{account.name} has no settlement {entry.number - 1}")
+        settlement = Settlement(entry.number, entry.amount, entry.key, entry.begun_at, BEGUN, entry.text)
+        settlement_books.enter_begun(self._books, account, settlement)
+
+    def _move(self, entry: r.SettlementMoved) -> None:
+        account = self._peer(entry.account)
+        settlement = settlement_books.settling_of(account).open.get(entry.number)
+        if settlement is None or entry.state not in (*STATES, REVERSED):
+            raise CodecError("settlement", 0, f"{account.name} has no open settlement {entry.number}, or no such state")
+        settlement_books.move(self._books, account, settlement, entry.state, entry.text)
 
     def _pass(self, entry: r.Passed) -> None:
         if not entry.ranges or sorted(entry.ranges) != entry.ranges:
@@ -232,7 +279,7 @@ class Replay:
             missing = [kind for kind in ASSET_KINDS if internal_name(kind, *asset) not in books.internal]
             if missing or loss_name(entry.name) not in books.internal:
                 raise CodecError("account", 0, f"{entry.name} comes before the accounts of its asset")
-        elif entry.kind != LOSS and entry.kind not in ASSET_KINDS:
+        elif entry.kind not in (LOSS, SETTLED) and entry.kind not in ASSET_KINDS:
             raise CodecError("account", 0, f"{entry.kind} is no kind of account")
         known = books.peers if entry.kind == PEER else books.internal
         if entry.name in known:

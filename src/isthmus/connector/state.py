@@ -11,15 +11,18 @@ from typing import Final
 from isthmus.connector.books import AT_RISK_MAX, DEAF, HEARS, PEER, UNKNOWN, Account, Books
 from isthmus.connector.doubts import DOUBTS_MAX
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
-from isthmus.connector.record import Reader, encode_integer
+from isthmus.connector.record import Reader, encode_amount, encode_integer, encode_text
+from isthmus.connector.settlement_books import settling_of
+from isthmus.connector.settling import OPEN_STATES, Settlement, Settling
 from isthmus.errors import CodecError
 
-# 1: before there were outcomes. Books without settings and doubts are written as before there were any, so that their
+# 1: before there were outcomes. Books without settings, doubts and settlements are written as before there were any, so that their
 # digests stay what they were.
 _PLAIN: Final = 2
 _WITH_SETTINGS: Final = 3
 _WITH_DOUBTS: Final = 4
-READABLE_VERSIONS: Final = (_PLAIN, _WITH_SETTINGS, _WITH_DOUBTS)
+_WITH_SETTLEMENTS: Final = 5
+READABLE_VERSIONS: Final = (_PLAIN, _WITH_SETTINGS, _WITH_DOUBTS, _WITH_SETTLEMENTS)
 
 _HEAD: Final = Struct(">BQIIIII")  # version, last leg, counts: accounts, incoming, outgoing, at risk, transfer keys
 _ACCOUNT: Final = Struct(">BBIQQQ")  # kind, scale, last request id, late, posted incoming and outgoing counts
@@ -33,6 +36,9 @@ _FULFILLED: Final = Struct(">QQq16sI32s")
 _UP_TO: Final = Struct(">16sI")
 _UNSAID: Final = Struct(">16sIQ")
 _DOUBT: Final = Struct(">QIQq")  # leg, account, amount, posted at
+# account, last number, leftover's scale, counts: open settlements, keys of credits, what the engine keeps
+_SETTLING: Final = Struct(">IQBIII")
+_SETTLEMENT: Final = Struct(">Qq16sB")  # number, begun at, key, state
 
 
 def digest(books: Books) -> bytes:
@@ -41,7 +47,7 @@ def digest(books: Books) -> bytes:
 
 
 def encode_state(books: Books) -> bytes:
-    """The whole state: accounts, open legs, keys, terms, settings, doubts."""
+    """The whole state: accounts, open legs, keys, terms, settings, doubts, settlements."""
     incoming = sorted((leg for one in books.peers.values() for leg in one.received.values()), key=_leg_id)
     outgoing = sorted((leg for one in books.peers.values() for leg in one.sent.values()), key=_leg_id)
     parts = [
@@ -68,11 +74,17 @@ def encode_state(books: Books) -> bytes:
     if version >= _WITH_DOUBTS:
         parts.append(len(books.doubts.legs).to_bytes(4, "big"))
         parts += [_DOUBT.pack(*doubt) for doubt in books.doubts.legs]
+    if version >= _WITH_SETTLEMENTS:
+        settlers = [(one, one.settling) for one in books.peers.values() if one.settling is not None]
+        parts.append(len(settlers).to_bytes(4, "big"))
+        parts += [_encode_settling(account, settling) for account, settling in settlers]
     return b"".join(parts)
 
 
 def _version_of(books: Books) -> int:
     """The oldest that can say all of it."""
+    if any(account.settling is not None for account in books.peers.values()):
+        return _WITH_SETTLEMENTS
     return _WITH_DOUBTS if books.doubts.legs else _WITH_SETTINGS if books.settings else _PLAIN
 
 
@@ -141,6 +153,22 @@ def _encode_outgoing(leg: OutgoingLeg) -> bytes:
     )
 
 
+def _encode_settling(account: Account, settling: Settling) -> bytes:
+    counts = (len(settling.open), len(settling.credited), len(settling.engine))
+    parts = [
+        _SETTLING.pack(account.index, settling.last, settling.leftover_scale, *counts),
+        encode_amount(settling.leftover),
+    ]
+    for one in settling.open.values():
+        parts.append(_SETTLEMENT.pack(one.number, one.begun_at, one.key, one.state))
+        parts += [encode_amount(one.amount), encode_text(one.text)]
+    for key, (amount, used_at) in settling.credited.items():
+        parts += [bytes((len(key),)) + key, encode_amount(amount), used_at.to_bytes(8, "big", signed=True)]
+    for key in sorted(settling.engine):
+        parts.append(_encode_setting(key, settling.engine[key]))
+    return b"".join(parts)
+
+
 def decode_state(data: bytes) -> Books:
     """Books from `encode_state`'s bytes; CodecError for any others."""
     books = Books()
@@ -171,6 +199,9 @@ def decode_state(data: bytes) -> Books:
             books.settings[key] = reader.octets(4, "setting")
     if version >= _WITH_DOUBTS:
         _decode_doubts(reader, books)
+    if version >= _WITH_SETTLEMENTS:
+        for _ in range(reader.uint(4, "accounts with settlements")):
+            _decode_settling(reader, books)
     books.last_leg = last_leg
     if reader.at != len(data):
         raise CodecError("state", reader.at, "bytes after its end")
@@ -266,6 +297,27 @@ def _decode_doubts(reader: Reader, books: Books) -> None:
         leg, index, amount, posted_at = reader.unpack(_DOUBT, "doubt")
         _peer(books, index, at)
         books.doubts.legs.append((leg, index, amount, posted_at))
+
+
+def _decode_settling(reader: Reader, books: Books) -> None:
+    at = reader.at
+    index, last, leftover_scale, count, credited, kept = reader.unpack(_SETTLING, "settlements")
+    settling = settling_of(_peer(books, index, at))
+    settling.last, settling.leftover_scale = last, leftover_scale
+    settling.leftover = reader.amount("leftover")
+    for _ in range(count):
+        at = reader.at
+        number, begun_at, key, state = reader.unpack(_SETTLEMENT, "settlement")
+        amount, text = reader.amount("amount"), reader.text(2, "text")
+        if state not in OPEN_STATES or not 0 < number <= last:
+            raise CodecError("settlement", at, f"{number} in state {state} is not an open one")
+        settling.open[number] = Settlement(number, amount, key, begun_at, state, text)
+    for _ in range(credited):
+        key, amount = reader.octets(1, "key"), reader.amount("amount")
+        settling.credited[key] = (amount, int.from_bytes(reader.fixed(8, "last use"), "big", signed=True))
+    for _ in range(kept):
+        key = reader.octets(1, "engine's key")
+        settling.engine[key] = reader.octets(4, "engine's value")
 
 
 def _peer(books: Books, index: int, at: int) -> Account:

@@ -7,6 +7,7 @@ from isthmus.connector.books import DEAF
 from isthmus.connector.doubts import list_doubts
 from isthmus.connector.events import AccountId, CloseLink, TablesTaken
 from isthmus.connector.lane import Lane
+from isthmus.connector.settlements import consider, due_again
 from isthmus.connector.switch import Switch
 from isthmus.connector.tables import (
     LOCAL,
@@ -41,8 +42,11 @@ def swap_tables(switch: Switch, event: TablesChanged, *, is_first: bool) -> bool
         for name, amount, count in list_doubts(switch.books):
             text = f"the node stopped before it was known that the Fulfill left; {count} Prepares"
             switch.singles.append(("at risk", AccountId(name), amount, text))
+        due_again(switch)
     _journal(switch, event)
     switch.take_tables(tables)
+    for lane in switch.settlers.values():
+        consider(switch, lane)
     return True
 
 
@@ -88,6 +92,10 @@ def _open_lanes(switch: Switch, tables: Tables) -> None:
             switch.by_index[account.index] = lane
         lane.closed = False
         lane.take_terms(terms, switch.mono)
+        if terms.settle.threshold is not None:
+            switch.settlers[account.index] = lane
+        else:
+            switch.settlers.pop(account.index, None)
         account.is_local = lane.is_local
         if terms.relation == LOCAL and account.hearing != DEAF:
             books.set_hearing(account, DEAF)  # there is no wire in between
@@ -95,6 +103,7 @@ def _open_lanes(switch: Switch, tables: Tables) -> None:
 
 def _close(switch: Switch, lane: Lane) -> None:
     lane.closed = True
+    switch.settlers.pop(lane.account.index, None)
     while lane.inbox:
         switch.refuse(lane, lane.inbox.popleft(), "T03", BUSY)
     switch.effects.append(CloseLink(lane.id, "the account was removed"))

@@ -16,6 +16,7 @@ from isthmus.connector.legs import IncomingLeg
 from isthmus.connector.outcomes import ASK_EVERY_MS
 from isthmus.connector.replay import Application
 from isthmus.connector.routing.router import Router
+from isthmus.connector.settlement_messages import SettlementMessages
 from isthmus.connector.tables import RateTable, RouteTable, Tables
 from isthmus.connector.wheel import TimingWheel
 from isthmus.ilp.codes import ErrorCode
@@ -47,6 +48,7 @@ class Switch:
         "application",
         "books",
         "by_index",
+        "draining",
         "duplicates",
         "effects",
         "entropy",
@@ -67,6 +69,8 @@ class Switch:
         "rejected_lanes",
         "released_leg",
         "router",
+        "settlement_messages",
+        "settlers",
         "singles",
         "tables",
         "timestamps",
@@ -80,6 +84,9 @@ class Switch:
         self.entropy: Final = entropy
         self.lanes: Final[dict[AccountId, Lane]] = {}
         self.by_index: Final[dict[int, Lane]] = {}  # by the account's index in the books
+        self.settlers: Final[dict[int, Lane]] = {}  # the same, of those that settle by themselves
+        self.settlement_messages: Final = SettlementMessages()
+        self.draining = False
         self.tables = Tables("", {}, RouteTable({}), RateTable({}))
         self.router: Final = Router(entropy)
         self.wheel: Final = TimingWheel()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
 from isthmus.connector.events import AccountId
 from isthmus.connector.record import SETTING_BYTES_MAX, SETTING_KEY_BYTES_MAX
 from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
+from isthmus.connector.settling import NO_SETTLEMENT, SettleTerms
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.address import BOUNDED_SCHEMES, is_test, is_valid, is_valid_prefix, scheme_of
 from isthmus.ilp.asset import Asset
@@ -68,6 +69,7 @@ class AccountTerms:
     echo_amount_max: int = 0  # CONN-18
     disabled: bool = False  # takes no new Prepares and is sent none; what is in flight ends as ever
     routes: RouteTerms = NO_ROUTES  # what is told of routes, each way
+    settle: SettleTerms = NO_SETTLEMENT  # when we pay what we owe, on which ledger
 
     def check(self) -> None:
         """Raise ConfigError if these terms can't work."""
@@ -100,6 +102,7 @@ class AccountTerms:
         if self.ildcp_client and self.relation != PARENT:
             raise ConfigError(f"{key}.ildcp_client", "only a parent gives an address", "Set relation = 'parent'")
         self.routes.check(f"{key}.routes")
+        self.settle.check(f"{key}.settlement", payable_max=self.payable_max)
 
 
 @final
@@ -399,6 +402,10 @@ def _still_needed(account: "Account") -> tuple[str, str] | None:
         return "has a balance or a loss", "Put it back, or clear it by `isthmus books adjust` and `write-off`"
     if account.received or account.sent:
         return "has packets in flight", "Put it back until they are decided"
+    if account.settling is not None and account.settling.open:
+        return "has settlements under way", "Put it back until `isthmus settlements list` shows none"
+    if account.settling is not None and account.settling.engine:
+        return "has channels or payments on a ledger", "Put it back, and close its channels"
     if account.fulfilled or account.unsaid:
         return (
             "has outcomes that its peer has not acknowledged or heard",
@@ -422,11 +429,13 @@ def _describe_terms(terms: AccountTerms) -> dict[str, object]:
     described = {
         name: str(value) if isinstance(value, int) and not isinstance(value, bool) else value
         for name, value in asdict(terms).items()
-        # Tables in which nothing is disabled, and no routes are told, are written as before there was that.
-        if name not in ("asset", "routes") and (name != "disabled" or value)
+        # Tables in which nothing is disabled or settled, and no routes are told, are written as before there was that.
+        if name not in ("asset", "routes", "settle") and (name != "disabled" or value)
     }
     if terms.routes != NO_ROUTES:
         described["routes"] = asdict(terms.routes)
+    if terms.settle != NO_SETTLEMENT:
+        described["settle"] = {name: None if one is None else str(one) for name, one in asdict(terms.settle).items()}
     return {**described, "asset_code": terms.asset.code, "asset_scale": terms.asset.scale}
 
 
