@@ -334,7 +334,7 @@ def test_a_live_node_carries_live_addresses(make_node: "MakeNode", make_terms: "
 def test_peer_addresses_are_never_forwarded(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
     """ADDR-5, PEER-5, CONN-17: no route captures them."""
     node = make_node(make_terms("alice"), make_terms("bob"), routes={"": "bob"})
-    for destination in ("peer.config.x", "peer.settle", "peer.route.x", "peer.x"):
+    for destination in ("peer.config.x", "peer.settle.x", "peer.route.x", "peer.x"):
         assert refusal(node, destination).code == "F01"
 
 

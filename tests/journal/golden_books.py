@@ -15,7 +15,18 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Final
 
-from isthmus.connector.books import ADJUST, BOOK_LOSS, DEAF, GIVE_UP, HEARS, WRITE_OFF, Account, Books
+from isthmus.connector import settlement_books
+from isthmus.connector.books import (
+    ADJUST,
+    BOOK_LOSS,
+    DEAF,
+    GIVE_UP,
+    HEARS,
+    SETTLE_BY_HAND,
+    WRITE_OFF,
+    Account,
+    Books,
+)
 from isthmus.connector.doubts import list_doubts
 from isthmus.connector.events import AccountId, AccountMovement, Summary
 from isthmus.connector.kernel import Kernel
@@ -28,6 +39,7 @@ from isthmus.connector.legs import (
     IncomingLeg,
     OutgoingLeg,
 )
+from isthmus.connector.settling import BEGUN, CONFIRMED, FAILED, TAKEN, Settlement
 from isthmus.connector.tables import LOCAL, PEER, AccountTerms, RateTable, RouteTable, Tables
 from isthmus.ilp.asset import Asset
 from isthmus.journal.reader import JournalReader
@@ -161,6 +173,7 @@ def write(folder: Path) -> None:
     ]
     golden.commit()
     _set(golden)
+    _settle(golden)
     golden.save_checkpoint()
     _after_the_checkpoint(golden, open_legs)
     golden.journal.close()
@@ -257,6 +270,32 @@ def _set(golden: Golden) -> None:
         golden.books.change_setting(key, value)
     golden.commit(("setting", AccountId("dora"), 0, "dora set"))
     golden.books.change_setting(b"account:dora", b"")
+    golden.commit()
+
+
+def _settle(golden: Golden) -> None:
+    """Settlements of ours in each state that is kept, and one at its end; the peer's, a fraction, a key used again."""
+    books, bob, alice = golden.books, golden.peer("bob"), golden.peer("alice")
+    for number, state in enumerate((BEGUN, TAKEN, FAILED, CONFIRMED), 1):
+        one = Settlement(number, 2**60 * number, b"settlement key%2d" % number, WALL_MS, BEGUN, "weekly ☎")
+        settlement_books.begin(books, bob, one, b"monday" if number == 1 else b"")
+        if state != BEGUN:
+            settlement_books.move(books, bob, one, state, "no funds" if state == FAILED else "")
+        golden.commit(("settlement", AccountId("bob"), -one.amount, "settlement"))
+    assert bob.settling is not None
+    settlement_books.reverse(books, bob, bob.settling.open[3], b"reversal", "the ledger says so")
+    books.transfer(bob, books.internal["settled:bob"], 12, SETTLE_BY_HAND, b"by hand", "bank transfer of 3 May")
+    failed = Settlement(5, 1, b"settlement key 5", WALL_MS, BEGUN)
+    settlement_books.begin(books, bob, failed, b"")
+    settlement_books.move(books, bob, failed, FAILED, "no such account")
+    golden.commit()
+    settlement_books.credit(books, alice, 2**70, (7, 18), key=b"wire 1", text="wire", now=WALL_MS)
+    settlement_books.credit(books, alice, 0, (8, 18), key=b"", text="", now=WALL_MS)
+    settlement_books.use_key(books, alice, b"wire 1", WALL_MS + 86_400_000)
+    settlement_books.take_back(books, alice, 5, "a block was replaced")
+    settlement_books.keep(books, alice, b"channel", b"state")
+    settlement_books.keep(books, alice, b"claim", b"x" * 300)
+    settlement_books.keep(books, alice, b"channel", b"")
     golden.commit()
 
 

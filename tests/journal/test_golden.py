@@ -10,12 +10,13 @@ from typing import Any, get_args
 
 import pytest
 
+from isthmus.cli.books_replay import TRANSFER_KINDS
 from isthmus.connector import record as r
 from isthmus.connector import state as books_state
-from isthmus.connector.books import ADJUST, BOOK_LOSS, GIVE_UP, WRITE_OFF
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import VOID_REASONS
 from isthmus.connector.record import Reader
+from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.record import encode_envelope, first_digest, next_digest
 from isthmus.journal.sqlite import SqliteJournal
@@ -114,7 +115,8 @@ def test_the_newest_golden_journal_has_every_kind_of_entry() -> None:
     entries = [entry for one in expected(NEWEST)["batches"] for entry in r.decode_record(bytes.fromhex(one["record"]))]
     assert {type(entry) for entry in entries} == set(get_args(r.Entry))
     assert {entry.reason for entry in entries if isinstance(entry, r.Void)} == set(VOID_REASONS)
-    assert {entry.kind for entry in entries if isinstance(entry, r.Transfer)} == {ADJUST, BOOK_LOSS, WRITE_OFF, GIVE_UP}
+    assert {entry.kind for entry in entries if isinstance(entry, r.Transfer)} == set(TRANSFER_KINDS)
+    assert {entry.state for entry in entries if isinstance(entry, r.SettlementMoved)} >= {TAKEN, FAILED, CONFIRMED}
     assert {entry.ended for entry in entries if isinstance(entry, r.Confirmed)} == {0, 1}
 
 
@@ -133,5 +135,9 @@ def test_a_golden_checkpoint_has_something_of_everything() -> None:
         and books.terms
         and books.settings
         and books.doubts.legs
+        and any(account.settling and account.settling.open for account in peers)
+        and any(account.settling and account.settling.credited for account in peers)
+        and any(account.settling and account.settling.engine for account in peers)
+        and any(account.settling and account.settling.leftover for account in peers)
         and any(account.late_count for account in peers)
     )

@@ -28,6 +28,7 @@ from isthmus.connector.events import (
     Corrected,
     Correction,
     GiveUp,
+    ReverseSettlement,
     Summary,
     WriteOff,
 )
@@ -255,7 +256,9 @@ def _ask_node(path: Path, event: Correction, config: Path | None, in_use: Journa
     """The amount that the node booked; ConfigError without address or token, JournalError if it refuses."""
     url = f"{_admin_url(path, in_use)}/accounts/{event.account}/{kind_of(event)}"
     fields = {"note": event.text, "key": event.key}
-    if not isinstance(event, GiveUp) and event.amount is not None:
+    if isinstance(event, ReverseSettlement):
+        fields["number"] = str(event.number)
+    elif not isinstance(event, GiveUp) and event.amount is not None:
         fields["amount"] = str(event.amount)
     doubt = _may_be_booked(event.key)
     try:

@@ -18,6 +18,11 @@ from isthmus.connector.books import (
     LOSS,
     PEER,
     ROUNDING,
+    SETTLE,
+    SETTLE_BACK,
+    SETTLE_BY_HAND,
+    SETTLED,
+    SETTLED_BY_PEER,
     SPREAD,
     WRITE_OFF,
     WRITTEN_OFF,
@@ -27,6 +32,7 @@ from isthmus.connector.books import (
 from isthmus.connector.kernel import Kernel, version_of_state
 from isthmus.connector.legs import VOID_REASONS
 from isthmus.connector.record import Reader
+from isthmus.connector.settling import STATES
 from isthmus.connector.state import READABLE_VERSIONS
 from isthmus.errors import CodecError, ConfigError, JournalError
 from isthmus.ilp.asset import Asset
@@ -43,7 +49,16 @@ EARNINGS: Final = {
     WRITTEN_OFF: "written off",
     ADJUSTMENT: "adjustments",
 }
-TRANSFER_KINDS: Final = {ADJUST: "adjustment", BOOK_LOSS: "loss", WRITE_OFF: "write-off", GIVE_UP: "give-up"}
+TRANSFER_KINDS: Final = {
+    ADJUST: "adjustment",
+    BOOK_LOSS: "loss",
+    WRITE_OFF: "write-off",
+    GIVE_UP: "give-up",
+    SETTLE: "settlement by us",
+    SETTLED_BY_PEER: "settlement by the peer",
+    SETTLE_BACK: "settlement undone",
+    SETTLE_BY_HAND: "settlement by hand",
+}
 
 
 class Replayed(NamedTuple):
@@ -362,7 +377,27 @@ def _outcome_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]
     if isinstance(entry, r.GivenUp):
         text = "the peer won't acknowledge or hear any more what is kept"
         return {"entry": "outcomes", **_account_columns(accounts[entry.account]), "text": text}
-    return {"entry": _NAMES.get(type(entry), "note")}
+    return _settlement_columns(entry, accounts)
+
+
+def _settlement_columns(entry: r.Entry, accounts: list[Account]) -> dict[str, Json]:
+    if isinstance(entry, r.SettlementBegun):
+        columns: dict[str, Json] = {"amount": str(entry.amount), "key": entry.key.hex()}
+        columns["text"] = f"settlement {entry.number} begins"
+    elif isinstance(entry, r.SettlementMoved):
+        state = STATES.get(entry.state, f"in state {entry.state}")
+        columns = {"text": f"settlement {entry.number} is {state}" + (f": {entry.text}" if entry.text else "")}
+    elif isinstance(entry, r.Credited):
+        left = f"; {entry.leftover} of scale {entry.leftover_scale} left over" if entry.leftover else ""
+        columns = {"amount": str(entry.amount), "key": entry.key.hex(), "text": f"settlement of the peer's{left}"}
+    elif isinstance(entry, r.KeyUsed):
+        columns = {"key": entry.key.hex(), "text": "a settlement of the peer's was told once more"}
+    elif isinstance(entry, r.EngineKept):
+        # What engines keep may be claims that are worth money to whoever shows them.
+        columns = {"key": entry.key.hex(), "text": f"the engine keeps {len(entry.value)} bytes"}
+    else:
+        return {"entry": _NAMES.get(type(entry), "note")}
+    return {"entry": "settlement", **_account_columns(accounts[entry.account]), **columns}
 
 
 # Of entries that books.py doesn't show in detail.
@@ -410,6 +445,8 @@ def _currency_rows(books: Books) -> list[CurrencyRow]:
         row = rows.setdefault(_asset(account), CurrencyRow(_asset(account), 0, {}))
         if account.kind == CLEARING:
             rows[row.asset] = row._replace(position=-account.balance)
+        elif account.kind == SETTLED:
+            rows[row.asset] = row._replace(on_ledgers=row.on_ledgers + account.balance)
         elif account.kind != PEER:
             kind = EARNINGS.get(account.kind, f"kind {account.kind}")
             row.earnings[kind] = row.earnings.get(kind, 0) - account.balance

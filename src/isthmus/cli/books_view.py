@@ -42,6 +42,7 @@ class CurrencyRow(NamedTuple):
     asset: Asset
     position: int  # positive: our peers owe us more than we owe
     earnings: dict[str, int]  # by kind: spread, rounding, …; losses are negative
+    on_ledgers: int = 0  # what peers paid us by settlements, less what we paid them
 
 
 def in_words(balance: int, asset: Asset) -> str:
@@ -84,11 +85,15 @@ def currencies_table(rows: list[CurrencyRow]) -> Table:
     kinds = ["spread", "rounding"]
     kinds += sorted({kind for row in rows for kind, amount in row.earnings.items() if amount and kind not in kinds})
     table = new_table("Position and earnings", "asset", "position")
+    has_settled = any(row.on_ledgers for row in rows)
+    if has_settled:
+        table.add_column("on ledgers", justify="right", no_wrap=True)
     for kind in kinds:
         table.add_column(kind, justify="right", no_wrap=True)
     for row in rows:
         earned = [_earned(row.earnings.get(kind, 0), row.asset) for kind in kinds]
-        table.add_row(*map(cell, (_name(row.asset), in_words(row.position, row.asset), *earned)))
+        settled = [_earned(row.on_ledgers, row.asset)] if has_settled else []
+        table.add_row(*map(cell, (_name(row.asset), in_words(row.position, row.asset), *settled, *earned)))
     return table
 
 
@@ -152,6 +157,7 @@ def currency_json(row: CurrencyRow) -> dict[str, Json]:
         "asset_code": row.asset.code,
         "asset_scale": row.asset.scale,
         "position": str(row.position),
+        "on_ledgers": str(row.on_ledgers),
         "earnings": {kind: str(amount) for kind, amount in sorted(row.earnings.items())},
     }
 

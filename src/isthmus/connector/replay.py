@@ -22,7 +22,7 @@ from isthmus.connector.books import (
     loss_name,
 )
 from isthmus.connector.legs import VOID_REASONS, IncomingLeg, OutgoingLeg
-from isthmus.connector.settling import BEGUN, REVERSED, STATES, Settlement
+from isthmus.connector.settling import BEGUN, STATES, Settlement
 from isthmus.errors import CodecError
 
 
@@ -181,7 +181,7 @@ class Replay:
     def _move(self, entry: r.SettlementMoved) -> None:
         account = self._peer(entry.account)
         settlement = settlement_books.settling_of(account).open.get(entry.number)
-        if settlement is None or entry.state not in (*STATES, REVERSED):
+        if settlement is None or entry.state not in STATES:
             raise CodecError("settlement", 0, f"{account.name} has no open settlement {entry.number}, or no such state")
         settlement_books.move(self._books, account, settlement, entry.state, entry.text)
 

@@ -21,6 +21,7 @@ from isthmus.connector.settling import (
     Settlement,
     Settling,
 )
+from isthmus.ilp.packet import truncate_utf8
 
 
 def settling_of(account: Account) -> Settling:
@@ -40,6 +41,7 @@ def settled_account(books: Books, account: Account) -> Account:
 def begin(books: Books, account: Account, settlement: Settlement, transfer_key: bytes) -> None:
     """Debit what we owe, and keep the settlement until it is at its end."""
     settled = settled_account(books, account)
+    settlement.text = _as_kept(settlement.text)
     is_new = books.transfer(account, settled, settlement.amount, SETTLE, transfer_key, settlement.text)
     assert is_new
     enter_begun(books, account, settlement)
@@ -55,6 +57,11 @@ def enter_begun(books: Books, account: Account, settlement: Settlement) -> None:
     books.record.extend(r.encode_begun(entry))
 
 
+def _as_kept(text: str) -> str:
+    """Cut as in the journal, so that replay has the same."""
+    return truncate_utf8(text, r.TEXT_BYTES_MAX).decode()
+
+
 def reverse(books: Books, account: Account, settlement: Settlement, transfer_key: bytes, text: str) -> None:
     """What was debited is owed again, by the operator's word."""
     settled = settled_account(books, account)
@@ -66,7 +73,7 @@ def reverse(books: Books, account: Account, settlement: Settlement, transfer_key
 def move(books: Books, account: Account, settlement: Settlement, state: int, text: str) -> None:
     """The settlement is in another state; at its end nothing is kept of it."""
     settlement.state = state
-    settlement.text = text
+    settlement.text = _as_kept(text)
     if state not in OPEN_STATES:
         del settling_of(account).open[settlement.number]
     books.record.extend(r.encode_moved(r.SettlementMoved(account.index, settlement.number, state, text)))

@@ -64,7 +64,7 @@ class SettlementMessages:
             switch.refuse(lane, inbound, "R00", "the settlement message has expired")
             return
         if not lane.terms.settle.engine:
-            switch.refuse(lane, inbound, "F02", "this account has no settlement engine here")
+            switch.refuse(lane, inbound, "F01", "this account has no settlement engine here")
             return
         self._forget_expired(switch.mono)
         if sum(1 for waiting, _, _ in self._waiting.values() if waiting is lane) >= MESSAGES_MAX:

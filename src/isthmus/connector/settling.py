@@ -16,7 +16,14 @@ FAILED: Final = 3  # the ledger proves that it can't happen any more: an operato
 CONFIRMED: Final = 4  # it is final on the ledger; nothing is kept of it
 ENDED: Final = 5  # an engine elsewhere has acknowledged it, and our part ends (RFC 38); nothing is kept of it
 REVERSED: Final = 6  # the operator took it back; nothing is kept of it
-STATES: Final = {BEGUN: "begun", TAKEN: "taken", FAILED: "failed", CONFIRMED: "confirmed", ENDED: "ended"}
+STATES: Final = {
+    BEGUN: "begun",
+    TAKEN: "taken",
+    FAILED: "failed",
+    CONFIRMED: "confirmed",
+    ENDED: "ended",
+    REVERSED: "reversed",
+}
 OPEN_STATES: Final = (BEGUN, TAKEN, FAILED)
 
 # Settlements of one account that are not at their end. Beyond it none is begun, and the limits stop the peer.

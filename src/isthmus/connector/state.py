@@ -16,8 +16,8 @@ from isthmus.connector.settlement_books import settling_of
 from isthmus.connector.settling import OPEN_STATES, Settlement, Settling
 from isthmus.errors import CodecError
 
-# 1: before there were outcomes. Books without settings, doubts and settlements are written as before there were any, so that their
-# digests stay what they were.
+# 1: before there were outcomes. Books without settings, doubts and settlements are written as before there were any, so
+# that their digests stay what they were.
 _PLAIN: Final = 2
 _WITH_SETTINGS: Final = 3
 _WITH_DOUBTS: Final = 4

@@ -5,12 +5,32 @@ import re
 from typing import Any, Final
 
 from isthmus.connector.corrections import CORRECTION_AMOUNT_MAX, CORRECTION_KEY_CHARS_MAX
-from isthmus.connector.events import AccountId, Adjust, Correction, GiveUp, WriteOff
+from isthmus.connector.events import (
+    AccountId,
+    Adjust,
+    Correction,
+    GiveUp,
+    RecordSettlement,
+    ReverseSettlement,
+    WriteOff,
+)
 
 NOTE_CHARS_MAX: Final = 500
 WRITE_OFF: Final = "write-off"
 ADJUST: Final = "adjust"
 GIVE_UP: Final = "give-up"
+SETTLE_BY_HAND: Final = "settlement"
+REVERSE: Final = "reverse-settlement"
+
+_KINDS: Final[dict[type, str]] = {
+    WriteOff: WRITE_OFF,
+    Adjust: ADJUST,
+    GiveUp: GIVE_UP,
+    RecordSettlement: SETTLE_BY_HAND,
+    ReverseSettlement: REVERSE,
+}
+# What a request holds besides note and key.
+_FIELDS: Final = {GIVE_UP: [], REVERSE: ["number", "is_certain"]}
 
 _KEY: Final = re.compile(rf"[!-~]{{1,{CORRECTION_KEY_CHARS_MAX}}}", re.ASCII)
 _AMOUNT: Final = re.compile(r"-?[0-9]{1,78}", re.ASCII)
@@ -21,13 +41,13 @@ class BadRequestError(Exception):
 
 
 def kind_of(correction: Correction) -> str:
-    return WRITE_OFF if isinstance(correction, WriteOff) else ADJUST if isinstance(correction, Adjust) else GIVE_UP
+    return _KINDS[type(correction)]
 
 
 def parse_correction(kind: str, account: AccountId, body: str) -> Correction:
     """The event that a request's body stands for; its token is the driver's business."""
     found = _object(body)
-    known = ["note", "key"] if kind == GIVE_UP else ["amount", "note", "key"]
+    known = [*_FIELDS.get(kind, ["amount"]), "note", "key"]
     unknown = sorted(set(found) - set(known))
     if unknown:
         names = f"{', '.join(known[:-1])} and {known[-1]}"
@@ -36,10 +56,13 @@ def parse_correction(kind: str, account: AccountId, body: str) -> Correction:
     key = check_key(found.get("key"))
     if kind == GIVE_UP:
         return GiveUp(account, key, note, 0)
-    if kind == ADJUST:
-        return Adjust(account, _amount(found.get("amount"), least=-CORRECTION_AMOUNT_MAX), key, note, 0)
-    amount = None if found.get("amount") is None else _amount(found["amount"], least=1)
-    return WriteOff(account, amount, key, note, 0)
+    if kind == REVERSE:
+        return ReverseSettlement(account, _number(found.get("number")), key, note, 0, _flag(found.get("is_certain")))
+    if kind in (ADJUST, SETTLE_BY_HAND):
+        amount = _amount(found.get("amount"), least=-CORRECTION_AMOUNT_MAX)
+        return (Adjust if kind == ADJUST else RecordSettlement)(account, amount, key, note, 0)
+    written_off = None if found.get("amount") is None else _amount(found["amount"], least=1)
+    return WriteOff(account, written_off, key, note, 0)
 
 
 def check_key(key: object) -> str:
@@ -68,6 +91,18 @@ def _object(body: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise BadRequestError("The body is not a JSON object.")
     return found
+
+
+def _number(value: object) -> int:
+    if not isinstance(value, str) or re.fullmatch(r"[0-9]{1,19}", value, re.ASCII) is None:
+        raise BadRequestError('number must be a string of digits, as settlements are numbered: "3".')
+    return int(value)
+
+
+def _flag(value: object) -> bool:
+    if value not in (None, True, False):
+        raise BadRequestError("is_certain must be true or false.")
+    return value is True
 
 
 def _amount(value: object, *, least: int) -> int:

@@ -10,7 +10,16 @@ from isthmus.connector import record as r
 from isthmus.journal.interface import StoredBatch
 
 # By the numbers that journals hold.
-_TRANSFERS: Final = {1: "adjustment", 2: "loss", 3: "write-off", 4: "give-up"}
+_TRANSFERS: Final = {
+    1: "adjustment",
+    2: "loss",
+    3: "write-off",
+    4: "give-up",
+    5: "settlement by us",
+    6: "settlement by the peer",
+    7: "settlement undone",
+    8: "settlement by hand",
+}
 _REASONS: Final = {1: "rejected", 2: "expired", 3: "wrong fulfillment", 4: "undelivered", 5: "never sent"}
 # Entries that move nothing.
 _OTHERS: Final[dict[type, str]] = {
@@ -28,6 +37,11 @@ _OTHERS: Final[dict[type, str]] = {
     r.Dated: "dated",
     r.Listed: "listed",
     r.GivenUp: "given up",
+    r.SettlementBegun: "settlement",
+    r.SettlementMoved: "settlement",
+    r.Credited: "settlement",
+    r.KeyUsed: "settlement",
+    r.EngineKept: "settlement",
 }
 _EMPTY: Final[dict[str, Any]] = dict.fromkeys(
     (

@@ -10,9 +10,22 @@ from typing import Final
 
 from isthmus.connector import record as r
 from isthmus.connector import state
-from isthmus.connector.books import ASSET_KINDS, DEAF, HEARS, LOSS, PEER, Books, internal_name, loss_name
+from isthmus.connector.books import (
+    ASSET_KINDS,
+    DEAF,
+    HEARS,
+    LOSS,
+    PEER,
+    SETTLE,
+    SETTLED,
+    SETTLED_BY_PEER,
+    Books,
+    internal_name,
+    loss_name,
+)
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.replay import Replay
+from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
 from isthmus.errors import CodecError
 from isthmus.journal import record as envelope
 from tests.fuzz.registry import Target
@@ -101,6 +114,7 @@ def _forward(request: int) -> bytes:
 
 
 def _records() -> Iterator[bytes]:
+    yield from _settlements()
     yield _forward(1)
     yield _forward(1) + r.PACK_POSTS.pack(r.POST, 2, r.POST, 1)
     yield _forward(1) + r.PACK_VOID.pack(r.VOID, 2, 1) + r.PACK_VOID.pack(r.VOID, 1, 1)
@@ -123,6 +137,21 @@ def _records() -> Iterator[bytes]:
     yield (
         fulfilled + r.PACK_HEARING.pack(r.HEARING, BEN, HEARS) + r.PACK_CONFIRMED.pack(r.CONFIRMED, BEN, SESSION, 1, 0)
     )
+
+
+def _settlements() -> Iterator[bytes]:
+    opened = r.encode_opened(SETTLED, "settled:ben", "USD", 9)
+    settled = 9  # its index: after those that `ACCOUNTS` opens
+    begun = r.encode_transfer(r.Transfer(SETTLE, BEN, settled, 500, b"", "weekly"))
+    begun += r.encode_begun(r.SettlementBegun(BEN, 1, WALL, SESSION, 500, "weekly"))
+    yield opened + begun
+    yield opened + begun + r.encode_moved(r.SettlementMoved(BEN, 1, TAKEN, ""))
+    yield opened + begun + r.encode_moved(r.SettlementMoved(BEN, 1, FAILED, "no funds"))
+    yield opened + begun + r.encode_moved(r.SettlementMoved(BEN, 1, CONFIRMED, ""))
+    credited = r.encode_transfer(r.Transfer(SETTLED_BY_PEER, settled, BEN, 7, b"", "wire"))
+    credited += r.encode_credited(r.Credited(BEN, WALL, b"wire 1", 7, 5, 10))
+    yield opened + credited + r.encode_used(r.KeyUsed(BEN, WALL + 1, b"wire 1"))
+    yield r.encode_engine(r.EngineKept(BEN, b"channel", b"state"))
 
 
 def seeds_record() -> Iterator[bytes]:

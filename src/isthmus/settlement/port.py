@@ -1,0 +1,118 @@
+"""What stands between a settlement engine and the node: the engine's side of it, and what it is given.
+
+Engines and links never see each other. An engine gets a `Port` from the node and keeps nothing of its own: what it
+must find again after a crash are entries in the node's journal, which the port writes for it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, final
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import Settlement
+from isthmus.errors import IsthmusError
+from isthmus.ilp.asset import Asset
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class SettlingAccount:
+    """An account that an engine settles."""
+
+    id: AccountId
+    asset: Asset
+    settings: Mapping[str, str]  # the account's own options for its engine, from the node's configuration
+
+
+@final
+@dataclass(slots=True)
+class Step:
+    """Facts that are booked together, in one entry of the journal, or not at all.
+
+    `moved`: settlements of ours: number, new state (`connector.settling`: TAKEN, CONFIRMED, FAILED), why, for people.
+    `credits`: what the peer has paid: amount, its scale, idempotency key ("" where `kept` makes it happen once), text.
+    `undone`: credits that the ledger has taken back: amount in the account's units, text.
+    `kept`: key and value, to be found again by `Port.kept`; an empty value takes a key away.
+    """
+
+    moved: list[tuple[int, int, str]] = field(default_factory=list)
+    credits: list[tuple[int, int, str, str]] = field(default_factory=list)
+    undone: list[tuple[int, str]] = field(default_factory=list)
+    kept: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+
+class StepRefusedError(IsthmusError):
+    """The books don't take this step; nothing of it was booked. The text says why."""
+
+
+class MessageRefusedError(IsthmusError):
+    """The peer's engine got no message, or had no answer to it: an ILP error code and why."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code} {message}")
+        self.code = code
+        self.message = message
+
+
+class Port(Protocol):
+    """The node, as an engine sees it. Everything is about accounts of this engine only."""
+
+    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        """Book these facts; returns once they are durable: what each credit gave, in the account's units.
+
+        StepRefusedError if they can't be booked. If the node stops meanwhile the call is cancelled, and nobody knows
+        whether they are booked: the next process finds out by `kept`.
+        """
+        ...
+
+    async def message(self, account: AccountId, data: bytes) -> bytes:
+        """Ask the peer's engine (`peer.settle`, at most 32,767 bytes each way); its answer. MessageRefusedError."""
+        ...
+
+    def kept(self, account: AccountId) -> Mapping[bytes, bytes]:
+        """What `Step.kept` has left, with everything that is booked, durable or about to be."""
+        ...
+
+    def open(self, account: AccountId) -> Sequence[Settlement]:
+        """Our settlements that are not at their end."""
+        ...
+
+    def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
+        """A line in the node's log, and for "warning" and "error" an alarm that operators see. Never a secret."""
+        ...
+
+
+class Engine(Protocol):
+    """Pays and is paid on one ledger, for any number of accounts.
+
+    `start` returns when the engine works; LedgerError if it can't be used as configured. A ledger that is only away
+    for now is no such error: the engine tries again by itself, with a pause that grows up to a bound, and says so in
+    the log.
+    """
+
+    async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None: ...
+
+    async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
+        """The configuration has changed; these are the accounts from here on."""
+        ...
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        """Pay this peer; amount in the account's units. The books are debited already.
+
+        It comes again, with the same number and key, in each process until the engine has moved the settlement on by
+        a step: to TAKEN together with what it keeps of the payment. It returns soon, and whatever it raises is logged
+        and tried again later. What is journaled in the step are the very bytes that go to the ledger.
+        """
+        ...
+
+    async def take_message(self, account: AccountId, data: bytes) -> bytes:
+        """The peer's engine asks; the answer. MessageRefusedError for what makes no sense."""
+        ...
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """For the operator: channels, capacities, claims, heights, as words and amounts."""
+        ...
+
+    async def close(self) -> None:
+        """Stop; what is under way goes on in the next process."""
+        ...
