@@ -15,7 +15,7 @@ from isthmus.connector import record as r
 from isthmus.connector import state as books_state
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.legs import VOID_REASONS
-from isthmus.connector.record import Reader
+from isthmus.connector.octets import Reader
 from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
 from isthmus.journal.reader import JournalReader
 from isthmus.journal.record import encode_envelope, first_digest, next_digest

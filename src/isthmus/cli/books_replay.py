@@ -31,7 +31,7 @@ from isthmus.connector.books import (
 )
 from isthmus.connector.kernel import Kernel, version_of_state
 from isthmus.connector.legs import VOID_REASONS
-from isthmus.connector.record import Reader
+from isthmus.connector.octets import Reader
 from isthmus.connector.settling import STATES
 from isthmus.connector.state import READABLE_VERSIONS
 from isthmus.errors import CodecError, ConfigError, JournalError

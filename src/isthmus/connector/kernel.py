@@ -55,11 +55,11 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.lane import Lane, derive_session
+from isthmus.connector.octets import Reader
 from isthmus.connector.outcomes import forget_nameless, fulfil_again, other_program
 from isthmus.connector.ping import take_ping
 from isthmus.connector.prepare import take_prepare
 from isthmus.connector.protocols import ParentQuestion
-from isthmus.connector.record import Reader
 from isthmus.connector.release import release
 from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, take_reply, take_undelivered

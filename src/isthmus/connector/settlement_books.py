@@ -14,6 +14,7 @@ from isthmus.connector.books import (
     Books,
     settled_name,
 )
+from isthmus.connector.octets import TEXT_BYTES_MAX
 from isthmus.connector.settling import (
     CREDIT_KEY_MS,
     OPEN_STATES,
@@ -59,7 +60,7 @@ def enter_begun(books: Books, account: Account, settlement: Settlement) -> None:
 
 def _as_kept(text: str) -> str:
     """Cut as in the journal, so that replay has the same."""
-    return truncate_utf8(text, r.TEXT_BYTES_MAX).decode()
+    return truncate_utf8(text, TEXT_BYTES_MAX).decode()
 
 
 def reverse(books: Books, account: Account, settlement: Settlement, transfer_key: bytes, text: str) -> None:

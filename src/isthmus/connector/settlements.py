@@ -17,7 +17,7 @@ from isthmus.connector.books import SETTLE, Account
 from isthmus.connector.corrections import booked_under, problem_of_keys, transfer_key
 from isthmus.connector.events import AccountId, Settle, SettlementAnswered, SettlementDue, SettlementStep
 from isthmus.connector.lane import Lane
-from isthmus.connector.record import TRANSFER_AMOUNT_BYTES_MAX
+from isthmus.connector.octets import TRANSFER_AMOUNT_BYTES_MAX
 from isthmus.connector.settling import (
     BEGUN,
     CONFIRMED,

@@ -11,7 +11,7 @@ from typing import Final
 from isthmus.connector.books import AT_RISK_MAX, DEAF, HEARS, PEER, UNKNOWN, Account, Books
 from isthmus.connector.doubts import DOUBTS_MAX
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
-from isthmus.connector.record import Reader, encode_amount, encode_integer, encode_text
+from isthmus.connector.octets import Reader, encode_amount, encode_integer, encode_text
 from isthmus.connector.settlement_books import settling_of
 from isthmus.connector.settling import OPEN_STATES, Settlement, Settling
 from isthmus.errors import CodecError
