@@ -9,7 +9,9 @@ from isthmus.node.config_rates import RATE, SOURCE, RatesTable
 from isthmus.node.config_reader import REQUIRED, Choice, Key, Section, Table
 from isthmus.node.config_routes import ROUTES, AccountRoutes
 from isthmus.node.config_schema import ROOT
+from isthmus.node.config_settlement import ACCOUNT_SETTLEMENT, AccountSettlementTable, EngineTable
 from isthmus.node.config_values import Mapped
+from isthmus.node.engines.kinds import KINDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -39,6 +41,7 @@ TITLES = {
     ("accounts", "link"): "accounts.NAME.link",
     ("accounts", "limits"): "accounts.NAME.limits",
     ("accounts", "routes"): "accounts.NAME.routes",
+    ("accounts", "settlement"): "accounts.NAME.settlement",
     ("rates",): 'rates."BTC/USD"',
     ("rates", "sources"): "rates.sources.NAME",
     ("rates", "sources", "tls"): "rates.sources.NAME.tls",
@@ -60,6 +63,16 @@ def _inner(kind: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str, Section
     elif isinstance(kind, AccountRoutes):
         words = 'Instead of the table: the program that the peer runs, or `"off"` ([how routing works](routing.md)).'
         yield TITLES[path], words, ROUTES
+    elif isinstance(kind, AccountSettlementTable):
+        words = "What is said to the engine itself depends on its kind ([how settlement works](settlement.md))."
+        yield TITLES[path], words, ACCOUNT_SETTLEMENT
+        for name, engine in KINDS.items():
+            yield f'{TITLES[path]} with an engine of type "{name}"', "", engine.account
+    elif isinstance(kind, EngineTable):
+        for name, engine in KINDS.items():
+            yield f'settlement.NAME with type = "{name}"', engine.summary, engine.options
+            for key in engine.options:
+                yield from _inner(key.kind, ("settlement", "NAME", key.name))
     elif isinstance(kind, RatesTable):
         yield TITLES[path], "A pair may have a table instead of a rate alone.", RATE
         yield from _inner(SOURCE, (*path, "sources"))

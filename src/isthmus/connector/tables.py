@@ -341,6 +341,15 @@ class Tables:
                     "Open an account with another name",
                 )
 
+        for name, engine in _bound_engines(books).items():
+            terms = self.accounts[name]
+            if terms.settle.engine != engine:
+                raise ConfigError(
+                    f"accounts.{name}.settlement.engine",
+                    f"the engine {engine} has channels or payments of it on a ledger, and no other would find them",
+                    f"Leave it at {engine} until they are closed or at their end",
+                )
+
     def allows(self, destination: str) -> bool:
         """Whether we may carry packets to this address at all (ADDR-5, ADDR-6, ADDR-7)."""
         if not is_valid(destination):
@@ -394,6 +403,17 @@ def rates_of(encoded: bytes) -> dict[str, Any]:
         return {}
     found: dict[str, Any] = json.loads(encoded)["rates"]
     return found
+
+
+def _bound_engines(books: "Books") -> dict[AccountId, str]:
+    """Which engine it is, for accounts whose settlements are under way or for which an engine keeps something."""
+    settlers = [(one, one.settling) for one in books.peers.values() if one.settling is not None]
+    bound = [account for account, settling in settlers if settling.open or settling.engine]
+    if not bound or not books.terms:
+        return {}
+    described = {one["id"]: one.get("settle", {}) for one in json.loads(books.terms)["accounts"]}
+    engines = {AccountId(one.name): described.get(one.name, {}).get("engine", "") for one in bound}
+    return {name: engine for name, engine in engines.items() if engine}
 
 
 def _still_needed(account: "Account") -> tuple[str, str] | None:

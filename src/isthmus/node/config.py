@@ -20,6 +20,7 @@ from isthmus.node.config_rates import build_rates
 from isthmus.node.config_reader import Source, read_section
 from isthmus.node.config_routes import build_routes
 from isthmus.node.config_schema import ROOT
+from isthmus.node.config_settlement import build_engines, build_settlement
 
 CONFIG_BYTES_MAX: Final = 4 * 1024 * 1024
 # No amount is near it. Python refuses to print numbers of thousands of digits, which a problem with one would do.
@@ -156,6 +157,7 @@ class _Assembly:
         self._check_join()
         routes = self._routes(address, whole)
         rates = build_rates(self._source, found.get("rates", {}))
+        engines = build_engines(self._source, found.get("settlement", {}))
         if self._source.problems:
             return None
         return NodeConfig(
@@ -171,6 +173,7 @@ class _Assembly:
             join=found["join"],
             journal=found["journal"],
             log=found["log"],
+            engines=engines,
         )
 
     # --- accounts -------------------------------------------------------------------------------------------------
@@ -189,6 +192,14 @@ class _Assembly:
         link: Link | None = config_links.build_link(self._source, (*path, "link"), raw["link"])
         if link is None or limits is None:
             return None
+        settlement = build_settlement(
+            self._source,
+            AccountId(name),
+            raw["settlement"],
+            asset,
+            payable_max=limits.payable_max,
+            engines=self._found.get("settlement", {}),
+        )
         return Account(
             id=AccountId(name),
             asset=asset,
@@ -198,6 +209,7 @@ class _Assembly:
             segment=segment,
             spread=raw["spread"],
             routes=build_routes(raw["routes"], raw["relation"]),
+            settlement=settlement,
             enabled=raw["enabled"],
         )
 

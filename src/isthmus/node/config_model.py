@@ -1,13 +1,15 @@
 """What a node is configured with, as frozen values. `config.load_config` makes them from TOML; nothing here reads."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
+from isthmus.connector.settling import SettleTerms
 from isthmus.ilp.asset import Asset
 from isthmus.links.http.auth import Algorithm
 from isthmus.node.config_values import Endpoint, Secret
@@ -130,6 +132,26 @@ class HttpLink:
 Link: TypeAlias = BtpClientLink | BtpServerLink | HttpLink
 
 
+# --- settlement ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class EngineSettings:
+    """A settlement engine: `[settlement.NAME]`. `options` are its kind's own."""
+
+    name: str
+    kind: str
+    options: Mapping[str, Any]
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class AccountSettlement:
+    """What an account settles by. `settings` are its own options for its engine, as text."""
+
+    terms: SettleTerms
+    settings: Mapping[str, str]
+
+
 # --- the node --------------------------------------------------------------------------------------------------------
 
 
@@ -145,6 +167,7 @@ class Account:
     segment: str  # the part of a child's address that follows ours
     spread: Fraction | None = None
     routes: RouteTerms = NO_ROUTES  # what is told of routes, each way
+    settlement: AccountSettlement | None = None
     enabled: bool = True
 
 
@@ -284,6 +307,7 @@ class NodeConfig:
     join: Join
     journal: JournalSettings
     log: LogSettings
+    engines: tuple[EngineSettings, ...] = ()
 
     def account(self, account: AccountId) -> Account:
         """The account of this name; KeyError if there is none."""

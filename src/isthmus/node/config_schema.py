@@ -11,6 +11,7 @@ from isthmus.node.config_rates import RatesTable
 from isthmus.node.config_reader import Choice, Key, Section, Table
 from isthmus.node.config_routes import AccountRoutes
 from isthmus.node.config_schema_tls import CLIENT_TLS, SERVER_TLS
+from isthmus.node.config_settlement import AccountSettlementTable, EngineTable
 from isthmus.node.config_values import (
     Amount,
     Boolean,
@@ -194,6 +195,13 @@ ACCOUNT: Final[Section] = (
         None,
         "by relation",
     ),
+    Key(
+        "settlement",
+        AccountSettlementTable(),
+        "How and when the peer is paid what we owe it, and by which engine its payments are seen.",
+        None,
+        "by hand only",
+    ),
     Key("enabled", Boolean(), "Whether it takes packets and is sent some; its books are kept in any case.", True),
 )
 
@@ -265,6 +273,13 @@ ROOT: Final[Section] = (
         '`"BTC/USD" = "64250.5"`: one BTC gives 64250.5 USD, before the spread. The way back is the inverse, unless '
         "it is given too. `spread` is our part of whatever passes from one account to another, in one asset too; "
         '`sources` are where rates are fetched, at most once in `pace` (`"5 s"`) the node takes new ones.',
+        {},
+        "none",
+    ),
+    Key(
+        "settlement",
+        Mapped(EngineTable()),
+        "One table for each settlement engine, by a name of your choice: how value moves on a ledger.",
         {},
         "none",
     ),

@@ -139,6 +139,21 @@ class Amount:
 
 
 @dataclass(slots=True, frozen=True)
+class SignedAmount:
+    """As `Amount`, and it may be below zero: the sign stays in the text."""
+
+    label = "amount, or one below zero"
+
+    def read(self, value: object, source: Source, path: KeyPath) -> str:
+        if type(value) is int:
+            return str(value)
+        text = value.strip() if isinstance(value, str) else value
+        is_negative = isinstance(text, str) and text.startswith("-")
+        found = Amount(may_be_unlimited=False).read(text[1:] if is_negative else text, source, path)  # type: ignore[index]
+        return f"-{found}" if is_negative else f"{found}"
+
+
+@dataclass(slots=True, frozen=True)
 class Duration:
     """Milliseconds, written with a unit."""
 

@@ -21,6 +21,7 @@ from isthmus.links.btp.link import BtpLink
 from isthmus.node.admin.operation import Json, RefusedError
 from isthmus.node.config import ACCOUNT_NAME, DEFAULT_ROUTE, Document, config_of, has_huge_number, load_document
 from isthmus.node.config_model import Account, NodeConfig, Relation
+from isthmus.node.config_settlement import settling_accounts
 from isthmus.node.links import Links, is_in_flight
 from isthmus.node.rates.provider import Provider
 from isthmus.node.settings import (
@@ -41,6 +42,7 @@ from isthmus.node.settings import (
 from isthmus.node.tables import build_tables
 from isthmus.node.vault import Vault
 from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
 
 # Longer than what is in flight may take, and than the time after which a peer is known to acknowledge nothing.
 DRAIN_S_MAX: Final = 90.0
@@ -58,9 +60,10 @@ def configure(file: Document, settings: Mapping[Item, Setting], vault: Vault) ->
 
 
 class Control:
-    """Owns a running node's configuration. `links` is set once they are made, and before anything is changed."""
+    """Owns a running node's configuration. `links` and `engines` are set before anything is changed."""
 
     links: Links
+    engines: EngineRunner
 
     def __init__(
         self,
@@ -232,6 +235,11 @@ class Control:
         in_flight = len(found.received) + len(found.sent)
         if in_flight:
             left.append(f"{in_flight} packets are in flight: wait, or drain it")
+        settling = found.settling
+        if settling is not None and settling.open:
+            left.append(f"{len(settling.open)} settlements are under way: wait, or see isthmus settlements list")
+        if settling is not None and settling.engine:
+            left.append("its engine has channels or payments on a ledger: close them")
         if found.fulfilled:
             left.append(f"the peer has not acknowledged {len(found.fulfilled)} packets: wait, or drain it")
         if left:
@@ -436,6 +444,7 @@ class Control:
             self._rates.adopt(self.config.rates, self._rates.prepared(self.config.rates))
             raise RefusedError(409, f"{told.problem}.")
         self.config = config
+        await self.engines.follow(settling_accounts(config.accounts))
         for account, fact in facts:
             self._logger.info("set at run time", account=account, what=fact[:FACT_CHARS_MAX])
         try:
@@ -507,7 +516,7 @@ def _with(settings: Mapping[Item, Setting], changes: Mapping[Item, Setting | Non
 
 def _refused(error: ConfigError) -> RefusedError:
     """409 for what the books say, 400 for what was asked."""
-    from_books = "for ever" in error.problem or error.problem.startswith("it is missing")
+    from_books = any(words in error.problem for words in ("for ever", "it is missing", "no other would find them"))
     detail = f"{error.key}: {error.problem}. {error.remedy.rstrip('.')}."
     return RefusedError(409 if from_books else 400, detail, key=error.key)
 
@@ -528,6 +537,7 @@ def _check_reload(before: NodeConfig, after: NodeConfig) -> None:
         ("data", before.data, after.data),
         ("listeners", (before.btp, before.http), (after.btp, after.http)),
         ("admin", before.admin, after.admin),
+        ("settlement", before.engines, after.engines),
         ("journal", before.journal, after.journal),
         ("log", before.log, after.log),
     ):

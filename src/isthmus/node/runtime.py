@@ -30,7 +30,9 @@ from isthmus.node.admin.operation import Operation
 from isthmus.node.admin.server import AdminServer
 from isthmus.node.config import Document, config_of, load_document
 from isthmus.node.config_model import NodeConfig
+from isthmus.node.config_settlement import settling_accounts
 from isthmus.node.control import Control, account_of, configure, ended_facts, tell_ended
+from isthmus.node.engines.making import make_engines
 from isthmus.node.joining import PATH as JOIN_PATH
 from isthmus.node.joining import Joining
 from isthmus.node.links import Links
@@ -44,6 +46,7 @@ from isthmus.node.view import NodeView
 from isthmus.runtime import clock
 from isthmus.runtime.checkpoints import CheckpointKeeper, open_legs
 from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
 from isthmus.runtime.opening import open_kernel
 
 JOURNAL_FILE: Final = "journal.db"
@@ -148,6 +151,7 @@ class Node:
         driver.on_commit = committed
         throttle = FailureThrottle()  # one for all listeners: an address is an address
         links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
+        engines = control.engines = self._engines(opened.config, driver)
         view = NodeView(driver, control.sources, rates)
         joining = Joining(control, throttle=throttle, listening=links.listening)
         if links.http is not None:
@@ -160,6 +164,8 @@ class Node:
         driver.post(TablesChanged(control.tables(opened.config), ended, ended_facts(opened.ended)))
         rates.start()
         try:
+            # Before the links: a peer's claim must find its engine.
+            await engines.start(settling_accounts(opened.config.accounts))
             await links.start()
             if admin is not None:
                 await admin.start()
@@ -168,6 +174,7 @@ class Node:
         finally:
             with contextlib.suppress(OSError):  # a folder that turned read-only must not keep the rest from ending
                 (self._config.data / RUNNING_FILE).unlink(missing_ok=True)
+            await engines.close()
             await rates.close()
             await keeper.close()
             await driver.stop()
@@ -245,6 +252,15 @@ class Node:
             config.rates,
             remember(rates_of(driver.kernel.books.terms), driver.kernel.books.settings),
             publish=driver.post,
+            on_log=self._log,
+            now=clock.system_now,
+            random=random.random,
+        )
+
+    def _engines(self, config: NodeConfig, driver: Driver) -> EngineRunner:
+        return EngineRunner(
+            driver,
+            make_engines(config, now=clock.system_now, random=random.random),
             on_log=self._log,
             now=clock.system_now,
             random=random.random,

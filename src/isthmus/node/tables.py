@@ -1,5 +1,6 @@
 """From a node's configuration to the tables that its kernel reads."""
 
+from isthmus.connector.settling import NO_SETTLEMENT
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables
 from isthmus.ilp.address import append_segments
 from isthmus.node.config_model import Account, NodeConfig, Relation
@@ -43,6 +44,7 @@ def _terms(account: Account, own: str) -> AccountTerms:
         child_address=append_segments(own, account.segment) if is_child and own else "",
         echo_amount_max=limits.echo_amount_max,
         routes=account.routes,
+        settle=NO_SETTLEMENT if account.settlement is None else account.settlement.terms,
         disabled=not account.enabled,
     )
 

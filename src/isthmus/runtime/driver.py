@@ -38,6 +38,13 @@ from isthmus.connector.events import (
     Ping,
     Ponged,
     Release,
+    SendSettlementMessage,
+    Settle,
+    SettlementAnswered,
+    SettlementDue,
+    SettlementMessage,
+    SettlementMessageAnswered,
+    SettlementStep,
     TablesTaken,
     Undelivered,
 )
@@ -103,6 +110,8 @@ class Driver:
         self.links: dict[AccountId, Link] = {}
         self.commits: Final = CommitTimes()
         self.on_address: Callable[[AddressLearned], None] | None = None
+        # Whoever runs engines: what is to be paid, and what peers' engines ask.
+        self.on_settlement: Callable[[SettlementDue | SettlementMessage], None] | None = None
         # Called after each durable batch with its sequence; the checkpoint keeper listens here.
         self.on_commit: Callable[[int], None] | None = None
         self._on_log = on_log
@@ -115,7 +124,7 @@ class Driver:
         self._tokens = 0
         self._fairness: Final = Fairness()
         self._noted: dict[int, asyncio.Future[None]] = {}
-        # Whoever waits for an answer with a token: Digested, Corrected, TablesTaken or Ponged, as he asked.
+        # Whoever waits for an answer with a token (Digested, Corrected, TablesTaken, …), as he asked.
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
@@ -261,6 +270,46 @@ class Driver:
         finally:
             self._asked.pop(token, None)
 
+    async def settle(self, event: Settle) -> SettlementAnswered:
+        """Pay a peer, once for its key; returns when it is booked, durably. Its token is set here.
+
+        Raises JournalError if the node halts or stops: then it may be booked or not, and the same key is safe.
+        """
+        event.token = self._take_token()
+        done: asyncio.Future[SettlementAnswered] = self._loop.create_future()
+        self._asked[event.token] = done
+        self.post(event)
+        return await done
+
+    def step(self, event: SettlementStep) -> "asyncio.Future[SettlementAnswered]":
+        """Book what an engine tells. When this returns it stands in the books; the answer comes once it is durable.
+
+        So an engine never makes one step from what it kept before another. The answer fails with JournalError if the
+        node halts or stops; it comes, and is lost, if nobody waits for it any more.
+        """
+        event.token = self._take_token()
+        done: asyncio.Future[SettlementAnswered] = self._loop.create_future()
+        self._asked[event.token] = done
+        self._events.append(event)
+        self._turn()
+        return done
+
+    async def send_settlement_message(
+        self, account: AccountId, data: bytes, timeout_ms: int
+    ) -> SettlementMessageAnswered | None:
+        """Ask the engine of an account's peer; None if it doesn't answer in time. Raises JournalError as others."""
+        token = self._take_token()
+        done: asyncio.Future[SettlementMessageAnswered] = self._loop.create_future()
+        self._asked[token] = done
+        self.post(SendSettlementMessage(account, data, token))
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await done
+        except TimeoutError:
+            return None
+        finally:
+            self._asked.pop(token, None)
+
     async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
         """As `change_tables`, for the rates alone."""
         return await self._change(RatesChanged(rates, settings, self._take_token()))
@@ -335,10 +384,15 @@ class Driver:
     def _carry_out_rare(self, effect: Effect) -> None:
         if isinstance(effect, Log):
             self._on_log(effect)
-        elif isinstance(effect, Digested | Corrected | TablesTaken | Ponged):
+        elif isinstance(
+            effect, Digested | Corrected | TablesTaken | Ponged | SettlementAnswered | SettlementMessageAnswered
+        ):
             asked = self._asked.pop(effect.token, None)
             if asked is not None and not asked.done():
                 asked.set_result(effect)
+        elif isinstance(effect, SettlementDue | SettlementMessage):
+            if self.on_settlement is not None:
+                self.on_settlement(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, AddressLearned):

@@ -60,8 +60,9 @@ class Port(Protocol):
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         """Book these facts; returns once they are durable: what each credit gave, in the account's units.
 
-        StepRefusedError if they can't be booked. If the node stops meanwhile the call is cancelled, and nobody knows
-        whether they are booked: the next process finds out by `kept`.
+        They stand in the books, and so in `kept` and `open`, from the moment of the call. StepRefusedError if they
+        can't be booked. JournalError if the node stops meanwhile: then nobody knows whether they are booked, and the
+        next process finds out by `kept`. Whoever is cancelled while he waits has had them booked all the same.
         """
         ...
 
@@ -87,7 +88,7 @@ class Engine(Protocol):
 
     `start` returns when the engine works; LedgerError if it can't be used as configured. A ledger that is only away
     for now is no such error: the engine tries again by itself, with a pause that grows up to a bound, and says so in
-    the log.
+    the log. `close` may come without `start`, or after one that failed.
     """
 
     async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None: ...
@@ -101,12 +102,18 @@ class Engine(Protocol):
 
         It comes again, with the same number and key, in each process until the engine has moved the settlement on by
         a step: to TAKEN together with what it keeps of the payment. It returns soon, and whatever it raises is logged
-        and tried again later. What is journaled in the step are the very bytes that go to the ledger.
+        and tried again, after pauses that grow up to an hour; never twice at a time. It is cancelled if it takes
+        minutes. What is journaled in the step are the very bytes that go to the ledger. An engine whose step is
+        refused must not pay: the operator has reversed the settlement meanwhile.
         """
         ...
 
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
-        """The peer's engine asks; the answer. MessageRefusedError for what makes no sense."""
+        """The peer's engine asks; the answer, at most 32,767 bytes. MessageRefusedError for what makes no sense.
+
+        Several may be asked at a time. One that takes longer than the peer waits (30 s at most) goes on to its end
+        within minutes, and the peer has had a Reject.
+        """
         ...
 
     def describe(self, account: AccountId) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ from typing import Any
 
 from isthmus.node.admin.operation import Json
 from isthmus.node.config_reader import REQUIRED, Choice, Section, Table
+from isthmus.node.config_settlement import ACCOUNT_SETTLEMENT, AccountSettlementTable
 from isthmus.node.config_values import Boolean, Integer, SecretText, Text
 
 
@@ -19,6 +20,9 @@ def kind_schema(kind: Any) -> Json:
     """Of one value. What isn't told here is text that the node reads: amounts, durations, rates, paths."""
     if isinstance(kind, Table):
         return section_schema(kind.section)
+    if isinstance(kind, AccountSettlementTable):
+        own = {"description": "What the account's engine knows by itself."}
+        return {**section_schema(ACCOUNT_SETTLEMENT), "additionalProperties": own}
     if isinstance(kind, Choice):
         return {"oneOf": [_option(kind.tag, name, section) for name, (section, _) in kind.options.items()]}
     if isinstance(kind, Integer):

@@ -1,0 +1,7 @@
+"""All kinds of engines, by the `type` in `[settlement.NAME]`. Whoever makes another adds a line here."""
+
+from typing import Final
+
+from isthmus.node.engines.kind import EngineKind
+
+KINDS: Final[dict[str, EngineKind]] = {}

@@ -1,0 +1,433 @@
+"""Runs settlement engines beside a kernel: hands them what is due, books what they tell, carries their messages.
+
+What is due is handed over until the engine has it, with pauses that grow up to an hour (SE-9): the books are the list
+of it, so nothing can be forgotten here. A message of a peer gets an answer in time, from the engine or, if that raises
+or takes too long, from us (SE-12); what the engine is doing with it goes on. Engines that don't work yet keep nothing
+else waiting.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, final
+
+from isthmus.connector.events import (
+    AccountId,
+    Log,
+    Now,
+    SettlementDue,
+    SettlementMessage,
+    SettlementMessageReply,
+    SettlementStep,
+)
+from isthmus.connector.settlement_messages import MESSAGE_MS
+from isthmus.connector.settling import BEGUN, Settlement, Settling
+from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
+from isthmus.ilp.packet import DATA_BYTES_MAX
+from isthmus.runtime.driver import Driver
+from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
+
+# A node that starts waits so long for an engine to say that it is misconfigured; then it goes on without it.
+START_S_MAX: Final = 15.0
+RETRY_S_MIN: Final = 1.0
+RETRY_S_MAX: Final = 3_600.0  # SE-9
+# Of one call of `pay`, which returns soon. What it has had booked by then stays.
+PAY_S_MAX: Final = 120.0
+# From a `pay` that returned to the step by which the engine takes the settlement.
+TAKEN_S_MAX: Final = 60.0
+# Of the time that a message leaves: the answer must still be written.
+ANSWER_MARGIN_MS: Final = 200
+# What an engine does about a message goes on after its answer would be late; then it is cancelled.
+HANDLER_S_MAX: Final = 300.0
+HANDLERS_MAX: Final = 32  # of one account
+CLOSE_S_MAX: Final = 10.0
+ALARMS_MAX: Final = 64  # of one engine: the last ones
+TEXT_CHARS_MAX: Final = 500
+
+
+@final
+@dataclass(slots=True)
+class Alarm:
+    """A warning or an error of an engine, as operators are shown it: the last one of its kind and account."""
+
+    level: str
+    event: str
+    account: AccountId | None
+    text: str
+    at: int  # wall ms, the last time
+    count: int = 1
+
+
+@final
+@dataclass(slots=True)
+class Running:
+    """An engine, and what is known of it."""
+
+    name: str
+    engine: Engine
+    accounts: dict[AccountId, SettlingAccount] = field(default_factory=dict)
+    works: bool = False
+    problem: str = ""  # why it doesn't work
+    alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)  # by event and account; newest last
+    alarm_count: int = 0  # since the process began
+
+
+class EngineRunner:
+    """The engines of one node. Made before the driver starts; `start` comes when the driver has its tables."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        engines: Mapping[str, Engine],
+        *,
+        on_log: Callable[[Log], None],
+        now: Callable[[], Now],
+        random: Callable[[], float],
+        retry_s_min: float = RETRY_S_MIN,
+    ) -> None:
+        self._driver: Final = driver
+        self._engines: Final = {name: Running(name, engine) for name, engine in engines.items()}
+        self._by_account: Final[dict[AccountId, Running]] = {}
+        self._on_log: Final = on_log
+        self._now: Final = now
+        self._random: Final = random
+        self._retry_s_min: Final = retry_s_min
+        self._paying: Final[dict[tuple[AccountId, int], asyncio.Task[None]]] = {}
+        self._handling: Final[dict[AccountId, int]] = {}
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._changed = asyncio.Event()  # replaced each time it is set: whoever waits looks again
+        self._closing = False
+        driver.on_settlement = self._hear
+
+    # --- life -------------------------------------------------------------------------------------------------------
+
+    async def start(self, accounts: Mapping[str, Sequence[SettlingAccount]]) -> None:
+        """Start all engines, with their accounts. Raises what one of them says about its configuration.
+
+        One that takes longer than `START_S_MAX` goes on starting by itself.
+        """
+        self._take_accounts(accounts)
+        starting = {
+            asyncio.create_task(self._start(one, self._by_name(accounts, one))): one for one in self._engines.values()
+        }
+        if not starting:
+            return
+        done, late = await asyncio.wait(starting, timeout=START_S_MAX, return_when=asyncio.FIRST_EXCEPTION)
+        for task in late:
+            self._keep(task)
+        for task in done:
+            await task  # raises what is wrong
+        for task in late:
+            one = starting[task]
+            self._alarm(one, "warning", "engine_starts_slowly", None, f"not started within {START_S_MAX:g} s")
+
+    async def _start(self, one: Running, accounts: Sequence[SettlingAccount]) -> None:
+        try:
+            await one.engine.start(EnginePort(self, one), accounts)
+        except (ConfigError, LedgerError) as error:
+            one.problem = str(error)
+            self._log("error", "engine_unusable", {"engine": one.name, "problem": one.problem})
+            raise
+        one.works = True
+        self._log("info", "engine_started", {"engine": one.name, "accounts": len(one.accounts)})
+        self.look_again()
+        if list(one.accounts.values()) != list(accounts):  # they changed while it started
+            await one.engine.accounts_changed(list(one.accounts.values()))
+
+    async def follow(self, accounts: Mapping[str, Sequence[SettlingAccount]]) -> None:
+        """The configuration has changed, and the kernel has taken it."""
+        before = {one.name: list(one.accounts.values()) for one in self._engines.values()}
+        self._take_accounts(accounts)
+        for one in self._engines.values():
+            after = list(one.accounts.values())
+            if one.works and after != before[one.name]:
+                try:
+                    async with asyncio.timeout(START_S_MAX):
+                        await one.engine.accounts_changed(after)
+                except Exception as error:  # noqa: BLE001  (an engine's defect must not undo what the books have)
+                    self._alarm(one, "error", "engine_accounts_not_changed", None, _told(error))
+        self.look_again()
+
+    def _take_accounts(self, accounts: Mapping[str, Sequence[SettlingAccount]]) -> None:
+        self._by_account.clear()
+        for one in self._engines.values():
+            one.accounts = {account.id: account for account in self._by_name(accounts, one)}
+            self._by_account.update(dict.fromkeys(one.accounts, one))
+
+    @staticmethod
+    def _by_name(accounts: Mapping[str, Sequence[SettlingAccount]], one: Running) -> Sequence[SettlingAccount]:
+        return accounts.get(one.name, ())
+
+    async def close(self) -> None:
+        """Stop paying, let engines stop, then what is left of messages. Before the driver: steps can still be booked.
+
+        Steps that were asked for are booked to their end by the driver, also if nobody waits for them any more.
+        """
+        self._closing = True
+        paying = list(self._paying.values())
+        for task in paying:
+            task.cancel()
+        await asyncio.gather(*paying, return_exceptions=True)
+        closing = {asyncio.create_task(one.engine.close()): one for one in self._engines.values()}
+        if closing:
+            done, late = await asyncio.wait(closing, timeout=CLOSE_S_MAX)
+            for task in done:
+                error = task.exception()
+                if error is not None:
+                    self._log("warning", "engine_not_closed", {"engine": closing[task].name, "problem": _told(error)})
+            for task in late:
+                task.cancel()
+                problem = f"not closed within {CLOSE_S_MAX:g} s"
+                self._log("warning", "engine_not_closed", {"engine": closing[task].name, "problem": problem})
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *closing, return_exceptions=True)
+
+    # --- what is shown ----------------------------------------------------------------------------------------------
+
+    def engines(self) -> list[Running]:
+        """All of them, in the order of the configuration."""
+        return list(self._engines.values())
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """What the account's engine tells operators of it; nothing of one that doesn't work."""
+        one = self._by_account.get(account)
+        if one is None or not one.works:
+            return {}
+        try:
+            return one.engine.describe(account)
+        except Exception as error:  # noqa: BLE001  (it is only shown)
+            return {"problem": _told(error)}
+
+    # --- what the kernel says ---------------------------------------------------------------------------------------
+
+    def _hear(self, effect: SettlementDue | SettlementMessage) -> None:
+        if self._closing:
+            return  # what is due comes again in the next process; a message's deadline answers it
+        if isinstance(effect, SettlementDue):
+            key = (effect.account, effect.number)
+            if key not in self._paying:
+                task = self._paying[key] = asyncio.create_task(self._see_to(*key))
+                task.add_done_callback(self._ended)
+            return
+        self._keep(asyncio.create_task(self._answer(effect)))
+
+    def look_again(self) -> None:
+        """Something has changed that whoever waits may wait for."""
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def _wait(self, seconds: float | None) -> None:
+        """Until something changes, or so long."""
+        changed = self._changed
+        try:
+            async with asyncio.timeout(seconds):
+                await changed.wait()
+        except TimeoutError:
+            return
+
+    # --- paying -----------------------------------------------------------------------------------------------------
+
+    async def _see_to(self, account: AccountId, number: int) -> None:
+        """Ask the engine to pay until the settlement is with it, at its end, or reversed."""
+        attempt = 0
+        was_told = False
+        while (settlement := self._begun(account, number)) is not None:
+            one = self._by_account.get(account)
+            if one is None or not one.works:
+                if not was_told and one is None:
+                    problem = "its account has no engine in the configuration"
+                    fields: dict[str, str | int] = {"account": account, "number": number, "problem": problem}
+                    self._log("error", "settlement_waits", fields)
+                was_told = True
+                await self._wait(None)
+                continue
+            problem = await self._pay(one, account, settlement)
+            if self._begun(account, number) is None:
+                return
+            pause_s = min(RETRY_S_MAX, self._retry_s_min * 2 ** min(attempt, 30)) * (0.5 + self._random() / 2)
+            attempt += 1
+            text = f"settlement {number} of {settlement.amount} units: {problem}; again in {pause_s:.0f} s"
+            self._alarm(one, "warning", "settlement_not_taken", account, text)
+            await self._until_taken(account, number, pause_s)
+
+    async def _pay(self, one: Running, account: AccountId, settlement: Settlement) -> str:
+        """One attempt; why the engine doesn't have it, if it doesn't."""
+        try:
+            async with asyncio.timeout(PAY_S_MAX):
+                await one.engine.pay(account, settlement.number, settlement.amount, settlement.key)
+        except TimeoutError:
+            return f"the engine didn't return within {PAY_S_MAX:g} s"
+        except Exception as error:  # noqa: BLE001  (whatever it raises is told, and tried again)
+            return _told(error)
+        await self._until_taken(account, settlement.number, TAKEN_S_MAX)
+        return "the engine has not taken it"
+
+    async def _until_taken(self, account: AccountId, number: int, seconds: float) -> None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._begun(account, number) is not None:
+            left_s = deadline - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                return
+            await self._wait(left_s)
+
+    def _begun(self, account: AccountId, number: int) -> Settlement | None:
+        settling = self.settling(account)
+        settlement = None if settling is None else settling.open.get(number)
+        return settlement if settlement is not None and settlement.state == BEGUN else None
+
+    def settling(self, account: AccountId) -> Settling | None:
+        """What the books keep of the settlements of an account."""
+        found = self._driver.kernel.books.peers.get(account)
+        return None if found is None else found.settling
+
+    # --- messages ---------------------------------------------------------------------------------------------------
+
+    async def _answer(self, message: SettlementMessage) -> None:
+        """Answer a peer's engine, whatever ours does."""
+        account = message.account
+        one = self._by_account.get(account)
+        if one is None or not one.works:
+            self._reply(message, code="T00", text="the settlement engine is not working yet")
+            return
+        if self._handling.get(account, 0) >= HANDLERS_MAX:
+            self._reply(message, code="T03", text="the settlement engine is busy with earlier messages")
+            return
+        self._handling[account] = self._handling.get(account, 0) + 1
+        work = asyncio.create_task(self._handle(one, message))
+        try:
+            async with asyncio.timeout(HANDLER_S_MAX):
+                done, _ = await asyncio.wait([work], timeout=max(1, message.wait_ms - ANSWER_MARGIN_MS) / 1000)
+                if not done:
+                    # Not cancelled: what it has had booked must not be left half done for want of an answer.
+                    self._reply(message, code="R00", text="the settlement engine doesn't answer in time")
+                    await work
+        except TimeoutError:
+            self._alarm(one, "warning", "settlement_message_dropped", account, f"no end after {HANDLER_S_MAX:g} s")
+        finally:
+            work.cancel()
+            self._handling[account] -= 1
+            if not self._handling[account]:
+                del self._handling[account]
+
+    async def _handle(self, one: Running, message: SettlementMessage) -> None:
+        try:
+            data = await one.engine.take_message(message.account, message.data)
+        except MessageRefusedError as refused:
+            self._reply(message, code=refused.code, text=refused.message)
+        except Exception as error:  # noqa: BLE001  (a message must not end the node, and the peer gets an answer)
+            self._alarm(one, "error", "settlement_message_failed", message.account, _told(error))
+            self._reply(message, code="T00", text="the settlement engine failed")
+        else:
+            if len(data) > DATA_BYTES_MAX:
+                problem = f"an answer of {len(data)} bytes, and {DATA_BYTES_MAX} are the most"
+                self._alarm(one, "error", "settlement_message_failed", message.account, problem)
+                self._reply(message, code="T00", text="the settlement engine failed")
+                return
+            self._driver.post(SettlementMessageReply(message.token, data))
+
+    def _reply(self, message: SettlementMessage, *, code: str, text: str) -> None:
+        self._driver.post(SettlementMessageReply(message.token, b"", code, plain(text)))
+
+    # --- what engines ask of the port -------------------------------------------------------------------------------
+
+    async def take_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
+        """Book it, whatever becomes of the task that asks."""
+        self._check(one, account)
+        event = SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
+        told = await asyncio.shield(self._driver.step(event))
+        if told.problem:
+            raise StepRefusedError(told.problem)
+        if step.moved:
+            self.look_again()
+        return told.amounts
+
+    async def send(self, one: Running, account: AccountId, data: bytes) -> bytes:
+        self._check(one, account)
+        told = await self._driver.send_settlement_message(account, data, MESSAGE_MS)
+        if told is None:
+            raise MessageRefusedError("R00", f"the peer's engine didn't answer within {MESSAGE_MS // 1000} s")
+        if told.code:
+            raise MessageRefusedError(told.code, told.message)
+        return told.data
+
+    @staticmethod
+    def _check(one: Running, account: AccountId) -> None:
+        if account not in one.accounts:
+            raise StepRefusedError(f"{account} is no account of the engine {one.name}")
+
+    def tell(self, one: Running, level: str, event: str, fields: Mapping[str, str | int]) -> None:
+        """An engine's line for the log, and an alarm if it is one."""
+        account = fields.get("account")
+        if level in ("warning", "error"):
+            text = ", ".join(f"{key} {value}" for key, value in fields.items() if key != "account")
+            self._remember(one, level, event, None if account is None else AccountId(str(account)), text)
+        self._log(level, event, {"engine": one.name, **fields})
+
+    # --- log and alarms ---------------------------------------------------------------------------------------------
+
+    def _alarm(self, one: Running, level: str, event: str, account: AccountId | None, text: str) -> None:
+        self._remember(one, level, event, account, text)
+        fields: dict[str, str | int] = {"engine": one.name, "problem": text}
+        if account is not None:
+            fields["account"] = account
+        self._log(level, event, fields)
+
+    def _remember(self, one: Running, level: str, event: str, account: AccountId | None, text: str) -> None:
+        key = (event, account or "")
+        before = one.alarms.pop(key, None)
+        count = 1 if before is None else before.count + 1
+        one.alarms[key] = Alarm(level, event, account, plain(text, TEXT_CHARS_MAX), self._now().wall_ms, count)
+        one.alarm_count += 1
+        if len(one.alarms) > ALARMS_MAX:
+            del one.alarms[next(iter(one.alarms))]
+
+    def _log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
+        self._on_log(Log(level, event, dict(fields)))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        for key in [key for key, one in self._paying.items() if one is task]:
+            del self._paying[key]
+        if not task.cancelled():
+            error = task.exception()
+            if error is not None and not isinstance(error, IsthmusError):
+                self._log("error", "engine_defect", {"problem": _told(error)})
+
+
+@final
+class EnginePort:
+    """Implements `settlement.port.Port` for one engine of a node."""
+
+    def __init__(self, runner: EngineRunner, one: Running) -> None:
+        self._runner: Final = runner
+        self._one: Final = one
+
+    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        return await self._runner.take_step(self._one, account, step)
+
+    async def message(self, account: AccountId, data: bytes) -> bytes:
+        return await self._runner.send(self._one, account, data)
+
+    def kept(self, account: AccountId) -> Mapping[bytes, bytes]:
+        settling = self._runner.settling(account)
+        return {} if settling is None else dict(settling.engine)
+
+    def open(self, account: AccountId) -> Sequence[Settlement]:
+        settling = self._runner.settling(account)
+        return [] if settling is None else list(settling.open.values())
+
+    def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
+        self._runner.tell(self._one, level, event, fields)
+
+
+def _told(error: BaseException) -> str:
+    """For the log and for operators, on one line: engines raise LedgerError with words, and libraries anything."""
+    text = plain(" ".join(str(error).split()), TEXT_CHARS_MAX)
+    if isinstance(error, IsthmusError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

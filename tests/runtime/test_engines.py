@@ -1,0 +1,609 @@
+"""The runner of engines: what is due gets there and what engines tell is booked, whatever raises, hangs or ends."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from isthmus.connector.events import AccountId, Inbound, LinkUp, Log, Now, Outbound, Settle, SettlementMessage
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.settling import CONFIRMED, TAKEN, SettleTerms
+from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.errors import ConfigError, JournalError, LedgerError
+from isthmus.ilp.asset import Asset
+from isthmus.ilp.ildcp import PEER_CONDITION
+from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_fulfill, encode_prepare
+from isthmus.journal.memory import MemoryDisk, MemoryJournal
+from isthmus.runtime import clock, engines
+from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import ALARMS_MAX, HANDLERS_MAX, EngineRunner
+from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
+
+PEER = AccountId("peer")
+USD = Asset("USD", 9)
+TERMS = AccountTerms(
+    id=PEER, asset=USD, relation="peer", settle=SettleTerms(engine="bank", ahead_max=10**9), payable_max=10**9
+)
+TABLES = Tables("test.node", {PEER: TERMS}, RouteTable({}), RateTable({}))
+ACCOUNTS = {"bank": [SettlingAccount(PEER, USD, {})]}
+
+
+class PeerLink:
+    """The peer, as the driver sees it: what is written is there to be looked at."""
+
+    def __init__(self, driver: Driver) -> None:
+        self.account = PEER
+        self.written: list[Outbound] = []
+        self.news = asyncio.Event()
+        self._driver = driver
+
+    async def start(self) -> None: ...
+
+    def write(self, frames: list[Outbound]) -> None:
+        self.written += frames
+        self.news.set()
+
+    async def frame(self) -> Outbound:
+        async with asyncio.timeout(5):
+            while not self.written:
+                self.news.clear()
+                await self.news.wait()
+        return self.written.pop(0)
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def reset(self, why: str) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class Bank:
+    """An engine whose behaviour a test writes down."""
+
+    def __init__(self) -> None:
+        self.port: Port
+        self.starting: Callable[[], Awaitable[None]] | None = None
+        self.paying: Callable[[int], Awaitable[None]] | None = None
+        self.answering: Callable[[bytes], Awaitable[bytes]] | None = None
+        self.paid: list[tuple[int, int, bytes]] = []
+        self.accounts: Sequence[SettlingAccount] = ()
+        self.news = asyncio.Event()
+        self.closed = False
+
+    async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
+        self.port = port
+        self.accounts = accounts
+        if self.starting is not None:
+            await self.starting()
+
+    async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
+        self.accounts = accounts
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        self.paid.append((number, amount, key))
+        self.news.set()
+        if self.paying is not None:
+            await self.paying(number)
+            return
+        await self.port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(b"tx", b"bytes")]))
+
+    async def take_message(self, account: AccountId, data: bytes) -> bytes:
+        return data if self.answering is None else await self.answering(data)
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        return {"paid": str(len(self.paid))}
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def until_paid(self, times: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.paid) < times:
+                self.news.clear()
+                await self.news.wait()
+
+
+class World:
+    """A driver on a journal in memory that is durable at once, an engine, and its runner."""
+
+    def __init__(self, disk: MemoryDisk | None = None, engine: Bank | None = None) -> None:
+        self.disk = MemoryDisk() if disk is None else disk
+        self.journal = MemoryJournal(self.disk)
+        self.log: list[Log] = []
+        self._news = asyncio.Event()
+        self.kernel = Kernel(bytes(32))
+        for batch in self.journal.read_from(1):
+            self.kernel.replay(batch.sequence, batch.record)
+        self.kernel.opened(Now(1, 1))
+        self.holds = False  # nothing becomes durable
+        self.driver = Driver(self.kernel, self.journal, on_log=self._hear)
+        self.link = PeerLink(self.driver)
+        self.driver.attach(self.link)
+        self.bank = Bank() if engine is None else engine
+        self.runner = EngineRunner(
+            self.driver,
+            {"bank": self.bank},
+            on_log=self._hear,
+            now=lambda: Now(1_000, 1_000),
+            random=lambda: 1.0,
+            retry_s_min=0.001,
+        )
+        self._syncing = asyncio.create_task(self._sync())
+
+    async def _sync(self) -> None:
+        """The disk: all that was submitted in a turn is durable a turn later."""
+        while True:
+            await asyncio.sleep(0.001)
+            if not self.holds:
+                self.journal.sync()
+
+    async def start(self, *, engines: bool = True) -> "World":
+        self.driver.start()
+        self.driver.post(TablesChanged(TABLES))
+        self.driver.post(LinkUp(PEER))
+        if engines:
+            await self.runner.start(ACCOUNTS)
+        return self
+
+    async def settle(self, amount: int, key: str = "k") -> int:
+        told = await self.driver.settle(Settle(PEER, amount, key, "", 0))
+        assert not told.problem, told.problem
+        return told.number
+
+    async def ask(self, data: bytes, *, left_ms: int = 20_000) -> None:
+        packet = encode_prepare(Prepare(0, clock.system_now().wall_ms + left_ms, PEER_CONDITION, "peer.settle", data))
+        self._asked = getattr(self, "_asked", 0) + 1
+        self.driver.inbound([Inbound(PEER, bytes(16), self._asked, packet, self.driver.mono_ms())])
+
+    async def answer(self) -> Fulfill | Reject:
+        reply = decode((await self.link.frame()).packet)
+        assert isinstance(reply, Fulfill | Reject)
+        return reply
+
+    def state(self, number: int) -> int | None:
+        settling = self.runner.settling(PEER)
+        settlement = None if settling is None else settling.open.get(number)
+        return None if settlement is None else settlement.state
+
+    def logged(self, event: str) -> list[Log]:
+        return [one for one in self.log if one.event == event]
+
+    def _hear(self, log: Log) -> None:
+        self.log.append(log)
+        self._news.set()
+
+    async def until_logged(self, event: str) -> None:
+        async with asyncio.timeout(5):
+            while not self.logged(event):
+                self._news.clear()
+                await self._news.wait()
+
+    async def stop(self) -> None:
+        await self.runner.close()
+        self._syncing.cancel()
+        self.journal.sync()
+        await self.driver.stop()
+
+
+@pytest.fixture
+async def worlds() -> AsyncIterator[list[World]]:
+    """Those of a test; all are stopped at its end."""
+    made: list[World] = []
+    yield made
+    for world in made:
+        await world.stop()
+
+
+@pytest.fixture
+async def world(worlds: list[World]) -> World:
+    worlds.append(World())
+    return worlds[0]
+
+
+# --- paying ----------------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_due_reaches_the_engine_and_what_it_tells_the_books(world: World) -> None:
+    await world.start()
+    number = await world.settle(1_000)
+    await world.bank.until_paid(1)
+    assert world.bank.paid[0][:2] == (number, 1_000)
+    assert len(world.bank.paid[0][2]) == 16
+    assert world.bank.port.kept(PEER) == {b"tx": b"bytes"}
+    assert [one.state for one in world.bank.port.open(PEER)] == [TAKEN]
+    await world.bank.port.step(PEER, Step(moved=[(number, CONFIRMED, "")], kept=[(b"tx", b"")]))
+    assert world.bank.port.kept(PEER) == {}
+    assert not world.bank.port.open(PEER)
+
+
+async def test_what_the_engine_raises_is_told_and_tried_again_under_the_same_key(world: World) -> None:
+    """SE-9."""
+
+    async def fail(number: int) -> None:
+        if len(world.bank.paid) < 4:
+            raise LedgerError("the ledger is away\nfor now")
+        await world.bank.port.step(PEER, Step(moved=[(number, TAKEN, "")]))
+
+    world.bank.paying = fail
+    await world.start()
+    await world.settle(1_000)
+    await world.bank.until_paid(4)
+    assert len(set(world.bank.paid)) == 1
+    told = world.logged("settlement_not_taken")
+    assert len(told) == 3
+    assert "the ledger is away for now; again in" in str(told[0].fields["problem"])
+    (alarm,) = world.runner.engines()[0].alarms.values()
+    assert (alarm.event, alarm.count, alarm.account) == ("settlement_not_taken", 3, PEER)
+
+
+async def test_pauses_grow_up_to_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SE-9: the interval is bounded; at full jitter it is the bound."""
+    pauses: list[float] = []
+
+    async def note(account: AccountId, number: int, seconds: float) -> None:
+        pauses.append(seconds)
+
+    async def fail(number: int) -> None:
+        if len(world.bank.paid) < 26:
+            raise LedgerError("away")
+        await world.bank.port.step(PEER, Step(moved=[(number, TAKEN, "")]))
+
+    world.bank.paying = fail
+    monkeypatch.setattr(world.runner, "_until_taken", note)
+    await world.start()
+    await world.settle(5)
+    await world.bank.until_paid(26)
+    assert pauses[:3] == [0.001, 0.002, 0.004]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == engines.RETRY_S_MAX == 3_600
+
+
+async def test_a_settlement_that_was_not_taken_comes_again_in_the_next_process(worlds: list[World]) -> None:
+    """The same number, amount and key: SE-9."""
+    first = World()
+    worlds.append(first)
+
+    async def hang(number: int) -> None:
+        await asyncio.Event().wait()
+
+    first.bank.paying = hang
+    await first.start()
+    await first.settle(7)
+    await first.bank.until_paid(1)
+    await first.stop()
+    worlds.clear()
+    second = World(first.disk)
+    worlds.append(second)
+    await second.start()
+    await second.bank.until_paid(1)
+    assert second.bank.paid == first.bank.paid
+
+
+async def test_due_before_the_engine_works_is_paid_when_it_does(world: World) -> None:
+    await world.start(engines=False)
+    await world.settle(7)
+    assert not world.bank.paid
+    await world.runner.start(ACCOUNTS)
+    await world.bank.until_paid(1)
+
+
+async def test_due_without_an_engine_waits_for_one_and_says_so(world: World) -> None:
+    await world.start(engines=False)
+    await world.runner.start({})
+    await world.settle(7)
+    await world.until_logged("settlement_waits")
+    await world.runner.follow(ACCOUNTS)
+    await world.bank.until_paid(1)
+    assert [one.id for one in world.bank.accounts] == [PEER]
+
+
+async def test_a_slow_pay_that_returns_is_waited_for_before_it_comes_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "TAKEN_S_MAX", 0.01)
+    taken = asyncio.Event()
+
+    async def later(number: int) -> None:
+        if len(world.bank.paid) == 2:
+            await world.bank.port.step(PEER, Step(moved=[(number, TAKEN, "")]))
+            taken.set()
+
+    world.bank.paying = later
+    await world.start()
+    await world.settle(7)
+    async with asyncio.timeout(5):
+        await taken.wait()
+    assert "has not taken it" in str(world.logged("settlement_not_taken")[0].fields["problem"])
+
+
+async def test_a_pay_that_hangs_is_cancelled_and_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "PAY_S_MAX", 0.01)
+
+    async def hang(number: int) -> None:
+        if len(world.bank.paid) == 1:
+            await asyncio.Event().wait()
+        await world.bank.port.step(PEER, Step(moved=[(number, TAKEN, "")]))
+
+    world.bank.paying = hang
+    await world.start()
+    await world.settle(7)
+    await world.bank.until_paid(2)
+    assert "didn't return" in str(world.logged("settlement_not_taken")[0].fields["problem"])
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_step_stands_in_what_is_kept_from_the_moment_of_the_call(world: World) -> None:
+    """So that no claim is credited twice by two messages that come together."""
+    await world.start()
+    world.holds = True
+    step = asyncio.ensure_future(world.bank.port.step(PEER, Step(credits=[(5, 9, "", "")], kept=[(b"a", b"1")])))
+    await asyncio.sleep(0)
+    assert world.bank.port.kept(PEER) == {b"a": b"1"}
+    assert not step.done()
+    world.holds = False
+    assert await step == [5]
+
+
+async def test_a_step_whose_task_is_cancelled_is_booked_all_the_same(world: World) -> None:
+    await world.start()
+    world.holds = True
+    step = asyncio.ensure_future(world.bank.port.step(PEER, Step(credits=[(5, 9, "", "")], kept=[(b"a", b"1")])))
+    await asyncio.sleep(0)
+    step.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await step
+    world.holds = False
+    assert await world.bank.port.step(PEER, Step(credits=[(6, 9, "", "")])) == [6]
+    assert world.kernel.books.peers[PEER].balance == -11
+    assert world.bank.port.kept(PEER) == {b"a": b"1"}
+
+
+async def test_a_step_that_cant_be_booked_is_refused_whole(world: World) -> None:
+    await world.start()
+    with pytest.raises(StepRefusedError, match="settlement 9 is not open"):
+        await world.bank.port.step(PEER, Step(moved=[(9, TAKEN, "")], kept=[(b"a", b"1")]))
+    assert world.bank.port.kept(PEER) == {}
+    with pytest.raises(StepRefusedError, match="no account of the engine"):
+        await world.bank.port.step(AccountId("other"), Step())
+
+
+async def test_a_step_during_the_stop_fails_and_is_not_lost_silently(worlds: list[World]) -> None:
+    world = await World().start()
+    world.holds = True
+    step = asyncio.ensure_future(world.bank.port.step(PEER, Step(credits=[(5, 9, "", "")])))
+    await asyncio.sleep(0)
+    await world.driver.stop()
+    with pytest.raises(JournalError, match="stopped"):
+        await step
+    with pytest.raises(JournalError, match="stopped"):
+        await world.bank.port.step(PEER, Step(credits=[(5, 9, "", "")]))
+    await world.runner.close()
+    world._syncing.cancel()
+
+
+# --- messages --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_peers_message_and_the_engines_answer(world: World) -> None:
+    """SE-12."""
+    await world.start()
+    await world.ask(b"hello")
+    answer = await world.answer()
+    assert isinstance(answer, Fulfill)
+    assert answer.data == b"hello"
+
+
+@pytest.mark.parametrize(
+    "error, code, text",
+    [
+        (MessageRefusedError("F00", "no claim"), "F00", "no claim"),
+        (RuntimeError("defect"), "T00", "the settlement engine failed"),
+        (LedgerError("away"), "T00", "the settlement engine failed"),
+    ],
+)
+async def test_an_engine_that_raises_has_the_message_rejected(
+    world: World, error: Exception, code: str, text: str
+) -> None:
+    """SE-12."""
+
+    async def fail(data: bytes) -> bytes:
+        raise error
+
+    world.bank.answering = fail
+    await world.start()
+    await world.ask(b"hello")
+    assert await world.answer() == Reject(code, "peer.settle", text)
+    assert bool(world.runner.engines()[0].alarms) == (code == "T00")
+
+
+async def test_an_answer_that_is_too_long_is_none(world: World) -> None:
+    async def much(data: bytes) -> bytes:
+        return bytes(32_768)
+
+    world.bank.answering = much
+    await world.start()
+    await world.ask(b"hello")
+    answer = await world.answer()
+    assert isinstance(answer, Reject)
+    assert answer.code == "T00"
+
+
+async def test_an_engine_that_takes_too_long_goes_on_while_the_peer_hears_r00(world: World) -> None:
+    """What it has booked meanwhile stays, and its answer goes nowhere."""
+    may_end = asyncio.Event()
+    ended = asyncio.Event()
+
+    async def slow(data: bytes) -> bytes:
+        await may_end.wait()
+        await world.bank.port.step(PEER, Step(credits=[(5, 9, "", "")]))
+        ended.set()
+        return b"late"
+
+    world.bank.answering = slow
+    await world.start()
+    await world.ask(b"hello", left_ms=300)
+    answer = await world.answer()
+    assert isinstance(answer, Reject)
+    assert (answer.code, answer.triggered_by) == ("R00", "peer.settle")
+    may_end.set()
+    async with asyncio.timeout(5):
+        await ended.wait()
+    assert world.kernel.books.peers[PEER].balance == -5
+
+
+async def test_what_an_engine_does_without_end_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "HANDLER_S_MAX", 0.15)
+    cancelled = asyncio.Event()
+
+    async def forever(data: bytes) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+        return b""
+
+    world.bank.answering = forever
+    await world.start()
+    await world.ask(b"hello", left_ms=250)
+    assert isinstance(await world.answer(), Reject)
+    async with asyncio.timeout(5):
+        await cancelled.wait()
+    await world.until_logged("settlement_message_dropped")
+
+
+async def test_handlers_of_one_account_are_bounded(world: World) -> None:
+    gate = asyncio.Event()
+
+    async def wait(data: bytes) -> bytes:
+        await gate.wait()
+        return b""
+
+    world.bank.answering = wait
+    await world.start()
+    for token in range(HANDLERS_MAX):
+        world.runner._hear(SettlementMessage(PEER, b"", 1_000 + token, 10_000))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await world.ask(b"one more")
+    answer = await world.answer()
+    assert isinstance(answer, Reject)
+    assert answer.code == "T03"
+    gate.set()
+
+
+async def test_a_message_before_the_engine_works_is_refused_for_now(world: World) -> None:
+    await world.start(engines=False)
+    await world.ask(b"hello")
+    answer = await world.answer()
+    assert isinstance(answer, Reject)
+    assert answer.code == "T00"
+
+
+async def test_our_message_and_the_peers_answer(world: World) -> None:
+    await world.start()
+    asking = asyncio.ensure_future(world.bank.port.message(PEER, b"hello"))
+    frame = await world.link.frame()
+    packet = encode_fulfill(Fulfill(bytes(32), b"hi"))
+    world.driver.inbound([Inbound(PEER, frame.session, frame.request_id, packet, world.driver.mono_ms())])
+    assert await asyncio.wait_for(asking, 5) == b"hi"
+
+
+async def test_our_message_without_an_answer_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "MESSAGE_MS", 10)
+    await world.start()
+    with pytest.raises(MessageRefusedError, match="R00") as caught:
+        await world.bank.port.message(PEER, b"hello")
+    assert caught.value.code == "R00"
+
+
+async def test_our_message_over_the_bound_is_refused(world: World) -> None:
+    await world.start()
+    with pytest.raises(MessageRefusedError, match="T01 .*at most"):
+        await world.bank.port.message(PEER, bytes(32_768))
+
+
+# --- life ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [LedgerError("another chain"), ConfigError("settlement.bank.key", "bad", "Mend it")])
+async def test_an_engine_that_is_misconfigured_stops_the_start(world: World, error: Exception) -> None:
+    async def fail() -> None:
+        raise error
+
+    world.bank.starting = fail
+    with pytest.raises(type(error), match=str(error)[:10]):
+        await world.start()
+    assert world.runner.engines()[0].problem == str(error)
+
+
+async def test_an_engine_that_starts_slowly_keeps_nothing_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "START_S_MAX", 0.01)
+    gate = asyncio.Event()
+    world.bank.starting = lambda: _wait(gate)
+    await world.start()
+    assert not world.runner.engines()[0].works
+    await world.settle(5)
+    await world.runner.follow({})  # its account is taken from it meanwhile, and given back
+    await world.runner.follow(ACCOUNTS)
+    gate.set()
+    await world.bank.until_paid(1)
+
+
+async def _wait(gate: asyncio.Event) -> None:
+    await gate.wait()
+
+
+async def test_an_engine_that_cant_follow_the_configuration_is_told_of(world: World) -> None:
+    await world.start()
+
+    async def fail(accounts: Sequence[SettlingAccount]) -> None:
+        raise RuntimeError("a defect")
+
+    world.bank.accounts_changed = fail  # type: ignore[method-assign]
+    await world.runner.follow({})
+    assert "engine_accounts_not_changed" in {one.event for one in world.log}
+
+
+async def test_a_close_that_hangs_or_raises_keeps_nothing_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "CLOSE_S_MAX", 0.01)
+    await world.start()
+
+    async def hang() -> None:
+        await asyncio.Event().wait()
+
+    world.bank.close = hang  # type: ignore[method-assign]
+    await world.runner.close()
+    assert len(world.logged("engine_not_closed")) == 1
+
+
+async def test_alarms_are_bounded_and_the_last_are_kept(world: World) -> None:
+    await world.start()
+    for number in range(ALARMS_MAX + 5):
+        world.bank.port.log("warning", f"event {number}", {"account": PEER, "height": number})
+    world.bank.port.log("info", "not an alarm", {})
+    one = world.runner.engines()[0]
+    assert len(one.alarms) == ALARMS_MAX
+    assert list(one.alarms.values())[-1].text == f"height {ALARMS_MAX + 4}"
+    assert one.alarm_count == ALARMS_MAX + 5
+    assert world.log[-1].fields == {"engine": "bank"}
+
+
+async def test_what_an_engine_shows_may_fail(world: World) -> None:
+    await world.start()
+    assert world.runner.describe(PEER) == {"paid": "0"}
+    assert world.runner.describe(AccountId("other")) == {}
+
+    def fail(account: AccountId) -> Any:
+        raise RuntimeError("a defect")
+
+    world.bank.describe = fail  # type: ignore[method-assign]
+    assert world.runner.describe(PEER) == {"problem": "RuntimeError: a defect"}
