@@ -42,6 +42,7 @@ PACKAGES = {
     "stream": "STREAM",
     "links": "Links between peers",
     "journal": "Journal",
+    "ledgers": "Ledgers",
     "runtime": "Runtime",
     "client": "Wallet and client",
     "apps": "Payment pointers and SPSP",

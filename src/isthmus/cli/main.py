@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
+    "ledger": Entry("isthmus.cli.ledger:ledger", "Run a ledger for development and tests."),
     "decode": Entry("isthmus.cli.decode:decode", "Show an ILP, BTP or STREAM packet as a readable tree."),
     "completion": Entry("isthmus.cli.completion:completion", "Print the completion script of your shell."),
 }

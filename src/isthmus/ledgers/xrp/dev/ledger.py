@@ -6,7 +6,7 @@ no order but that of arrival.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from xrpl.core.binarycodec import encode
@@ -58,27 +58,32 @@ class Header:
         parent_close_time: int,
     ) -> "Header":
         """With the hash that all other fields have (xrpl.org "Ledger Header")."""
-        digest = sha512_half(
-            LEDGER_PREFIX,
-            index.to_bytes(4, "big"),
-            drops.to_bytes(8, "big"),
-            parent_hash,
-            transaction_hash,
-            account_hash,
-            parent_close_time.to_bytes(4, "big"),
-            close_time.to_bytes(4, "big"),
-            CLOSE_RESOLUTION.to_bytes(1, "big"),
-            b"\0",
-        )
-        return cls(
+        header = cls(
             index=index,
-            hash=digest,
+            hash=_NO_HASH,
             parent_hash=parent_hash,
             transaction_hash=transaction_hash,
             account_hash=account_hash,
             drops=drops,
             close_time=close_time,
             parent_close_time=parent_close_time,
+        )
+        return replace(header, hash=sha512_half(LEDGER_PREFIX, header.serialised()))
+
+    def serialised(self) -> bytes:
+        """The bytes of which the hash is made."""
+        return b"".join(
+            (
+                self.index.to_bytes(4, "big"),
+                self.drops.to_bytes(8, "big"),
+                self.parent_hash,
+                self.transaction_hash,
+                self.account_hash,
+                self.parent_close_time.to_bytes(4, "big"),
+                self.close_time.to_bytes(4, "big"),
+                CLOSE_RESOLUTION.to_bytes(1, "big"),
+                b"\0",
+            )
         )
 
 

@@ -28,7 +28,7 @@ class View(Protocol):
         ...
 
 
-class _Lookups:
+class Lookups:
     """What every view offers on top of `get`."""
 
     __slots__ = ()
@@ -45,7 +45,7 @@ class _Lookups:
         return entry if isinstance(entry, PayChannel) else None
 
 
-class State(_Lookups):
+class State(Lookups):
     """The state after the last closed ledger, and the root of its hash tree."""
 
     __slots__ = ("_channels", "_entries", "_tree")
@@ -99,7 +99,7 @@ class State(_Lookups):
         return self._tree.root()
 
 
-class Layer(_Lookups):
+class Layer(Lookups):
     """Changes over a view. Nothing below sees them until somebody merges them."""
 
     __slots__ = ("_below", "changes", "erased")
