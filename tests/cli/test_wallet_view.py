@@ -43,7 +43,7 @@ def test_what_is_not_known_is_shown_as_between() -> None:
         "source_asset": BTC,
         "destination_asset": ETH,
     }
-    assert between(result) == "between 0.00025 ETH and 0.000375 ETH delivered"
+    assert between(result) == "between 0.00025 ETH and about 0.000375 ETH delivered"
     assert left(result) == "between 0.00001 BTC and 0.000015 BTC sent"
     certain = {**result, "unknown": "0", "delivered_max": "250000"}
     assert between(certain) == "0.00025 ETH delivered"

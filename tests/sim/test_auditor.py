@@ -348,6 +348,27 @@ def test_a_sender_that_believes_more_arrived_than_did_is_found(net: Net) -> None
     assert kinds(net.evidence()) == {"delivered"}
 
 
+def test_more_than_a_senders_estimate_may_arrive_but_not_more_than_the_price(net: Net) -> None:
+    net.packet(1, 1_000)
+    net.told(1_000, 996)
+    net.paid = [replace(net.paid[0], delivered=990, delivered_max=990)]
+    assert kinds(net.evidence()) == {"delivered"}
+    net.paid = [replace(net.paid[0], at_price=995)]
+    assert kinds(net.evidence()) == {"delivered"}
+    net.paid = [replace(net.paid[0], at_price=996)]
+    assert kinds(net.evidence()) == set()
+
+
+def test_a_forger_on_the_way_may_add_to_what_arrives_and_take_nothing_from_what_is_certain(net: Net) -> None:
+    net.packet(1, 1_000)
+    net.told(1_000, 996)
+    net.paid = [replace(net.paid[0], delivered=990, delivered_max=990)]
+    forgers = frozenset({"two"})
+    assert kinds(replace(net.evidence(), forgers=forgers)) == set()
+    net.paid = [replace(net.paid[0], delivered=997)]
+    assert kinds(replace(net.evidence(), forgers=forgers)) == {"delivered"}
+
+
 def test_what_a_liar_says_of_its_own_payments_is_nobodys_business(net: Net) -> None:
     net.packet(1, 1_000)
     net.told(1_000, 996, delivered=997)

@@ -253,6 +253,33 @@ def test_a_total_that_a_late_outcome_may_be_in_is_not_taken(make_world: "MakeWor
     assert world.alice.connection.totals.delivered == 50_000
 
 
+def test_an_old_answer_is_no_total_of_what_was_sent_since(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """A question whose answer comes late, after more money went and was fulfilled (simulator, seed 8737)."""
+    world = make_world(hops=[make_hop(maximum=1_000)], alice=Settings(timeout_ms=2_000))
+    world.expired_reject = False
+    connection = world.alice.connection
+    stream_id = open_stream(world.alice)
+    connection.send_total(stream_id, 5_000)
+    world.run(60_000)
+    late: list[tuple[int, Fulfill | Reject]] = []
+
+    def keep(prepare: SendPrepare, reply: Fulfill | Reject) -> bool:
+        late.append((prepare.number, reply))
+        return True
+
+    world.lose_reply = keep
+    connection.ask_total(stream_id)
+    world.run(1_000)
+    world.lose_reply = None
+    connection.send_total(stream_id, 8_000)
+    world.run(60_000, until=lambda: world.arrived == 8_000)
+    assert late
+    for number, reply in late:
+        connection.reply_received(number, reply, world.now)
+    world.run(5_000)  # the question goes out again by itself
+    assert [one.total_received for one in world.alice.told(PeerTotal)] == [8_000]
+
+
 def test_the_total_can_be_asked_for_after_a_failure(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     hop = make_hop(maximum=1_000)
     world = make_world(hops=[hop], alice=Settings(stall_ms=5_000))

@@ -60,12 +60,12 @@ def decimal(value: Fraction) -> str:
 
 
 def between(result: Json) -> str:
-    """What arrived; both ends where it isn't known."""
+    """What arrived; both ends where it isn't known. The upper one is by the best rate seen, and so an estimate."""
     asset = result["destination_asset"]
     least, most = result["delivered"], result["delivered_max"]
     if least == most:
         return f"{money(least, asset)} delivered"
-    return f"between {money(least, asset)} and {money(most, asset)} delivered"
+    return f"between {money(least, asset)} and about {money(most, asset)} delivered"
 
 
 def left(result: Json) -> str:

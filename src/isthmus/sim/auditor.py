@@ -328,7 +328,8 @@ class _Audit:
             if payment.connection and self._is_judged(payment.node) and self._is_judged(payment.payee):
                 amount = connections.get((payment.payee, payment.connection), 0)
                 unpaid = self._unpaid.get((payment.node, payment.payee), 0)
-                if not payment.delivered <= amount <= self._most([payment]) + unpaid:
+                most = self._most([payment])
+                if amount < payment.delivered or (most is not None and amount > most + unpaid):
                     text = (
                         f"payment {payment.id} delivered {payment.delivered} to {payment.delivered_max} by its"
                         f" sender's word, and {payment.payee} has {amount} of it"
@@ -351,13 +352,20 @@ class _Audit:
             arrived = self._arrived.get((node, payee), 0)
             # The receiver's word counts what it fulfilled and was not paid for, too.
             unpaid = self._unpaid.get((node, payee), 0)
-            if self._is_judged(payee) and not least - unpaid <= arrived <= bound:
+            is_too_much = bound is not None and arrived > bound
+            if self._is_judged(payee) and (arrived < least - unpaid or is_too_much):
                 text = f"{arrived} of its money is in the books of {payee}, {least} to {most} by its wallet's word"
                 self._find("delivered", node, text, min(abs(arrived - least), abs(arrived - most)))
 
-    def _most(self, payments: Sequence[Paid]) -> int:
-        """Of packets whose receiver is silent a sender knows the rate before, and it may have become better."""
-        most = sum(one.delivered_max for one in payments)
+    def _most(self, payments: Sequence[Paid]) -> int | None:
+        """No more than this arrived of these payments; None if a forger may have added to it.
+
+        Of packets whose receiver is silent a sender knows a quote: it is of small amounts that each hop rounded down,
+        so what left may have brought more, up to the price; and the rate may have become better meanwhile.
+        """
+        if self.evidence.forgers:
+            return None
+        most = sum(max(one.delivered_max, one.at_price) for one in payments)
         return most * (100 + self.evidence.rates_rose) // 100 + sum(one.slack for one in payments)
 
     # --- the next part ------------------------------------------------------------------------------------------

@@ -122,6 +122,7 @@ class Paid:
     delivered: int
     delivered_max: int
     slack: int = 0  # `delivered_max` is an estimate: assets on the way may be too coarse for it by up to so much
+    at_price: int = 0  # what all that may have left brings at the prices of the way, where they are known
     connection: str = ""  # the receiver's name for it, where it is known
 
 
@@ -192,6 +193,7 @@ class Evidence:
     dishonest: frozenset[str] = frozenset()
     opening: Opening | None = None
     rates_rose: int = 0  # by up to so many percent, while payments were on their way
+    forgers: frozenset[str] = frozenset()  # of the dishonest, who may pass on more than came in, at their own expense
     # What nodes told their peers, what they agreed to, and their best rates (node, incoming asset, outgoing asset →
     # outgoing units for one). Where nothing is known, nothing is checked.
     told: Sequence[Told] = ()

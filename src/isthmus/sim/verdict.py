@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from hashlib import sha256
+from math import ceil
 from typing import TYPE_CHECKING, Final
 
 from isthmus.connector.books import DEAF
@@ -69,7 +70,7 @@ def evidence_of(world: "World") -> Evidence:
     return Evidence(
         journals=[_journal(world, node) for node in nodes],
         wires=[_wire(world, link) for link in world.plan.links],
-        paid=[one for wallet in wallets for one in _paid(wallet)],
+        paid=[one for wallet in wallets for one in _paid(world, wallet)],
         received=[
             Received(node=wallet.name, connection=connection.hex(), amount=receipts.total)
             for wallet in wallets
@@ -84,6 +85,7 @@ def evidence_of(world: "World") -> Evidence:
         terms={end: terms for node in nodes for end, terms in _terms(node)},
         rates={key: rate for node in nodes for key, rate in _rates(world, node)},
         dishonest=frozenset(node.name for node in world.plan.nodes if not node.is_honest),
+        forgers=frozenset(node.name for node in world.plan.nodes if node.vice == p.FORGE),
     )
 
 
@@ -132,7 +134,7 @@ def _wire(world: "World", link: p.LinkPlan) -> Wire:
     return Wire(End(a.name, a.account_of(line)), End(b.name, b.account_of(line)))
 
 
-def _paid(wallet: Wallet) -> list[Paid]:
+def _paid(world: "World", wallet: Wallet) -> list[Paid]:
     return [
         Paid(
             node=wallet.name,
@@ -142,6 +144,7 @@ def _paid(wallet: Wallet) -> list[Paid]:
             unknown=payment.unknown,
             delivered=payment.delivered,
             delivered_max=payment.delivered_max,
+            at_price=ceil((payment.sent + payment.unknown) * world.path_rate(wallet.name, payment.target)),
             slack=PACKETS_MAX * max(1, int(_coarsest_unit() / unit_value(payment.asset_code))),
             connection=sha256(payment.destination.rpartition(".")[2].encode()).digest()[:16].hex(),
         )

@@ -166,7 +166,7 @@ class Outcomes:
         if not session.peer_validated and session.validate_from and flight.number >= session.validate_from:
             session.peer_validated = True
         if frames:
-            session.apply(frames)
+            session.apply(frames, flight.number)
             self._receipts(frames)
         return received
 
@@ -197,7 +197,9 @@ class Outcomes:
                     stream.close_acknowledged = session.ending = True
             elif isinstance(frame, StreamMoneyBlocked):
                 stream = session.streams.get(frame.stream_id)
-                if stream is not None and stream.asked:
+                if stream is not None and stream.asked and flight.number < stream.last_money:
+                    session.queue(frame)  # an answer from before the last money: ask again
+                elif stream is not None and stream.asked:
                     stream.asked = False
                     session.orders.append(PeerTotal(stream.id, None, None))
 

@@ -260,6 +260,7 @@ class Sender:
         plaintext = PREPARE_HEAD + var_uint(number) + self._tail
         flight = self._launch(Kind.MONEY, amount, plaintext, now)
         flight.stream = stream
+        stream.last_money = number
         flight.minimum = parcel.minimum
         flight.floor = parcel.floor
         flight.expected = parcel.expected

@@ -217,11 +217,14 @@ class Session:
 
     # --- hearing the peer ----------------------------------------------------------------------------------------
 
-    def apply(self, frames: list[Frame]) -> None:
-        """Apply what the peer says of itself; money, data and receipts are for the two halves."""
+    def apply(self, frames: list[Frame], answers: int | None = None) -> None:
+        """Apply what the peer says of itself; money, data and receipts are for the two halves.
+
+        `answers`: the number of our packet that it says it in the reply to.
+        """
         for frame in frames:
             if isinstance(frame, StreamMaxMoney):
-                self._max_money(frame)
+                self._max_money(frame, answers)
             elif isinstance(frame, StreamMaxData):
                 stream = self.streams.get(frame.stream_id)
                 if stream is not None and frame.max_offset > stream.bytes_out.peer_max:
@@ -259,12 +262,13 @@ class Session:
         elif isinstance(frame, ConnectionClose):
             self._peer_closed(frame)
 
-    def _max_money(self, frame: StreamMaxMoney) -> None:
+    def _max_money(self, frame: StreamMaxMoney, answers: int | None) -> None:
         stream = self.streams.get(frame.stream_id)
         if stream is None:
             return
         stream.learn_peer_max(frame.receive_max, frame.total_received)
-        if stream.asked:
+        # The reply to a packet before the last money may come after that money's, and wouldn't count it.
+        if stream.asked and (answers is None or answers > stream.last_money):
             stream.asked = False
             self.orders.append(PeerTotal(stream.id, frame.total_received, frame.receive_max))
 

@@ -31,6 +31,7 @@ class Stream:
         "held",
         "id",
         "in_flight",
+        "last_money",
         "ours",
         "packets_in_flight",
         "peer_ended",
@@ -75,6 +76,7 @@ class Stream:
         self.receipt_total = 0
         self.done_told = True
         self.asked = False  # the application waits for the peer's total
+        self.last_money = 0  # number of the newest packet with money of this stream
         # Money in, in our units.
         self.receive_max = receive_max  # None: everything
         self.received = 0
