@@ -11,6 +11,7 @@ from isthmus.node.config_routes import ROUTES, AccountRoutes
 from isthmus.node.config_schema import ROOT
 from isthmus.node.config_settlement import ACCOUNT_SETTLEMENT, AccountSettlementTable, EngineTable
 from isthmus.node.config_values import Mapped
+from isthmus.node.engine_config import CONNECTOR, ENGINE_FILE
 from isthmus.node.engines.kinds import KINDS
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
@@ -106,7 +107,9 @@ def page() -> str:
     """The whole page."""
     parts = [HEAD]
     seen: set[str] = set()
-    for title, words, section in sections(ROOT, ()):
+    words = "One of our engines for another connector ([how settlement works](settlement.md)); a file of its own."
+    apart = [("the file of isthmus engine run", words, ENGINE_FILE), ("connector in that file", "", CONNECTOR)]
+    for title, words, section in [*sections(ROOT, ()), *apart]:
         if title in seen or not section:
             continue
         seen.add(title)

@@ -1,191 +1,19 @@
 """The runner of engines: what is due gets there and what engines tell is booked, whatever raises, hangs or ends."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 
-from isthmus.connector.events import AccountId, Inbound, LinkUp, Log, Now, Outbound, Settle, SettlementMessage
-from isthmus.connector.kernel import Kernel
-from isthmus.connector.settling import CONFIRMED, TAKEN, SettleTerms
-from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.connector.events import AccountId, Inbound
+from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import ConfigError, JournalError, LedgerError
-from isthmus.ilp.asset import Asset
-from isthmus.ilp.ildcp import PEER_CONDITION
-from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_fulfill, encode_prepare
-from isthmus.journal.memory import MemoryDisk, MemoryJournal
-from isthmus.runtime import clock, engines
-from isthmus.runtime.driver import Driver
-from isthmus.runtime.engines import ALARMS_MAX, HANDLERS_MAX, EngineRunner
-from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
-
-PEER = AccountId("peer")
-USD = Asset("USD", 9)
-TERMS = AccountTerms(
-    id=PEER, asset=USD, relation="peer", settle=SettleTerms(engine="bank", ahead_max=10**9), payable_max=10**9
-)
-TABLES = Tables("test.node", {PEER: TERMS}, RouteTable({}), RateTable({}))
-ACCOUNTS = {"bank": [SettlingAccount(PEER, USD, {})]}
-
-
-class PeerLink:
-    """The peer, as the driver sees it: what is written is there to be looked at."""
-
-    def __init__(self, driver: Driver) -> None:
-        self.account = PEER
-        self.written: list[Outbound] = []
-        self.news = asyncio.Event()
-        self._driver = driver
-
-    async def start(self) -> None: ...
-
-    def write(self, frames: list[Outbound]) -> None:
-        self.written += frames
-        self.news.set()
-
-    async def frame(self) -> Outbound:
-        async with asyncio.timeout(5):
-            while not self.written:
-                self.news.clear()
-                await self.news.wait()
-        return self.written.pop(0)
-
-    def pause_reading(self) -> None: ...
-
-    def resume_reading(self) -> None: ...
-
-    def reset(self, why: str) -> None: ...
-
-    async def close(self) -> None: ...
-
-
-class Bank:
-    """An engine whose behaviour a test writes down."""
-
-    def __init__(self) -> None:
-        self.port: Port
-        self.starting: Callable[[], Awaitable[None]] | None = None
-        self.paying: Callable[[int], Awaitable[None]] | None = None
-        self.answering: Callable[[bytes], Awaitable[bytes]] | None = None
-        self.paid: list[tuple[int, int, bytes]] = []
-        self.accounts: Sequence[SettlingAccount] = ()
-        self.news = asyncio.Event()
-        self.closed = False
-
-    async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
-        self.port = port
-        self.accounts = accounts
-        if self.starting is not None:
-            await self.starting()
-
-    async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
-        self.accounts = accounts
-
-    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
-        self.paid.append((number, amount, key))
-        self.news.set()
-        if self.paying is not None:
-            await self.paying(number)
-            return
-        await self.port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(b"tx", b"bytes")]))
-
-    async def take_message(self, account: AccountId, data: bytes) -> bytes:
-        return data if self.answering is None else await self.answering(data)
-
-    def describe(self, account: AccountId) -> Mapping[str, str]:
-        return {"paid": str(len(self.paid))}
-
-    async def close(self) -> None:
-        self.closed = True
-
-    async def until_paid(self, times: int) -> None:
-        async with asyncio.timeout(5):
-            while len(self.paid) < times:
-                self.news.clear()
-                await self.news.wait()
-
-
-class World:
-    """A driver on a journal in memory that is durable at once, an engine, and its runner."""
-
-    def __init__(self, disk: MemoryDisk | None = None, engine: Bank | None = None) -> None:
-        self.disk = MemoryDisk() if disk is None else disk
-        self.journal = MemoryJournal(self.disk)
-        self.log: list[Log] = []
-        self._news = asyncio.Event()
-        self.kernel = Kernel(bytes(32))
-        for batch in self.journal.read_from(1):
-            self.kernel.replay(batch.sequence, batch.record)
-        self.kernel.opened(Now(1, 1))
-        self.holds = False  # nothing becomes durable
-        self.driver = Driver(self.kernel, self.journal, on_log=self._hear)
-        self.link = PeerLink(self.driver)
-        self.driver.attach(self.link)
-        self.bank = Bank() if engine is None else engine
-        self.runner = EngineRunner(
-            self.driver,
-            {"bank": self.bank},
-            on_log=self._hear,
-            now=lambda: Now(1_000, 1_000),
-            random=lambda: 1.0,
-            retry_s_min=0.001,
-        )
-        self._syncing = asyncio.create_task(self._sync())
-
-    async def _sync(self) -> None:
-        """The disk: all that was submitted in a turn is durable a turn later."""
-        while True:
-            await asyncio.sleep(0.001)
-            if not self.holds:
-                self.journal.sync()
-
-    async def start(self, *, engines: bool = True) -> "World":
-        self.driver.start()
-        self.driver.post(TablesChanged(TABLES))
-        self.driver.post(LinkUp(PEER))
-        if engines:
-            await self.runner.start(ACCOUNTS)
-        return self
-
-    async def settle(self, amount: int, key: str = "k") -> int:
-        told = await self.driver.settle(Settle(PEER, amount, key, "", 0))
-        assert not told.problem, told.problem
-        return told.number
-
-    async def ask(self, data: bytes, *, left_ms: int = 20_000) -> None:
-        packet = encode_prepare(Prepare(0, clock.system_now().wall_ms + left_ms, PEER_CONDITION, "peer.settle", data))
-        self._asked = getattr(self, "_asked", 0) + 1
-        self.driver.inbound([Inbound(PEER, bytes(16), self._asked, packet, self.driver.mono_ms())])
-
-    async def answer(self) -> Fulfill | Reject:
-        reply = decode((await self.link.frame()).packet)
-        assert isinstance(reply, Fulfill | Reject)
-        return reply
-
-    def state(self, number: int) -> int | None:
-        settling = self.runner.settling(PEER)
-        settlement = None if settling is None else settling.open.get(number)
-        return None if settlement is None else settlement.state
-
-    def logged(self, event: str) -> list[Log]:
-        return [one for one in self.log if one.event == event]
-
-    def _hear(self, log: Log) -> None:
-        self.log.append(log)
-        self._news.set()
-
-    async def until_logged(self, event: str) -> None:
-        async with asyncio.timeout(5):
-            while not self.logged(event):
-                self._news.clear()
-                await self._news.wait()
-
-    async def stop(self) -> None:
-        await self.runner.close()
-        self._syncing.cancel()
-        self.journal.sync()
-        await self.driver.stop()
+from isthmus.ilp.packet import Fulfill, Reject, encode_fulfill
+from isthmus.runtime import engines, kernel_desk
+from isthmus.runtime.engines import ALARMS_MAX, HANDLERS_MAX
+from isthmus.settlement.port import MessageRefusedError, SettlingAccount, Step, StepRefusedError
+from tests.runtime.engine_world import ACCOUNTS, PEER, World
 
 
 @pytest.fixture
@@ -485,15 +313,15 @@ async def test_handlers_of_one_account_are_bounded(world: World) -> None:
 
     world.bank.answering = wait
     await world.start()
-    for token in range(HANDLERS_MAX):
-        world.runner._hear(SettlementMessage(PEER, b"", 1_000 + token, 10_000))
-    for _ in range(3):
+    for _ in range(HANDLERS_MAX):
+        world.waiting.append(asyncio.ensure_future(world.runner.answer(PEER, b"", 10_000)))
         await asyncio.sleep(0)
     await world.ask(b"one more")
     answer = await world.answer()
     assert isinstance(answer, Reject)
     assert answer.code == "T03"
     gate.set()
+    assert await asyncio.gather(*world.waiting) == [b""] * HANDLERS_MAX
 
 
 async def test_a_message_before_the_engine_works_is_refused_for_now(world: World) -> None:
@@ -514,7 +342,7 @@ async def test_our_message_and_the_peers_answer(world: World) -> None:
 
 
 async def test_our_message_without_an_answer_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "MESSAGE_MS", 10)
+    monkeypatch.setattr(kernel_desk, "MESSAGE_MS", 10)
     await world.start()
     with pytest.raises(MessageRefusedError, match="R00") as caught:
         await world.bank.port.message(PEER, b"hello")

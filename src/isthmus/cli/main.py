@@ -34,6 +34,7 @@ COMMANDS: dict[str, Entry] = {
     "peer": Entry("isthmus.cli.peer:peer", "Become neighbours with another node, by an invitation."),
     "routes": Entry("isthmus.cli.routes:routes", "Show and change the routes of a running node."),
     "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
+    "engine": Entry("isthmus.cli.engine:engine", "Run a settlement engine for another connector (RFC 38)."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
     "ledger": Entry("isthmus.cli.ledger:ledger", "Run a ledger for development and tests."),

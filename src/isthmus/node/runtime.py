@@ -47,6 +47,7 @@ from isthmus.runtime import clock
 from isthmus.runtime.checkpoints import CheckpointKeeper, open_legs
 from isthmus.runtime.driver import Driver
 from isthmus.runtime.engines import EngineRunner
+from isthmus.runtime.kernel_desk import KernelDesk
 from isthmus.runtime.opening import open_kernel
 
 JOURNAL_FILE: Final = "journal.db"
@@ -258,13 +259,16 @@ class Node:
         )
 
     def _engines(self, config: NodeConfig, driver: Driver) -> EngineRunner:
-        return EngineRunner(
-            driver,
+        desk = KernelDesk(driver)
+        runner = EngineRunner(
+            desk,
             make_engines(config, now=clock.system_now, random=random.random),
             on_log=self._log,
             now=clock.system_now,
             random=random.random,
         )
+        desk.serve(runner)
+        return runner
 
     # --- the world ------------------------------------------------------------------------------------------------
 

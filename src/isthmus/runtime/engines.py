@@ -1,30 +1,21 @@
-"""Runs settlement engines beside a kernel: hands them what is due, books what they tell, carries their messages.
+"""Runs settlement engines: hands them what is due, has booked what they tell, carries their messages.
 
-What is due is handed over until the engine has it, with pauses that grow up to an hour (SE-9): the books are the list
-of it, so nothing can be forgotten here. A message of a peer gets an answer in time, from the engine or, if that raises
-or takes too long, from us (SE-12); what the engine is doing with it goes on. Engines that don't work yet keep nothing
-else waiting.
+Whose books these are is behind a `Desk`: a node's kernel (`kernel_desk.py`), or the store of an engine that serves
+other connectors. What is due is handed over until the engine has it, with pauses that grow up to an hour (SE-9): the
+books are the list of it, so nothing can be forgotten here. A message of a peer gets an answer in time, from the engine
+or, if that raises or takes too long, from us (SE-12); what the engine is doing with it goes on. Engines that don't work
+yet keep nothing else waiting.
 """
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, final
+from typing import Final, Protocol, final
 
-from isthmus.connector.events import (
-    AccountId,
-    Log,
-    Now,
-    SettlementDue,
-    SettlementMessage,
-    SettlementMessageReply,
-    SettlementStep,
-)
-from isthmus.connector.settlement_messages import MESSAGE_MS
+from isthmus.connector.events import AccountId, Log, Now
 from isthmus.connector.settling import BEGUN, Settlement, Settling
 from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
 from isthmus.ilp.packet import DATA_BYTES_MAX
-from isthmus.runtime.driver import Driver
 from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
 
 # A node that starts waits so long for an engine to say that it is misconfigured; then it goes on without it.
@@ -35,14 +26,28 @@ RETRY_S_MAX: Final = 3_600.0  # SE-9
 PAY_S_MAX: Final = 120.0
 # From a `pay` that returned to the step by which the engine takes the settlement.
 TAKEN_S_MAX: Final = 60.0
-# Of the time that a message leaves: the answer must still be written.
-ANSWER_MARGIN_MS: Final = 200
 # What an engine does about a message goes on after its answer would be late; then it is cancelled.
 HANDLER_S_MAX: Final = 300.0
 HANDLERS_MAX: Final = 32  # of one account
 CLOSE_S_MAX: Final = 10.0
 ALARMS_MAX: Final = 64  # of one engine: the last ones
 TEXT_CHARS_MAX: Final = 500
+
+
+class Desk(Protocol):
+    """Where it is booked what engines do, and who carries their messages."""
+
+    def settling(self, account: AccountId) -> Settling | None:
+        """What is booked of an account's settlements, durably or about to be; None for nothing."""
+        ...
+
+    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        """As `Port.step`; the caller's cancellation doesn't undo it."""
+        ...
+
+    async def message(self, account: AccountId, data: bytes) -> bytes:
+        """As `Port.message`."""
+        ...
 
 
 @final
@@ -73,11 +78,11 @@ class Running:
 
 
 class EngineRunner:
-    """The engines of one node. Made before the driver starts; `start` comes when the driver has its tables."""
+    """The engines of one node, or of one process that serves connectors. `start` comes when its desk is open."""
 
     def __init__(
         self,
-        driver: Driver,
+        desk: Desk,
         engines: Mapping[str, Engine],
         *,
         on_log: Callable[[Log], None],
@@ -85,7 +90,7 @@ class EngineRunner:
         random: Callable[[], float],
         retry_s_min: float = RETRY_S_MIN,
     ) -> None:
-        self._driver: Final = driver
+        self._desk: Final = desk
         self._engines: Final = {name: Running(name, engine) for name, engine in engines.items()}
         self._by_account: Final[dict[AccountId, Running]] = {}
         self._on_log: Final = on_log
@@ -97,7 +102,6 @@ class EngineRunner:
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._changed = asyncio.Event()  # replaced each time it is set: whoever waits looks again
         self._closing = False
-        driver.on_settlement = self._hear
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -199,18 +203,14 @@ class EngineRunner:
         except Exception as error:  # noqa: BLE001  (it is only shown)
             return {"problem": _told(error)}
 
-    # --- what the kernel says ---------------------------------------------------------------------------------------
+    # --- what the desk says -----------------------------------------------------------------------------------------
 
-    def _hear(self, effect: SettlementDue | SettlementMessage) -> None:
-        if self._closing:
-            return  # what is due comes again in the next process; a message's deadline answers it
-        if isinstance(effect, SettlementDue):
-            key = (effect.account, effect.number)
-            if key not in self._paying:
-                task = self._paying[key] = asyncio.create_task(self._see_to(*key))
-                task.add_done_callback(self._ended)
-            return
-        self._keep(asyncio.create_task(self._answer(effect)))
+    def due(self, account: AccountId, number: int) -> None:
+        """A settlement was begun, or was not with its engine when the last process ended."""
+        key = (account, number)
+        if key not in self._paying and not self._closing:  # else it comes again in the next process
+            task = self._paying[key] = asyncio.create_task(self._see_to(*key))
+            task.add_done_callback(self._ended)
 
     def look_again(self) -> None:
         """Something has changed that whoever waits may wait for."""
@@ -234,6 +234,9 @@ class EngineRunner:
         was_told = False
         while (settlement := self._begun(account, number)) is not None:
             one = self._by_account.get(account)
+            if self._is_behind(account, number):
+                await self._wait(None)
+                continue
             if one is None or not one.works:
                 if not was_told and one is None:
                     problem = "its account has no engine in the configuration"
@@ -250,6 +253,13 @@ class EngineRunner:
             text = f"settlement {number} of {settlement.amount} units: {problem}; again in {pause_s:.0f} s"
             self._alarm(one, "warning", "settlement_not_taken", account, text)
             await self._until_taken(account, number, pause_s)
+
+    def _is_behind(self, account: AccountId, number: int) -> bool:
+        """Whether an earlier one is not with the engine yet: they come in their order."""
+        settling = self.settling(account)
+        return settling is not None and any(
+            earlier < number and one.state == BEGUN for earlier, one in settling.open.items()
+        )
 
     async def _pay(self, one: Running, account: AccountId, settlement: Settlement) -> str:
         """One attempt; why the engine doesn't have it, if it doesn't."""
@@ -277,79 +287,72 @@ class EngineRunner:
         return settlement if settlement is not None and settlement.state == BEGUN else None
 
     def settling(self, account: AccountId) -> Settling | None:
-        """What the books keep of the settlements of an account."""
-        found = self._driver.kernel.books.peers.get(account)
-        return None if found is None else found.settling
+        """What is booked of the settlements of an account."""
+        return self._desk.settling(account)
 
     # --- messages ---------------------------------------------------------------------------------------------------
 
-    async def _answer(self, message: SettlementMessage) -> None:
-        """Answer a peer's engine, whatever ours does."""
-        account = message.account
+    async def answer(self, account: AccountId, data: bytes, wait_ms: int) -> bytes:
+        """What the account's engine says to the peer's, within this time. Raises MessageRefusedError, whatever it does.
+
+        One that takes longer goes on: what it has had booked must not be left half done for want of an answer.
+        """
         one = self._by_account.get(account)
-        if one is None or not one.works:
-            self._reply(message, code="T00", text="the settlement engine is not working yet")
-            return
+        if one is None or not one.works or self._closing:
+            raise MessageRefusedError("T00", "the settlement engine is not working yet")
         if self._handling.get(account, 0) >= HANDLERS_MAX:
-            self._reply(message, code="T03", text="the settlement engine is busy with earlier messages")
-            return
+            raise MessageRefusedError("T03", "the settlement engine is busy with earlier messages")
         self._handling[account] = self._handling.get(account, 0) + 1
-        work = asyncio.create_task(self._handle(one, message))
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._keep(asyncio.create_task(self._handle(one, account, data, answer)))
+        done, _ = await asyncio.wait([answer], timeout=wait_ms / 1000)
+        if not done:
+            answer.cancel()
+            raise MessageRefusedError("R00", "the settlement engine doesn't answer in time")
+        return answer.result()
+
+    async def _handle(self, one: Running, account: AccountId, data: bytes, answer: asyncio.Future[bytes]) -> None:
+        """Let the engine answer. Nobody may wait for it any more."""
+        refusal: MessageRefusedError | None = None
+        found = b""
         try:
             async with asyncio.timeout(HANDLER_S_MAX):
-                done, _ = await asyncio.wait([work], timeout=max(1, message.wait_ms - ANSWER_MARGIN_MS) / 1000)
-                if not done:
-                    # Not cancelled: what it has had booked must not be left half done for want of an answer.
-                    self._reply(message, code="R00", text="the settlement engine doesn't answer in time")
-                    await work
+                found = await one.engine.take_message(account, data)
+            if len(found) > DATA_BYTES_MAX:
+                raise LedgerError(f"an answer of {len(found)} bytes, and {DATA_BYTES_MAX} are the most")
+        except MessageRefusedError as refused:
+            refusal = refused
         except TimeoutError:
+            refusal = MessageRefusedError("R00", "the settlement engine doesn't answer")
             self._alarm(one, "warning", "settlement_message_dropped", account, f"no end after {HANDLER_S_MAX:g} s")
+        except asyncio.CancelledError:
+            refusal = MessageRefusedError("T00", "the settlement engine stops")
+            raise
+        except Exception as error:  # noqa: BLE001  (a message must not end the node, and the peer gets an answer)
+            refusal = MessageRefusedError("T00", "the settlement engine failed")
+            self._alarm(one, "error", "settlement_message_failed", account, _told(error))
         finally:
-            work.cancel()
             self._handling[account] -= 1
             if not self._handling[account]:
                 del self._handling[account]
-
-    async def _handle(self, one: Running, message: SettlementMessage) -> None:
-        try:
-            data = await one.engine.take_message(message.account, message.data)
-        except MessageRefusedError as refused:
-            self._reply(message, code=refused.code, text=refused.message)
-        except Exception as error:  # noqa: BLE001  (a message must not end the node, and the peer gets an answer)
-            self._alarm(one, "error", "settlement_message_failed", message.account, _told(error))
-            self._reply(message, code="T00", text="the settlement engine failed")
-        else:
-            if len(data) > DATA_BYTES_MAX:
-                problem = f"an answer of {len(data)} bytes, and {DATA_BYTES_MAX} are the most"
-                self._alarm(one, "error", "settlement_message_failed", message.account, problem)
-                self._reply(message, code="T00", text="the settlement engine failed")
-                return
-            self._driver.post(SettlementMessageReply(message.token, data))
-
-    def _reply(self, message: SettlementMessage, *, code: str, text: str) -> None:
-        self._driver.post(SettlementMessageReply(message.token, b"", code, plain(text)))
+            if not answer.done():
+                if refusal is None:
+                    answer.set_result(found)
+                else:
+                    answer.set_exception(refusal)
 
     # --- what engines ask of the port -------------------------------------------------------------------------------
 
     async def take_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
-        """Book it, whatever becomes of the task that asks."""
         self._check(one, account)
-        event = SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
-        told = await asyncio.shield(self._driver.step(event))
-        if told.problem:
-            raise StepRefusedError(told.problem)
+        amounts = await self._desk.step(account, step)
         if step.moved:
             self.look_again()
-        return told.amounts
+        return amounts
 
     async def send(self, one: Running, account: AccountId, data: bytes) -> bytes:
         self._check(one, account)
-        told = await self._driver.send_settlement_message(account, data, MESSAGE_MS)
-        if told is None:
-            raise MessageRefusedError("R00", f"the peer's engine didn't answer within {MESSAGE_MS // 1000} s")
-        if told.code:
-            raise MessageRefusedError(told.code, told.message)
-        return told.data
+        return await self._desk.message(account, data)
 
     @staticmethod
     def _check(one: Running, account: AccountId) -> None:
@@ -416,6 +419,11 @@ class EnginePort:
     def kept(self, account: AccountId) -> Mapping[bytes, bytes]:
         settling = self._runner.settling(account)
         return {} if settling is None else dict(settling.engine)
+
+    def credited(self, account: AccountId, start: str) -> Sequence[str]:
+        settling = self._runner.settling(account)
+        begin = start.encode()
+        return [] if settling is None else [key.decode() for key in settling.credited if key.startswith(begin)]
 
     def open(self, account: AccountId) -> Sequence[Settlement]:
         settling = self._runner.settling(account)

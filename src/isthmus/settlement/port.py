@@ -74,6 +74,10 @@ class Port(Protocol):
         """What `Step.kept` has left, with everything that is booked, durable or about to be."""
         ...
 
+    def credited(self, account: AccountId, start: str) -> Sequence[str]:
+        """Keys that begin so, of those under which the peer was credited: each stays a week after its last use."""
+        ...
+
     def open(self, account: AccountId) -> Sequence[Settlement]:
         """Our settlements that are not at their end."""
         ...

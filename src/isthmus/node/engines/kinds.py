@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from isthmus.node.engines import rfc38
 from isthmus.node.engines.kind import EngineKind
 
-KINDS: Final[dict[str, EngineKind]] = {}
+KINDS: Final[dict[str, EngineKind]] = {
+    "rfc38": rfc38.KIND,
+}

@@ -1,0 +1,75 @@
+"""A kernel as the desk of engines: their steps are entries of its journal, their messages packets on its links."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, final
+
+from isthmus.connector.events import (
+    AccountId,
+    SettlementDue,
+    SettlementMessage,
+    SettlementMessageReply,
+    SettlementStep,
+)
+from isthmus.connector.settlement_messages import MESSAGE_MS
+from isthmus.connector.settling import Settling
+from isthmus.errors import plain
+from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+
+# Of the time that a message leaves: the answer must still be written.
+ANSWER_MARGIN_MS: Final = 200
+
+
+@final
+class KernelDesk:
+    """Implements `engines.Desk` over a driver. `serve` comes before the driver starts."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver: Final = driver
+        self._tasks: Final[set[asyncio.Task[None]]] = set()
+        self._runner: EngineRunner
+
+    def serve(self, runner: EngineRunner) -> None:
+        """From here on this runner hears what is due and what peers' engines ask."""
+        self._runner = runner
+        self._driver.on_settlement = self._hear
+
+    def settling(self, account: AccountId) -> Settling | None:
+        found = self._driver.kernel.books.peers.get(account)
+        return None if found is None else found.settling
+
+    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        event = SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
+        told = await asyncio.shield(self._driver.step(event))
+        if told.problem:
+            raise StepRefusedError(told.problem)
+        return told.amounts
+
+    async def message(self, account: AccountId, data: bytes) -> bytes:
+        told = await self._driver.send_settlement_message(account, data, MESSAGE_MS)
+        if told is None:
+            raise MessageRefusedError("R00", f"the peer's engine didn't answer within {MESSAGE_MS // 1000} s")
+        if told.code:
+            raise MessageRefusedError(told.code, told.message)
+        return told.data
+
+    def _hear(self, effect: SettlementDue | SettlementMessage) -> None:
+        if isinstance(effect, SettlementDue):
+            self._runner.due(effect.account, effect.number)
+            return
+        task = asyncio.create_task(self._answer(effect))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _answer(self, message: SettlementMessage) -> None:
+        """Answer a peer's engine, whatever ours does (SE-12). The kernel bounds how many wait."""
+        wait_ms = max(1, message.wait_ms - ANSWER_MARGIN_MS)
+        try:
+            data = await self._runner.answer(message.account, message.data, wait_ms)
+        except MessageRefusedError as refused:
+            reply = SettlementMessageReply(message.token, b"", refused.code, plain(refused.message))
+        else:
+            reply = SettlementMessageReply(message.token, data)
+        self._driver.post(reply)
