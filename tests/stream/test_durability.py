@@ -170,6 +170,28 @@ def test_packets_leave_only_within_the_grant(make_world: "MakeWorld", make_hop: 
     assert world.sent == world.posted == 500
 
 
+def test_what_a_stream_committed_counts_after_it_is_gone(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """Found by fuzzing: a closed stream's packets without an outcome were forgotten, and their grant used again."""
+    world = make_world(hops=[make_hop(maximum=1_000)], alice=Settings(timeout_ms=2_000))
+    world.expired_reject = False
+    connection = world.alice.connection
+    connection.grant(0, 10_000)
+    first, second = open_stream(world.alice), open_stream(world.alice)
+    connection.send_total(first, 3_000)
+    world.lose_reply = lambda prepare, reply: isinstance(reply, Fulfill) and prepare.amount > 0
+    world.run(60_000, until=lambda: connection.totals.unknown == 3_000)
+    world.auto_grant = False
+    granted = 3_000
+    world.lose_reply = None
+    connection.close_stream(first)
+    world.run(5_000)
+    assert not connection.has_stream(first)
+    connection.send_total(second, 2_000)
+    world.run(5_000)
+    assert connection.totals.sent + connection.totals.unknown <= granted
+    assert connection.totals.sent == 0
+
+
 def test_no_packet_leaves_with_a_number_above_the_grant(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     world = make_world(hops=[make_hop(maximum=100)])
     world.auto_grant = False

@@ -52,7 +52,6 @@ class Outgoing:
         # One unit, once in the life of a connection, may be lost to rounding below the exact minimum: without it a
         # payment of a few units could never be made.
         self._allowance = True
-        self.committed_before = 0  # of earlier lives of this payment: sent or unknown
 
     # --- terms ---------------------------------------------------------------------------------------------------
 
@@ -181,11 +180,11 @@ class Outgoing:
     def _is_granted(self, amount: int, number: int, window: int) -> bool:
         """Whether the packet stays within what was made durable; asks for more ahead of need."""
         goal = 0
-        committed = self.committed_before
+        committed = self._session.committed_by_ended
         for stream in self._session.streams.values():
             goal += max(stream.send_max, stream.sent + stream.in_flight + stream.unknown)
             committed += stream.sent + stream.in_flight + stream.unknown
-        goal += self.committed_before
+        goal += self._session.committed_by_ended
         assert self.granted is not None
         ahead = amount * window * GRANT_WINDOWS
         short = committed + amount + ahead // 2 > self.granted and self.granted < goal

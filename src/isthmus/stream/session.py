@@ -72,6 +72,7 @@ class Session:
         self.peer_heard = False  # it has authenticated a packet of ours, so it knows our address
         # Streams.
         self.streams: dict[int, Stream] = {}
+        self.committed_by_ended = 0  # source units of streams that are gone: sent, or in packets without an outcome
         self._closed_ids: dict[int, None] = {}
         self._closed_floor = [0, 0]  # by parity: all ids up to here are closed
         self._next_stream_id = 2 if settings.is_server else 1
@@ -147,6 +148,7 @@ class Session:
         """Both sides are finished with the stream. The peer may open another in its stead."""
         stream_id = stream.id
         del self.streams[stream_id]
+        self.committed_by_ended += stream.committed
         parity = stream_id % 2
         self._closed_ids[stream_id] = None
         floor = self._closed_floor[parity] or (parity - 2)
