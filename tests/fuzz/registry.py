@@ -39,6 +39,8 @@ MODULES: Final[dict[str, str]] = {
     "url": "web",
     "config": "settings",
     "rates": "prices",
+    "xrp": "xrp",
+    "xrp-api": "xrp",
     "node": "node",
     "stream-pair": "stream_pair",
 }

@@ -13,6 +13,7 @@ from xrpl.core.addresscodec import classic_address_to_xaddress, encode_classic_a
 
 from isthmus.errors import LedgerError
 from isthmus.ledgers.xrp.dev import server as server_module
+from isthmus.ledgers.xrp.dev.ledger import TIME_MAX
 from isthmus.ledgers.xrp.dev.server import CONNECTIONS_MAX, MESSAGE_BYTES_MAX, QUEUE_MAX
 from isthmus.ledgers.xrp.dev.service import ADVANCE_SECONDS_MAX, COMMANDS, Service
 from isthmus.ledgers.xrp.dev.subscriptions import ACCOUNTS_MAX
@@ -398,6 +399,21 @@ async def test_the_clock_can_be_set_ahead(ledger: Serving, socket: Socket) -> No
     assert (await socket.ask("ledger_entry", index=channel))["error"] == "entryNotFound"
     after = (await socket.result("server_state"))["state"]["validated_ledger"]["close_time"]
     assert after >= before
+
+
+async def test_the_clock_stops_where_the_ledger_s_time_ends(ledger: Serving, socket: Socket) -> None:
+    state = (await socket.result("server_state"))["state"]
+    rest = TIME_MAX - state["validated_ledger"]["close_time"]
+    while rest > ADVANCE_SECONDS_MAX:
+        await socket.result("ledger_accept", advance=ADVANCE_SECONDS_MAX)
+        rest -= ADVANCE_SECONDS_MAX
+    # The machine's own clock has gone on meanwhile, by less than the bound of a test.
+    await socket.result("ledger_accept", advance=rest - int(WAIT_SECONDS))
+    ledger.service._ahead += 2 * int(WAIT_SECONDS)
+    for _ in range(2):
+        await socket.result("ledger_accept")
+    assert (await socket.result("ledger", ledger_index="validated"))["ledger"]["close_time"] == TIME_MAX
+    assert (await socket.ask("ledger_accept", advance=1))["error"] == "invalidParams"
 
 
 async def test_a_ledger_outlives_its_process_with_its_clock(tmp_path: Path) -> None:

@@ -110,10 +110,10 @@ def memo(**fields: str) -> list[dict[str, Any]]:
 
 
 def test_memos_up_to_their_bound() -> None:
-    # 1 Memo object with one field of that length takes 7 bytes more.
-    signed(ALICE, **PAYMENT, Memos=memo(MemoData="AB" * (MEMOS_BYTES_MAX - 7)))
+    # 1 Memo object with one field of that length takes 5 bytes more.
+    signed(ALICE, **PAYMENT, Memos=memo(MemoData="AB" * (MEMOS_BYTES_MAX - 5)))
     with pytest.raises(LocalRefusal, match="exceeds"):
-        signed(ALICE, **PAYMENT, Memos=memo(MemoData="AB" * (MEMOS_BYTES_MAX - 6)))
+        signed(ALICE, **PAYMENT, Memos=memo(MemoData="AB" * (MEMOS_BYTES_MAX - 4)))
 
 
 def test_a_memo_s_type_is_of_a_url_s_characters() -> None:

@@ -23,6 +23,7 @@ from isthmus.ledgers.xrp.hashes import LEDGER_PREFIX, sha512_half
 from isthmus.ledgers.xrp.shamap import TRANSACTION_LEAF, HashTree
 
 EPOCH_UNIX: Final = 946_684_800  # 2000-01-01T00:00:00Z, where the ledger's time begins
+TIME_MAX: Final = 2**32 - 1  # in the year 2136, where it ends
 GENESIS_ADDRESS: Final = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
 # Everybody knows it: it is made of the words "masterpassphrase", on every network that starts anew.
 GENESIS_SEED: Final = "snoPBrXtMeMyMHUVTgbuqAfg1SUTb"

@@ -5,21 +5,16 @@ disconnected; his own requests only make him wait.
 """
 
 import asyncio
-import json
-import logging
-import math
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import WSMsgType, web
 from xrpl.core.addresscodec import classic_address_to_xaddress, ensure_classic_address, is_valid_classic_address
 from xrpl.core.keypairs import generate_seed
 
-from isthmus.errors import LedgerError, plain
-from isthmus.ledgers.xrp.dev.desk import API_VERSIONS, Request
+from isthmus.errors import LedgerError
 from isthmus.ledgers.xrp.dev.entries import Fields
 from isthmus.ledgers.xrp.dev.faucet import XRP_DEFAULT, XRP_MAX
-from isthmus.ledgers.xrp.dev.faults import Code, Fault
+from isthmus.ledgers.xrp.dev.frames import UNPARSABLE, as_text, json_rpc_answer, parsed, web_socket_answer
 from isthmus.ledgers.xrp.dev.service import Service
 from isthmus.ledgers.xrp.dev.subscriptions import Subscriber
 from isthmus.ledgers.xrp.signatures import SigningKey
@@ -28,14 +23,10 @@ MESSAGE_BYTES_MAX: Final = 1024 * 1024
 CONNECTIONS_MAX: Final = 1_000
 QUEUE_MAX: Final = 4_096  # messages that wait to be sent on one connection
 HEARTBEAT_S: Final = 30.0
-_SECRETS: Final = ("secret", "seed", "seed_hex", "passphrase")
-_ECHOED: Final = ("id", "jsonrpc", "ripplerpc", "api_version")
 _GREETING: Final = (
     "isthmus development ledger: answers as rippled does, for tests only.\n"
     "WebSocket and JSON-RPC (POST) at /, the faucet at POST /accounts.\n"
 )
-
-_log = logging.getLogger(__name__)
 
 
 def application(service: Service) -> web.Application:
@@ -106,8 +97,8 @@ class _Doors:
         async for message in connection.socket:
             if message.type is not WSMsgType.TEXT:
                 continue
-            answer = self._web_socket_answer(message.data, connection.subscriber)
-            await connection.queue.put(_text(answer))
+            answer = web_socket_answer(self._service, message.data, connection.subscriber)
+            await connection.queue.put(as_text(answer))
 
     async def disconnect_all(self, _app: web.Application) -> None:
         for connection in list(self._connections):
@@ -116,71 +107,21 @@ class _Doors:
     async def health(self, _request: web.Request) -> web.Response:
         return web.json_response({"info": {}})
 
-    # --- requests -----------------------------------------------------------------------------------------------------
-
-    def _web_socket_answer(self, text: str, subscriber: Subscriber) -> Fields:
-        try:
-            message = _parsed(text)
-        except ValueError:
-            return {"type": "error", "error": "jsonInvalid", "value": text[:200]}
-        command = message.get("command", message.get("method"))
-        params = {name: value for name, value in message.items() if name not in ("command", "method", *_ECHOED)}
-        echoed: Fields = {name: message[name] for name in _ECHOED if name in message}
-        try:
-            result = self._result(command, params, message.get("api_version", 1), subscriber)
-        except Fault as fault:
-            return {
-                **echoed,
-                **fault.fields,
-                "request": _without_secrets(message),
-                "status": "error",
-                "type": "response",
-            }
-        return {**echoed, "result": result, "status": "success", "type": "response"}
-
     async def json_rpc(self, request: web.Request) -> web.Response:
         try:
-            message = _parsed(await request.text())
-        except (ValueError, LookupError):  # the latter for a charset that nobody knows
-            return web.Response(status=400, text="Unable to parse request: no JSON object\n")
-        given = message.get("params", [{}])
-        params = given[0] if isinstance(given, list) and len(given) == 1 else {} if given == [] else given
-        if not isinstance(params, dict):
-            return web.Response(status=400, text="params unparseable\n")
-        method = message.get("method")
-        if not isinstance(method, str) or not method:
-            return web.Response(status=400, text="Null method\n")
-        echoed = {name: message[name] for name in ("id", "jsonrpc", "ripplerpc") if name in message}
-        try:
-            result = self._result(method, params, params.get("api_version", 1), None)
-            answer: Fields = {**result, "status": "success"}
-        except Fault as fault:
-            answer = {**fault.fields, "request": {**_without_secrets(params), "command": method}, "status": "error"}
-        return web.json_response({"result": answer, **echoed}, dumps=_text)
-
-    def _result(
-        self, command: object, params: Mapping[str, Any], version: object, subscriber: Subscriber | None
-    ) -> Fields:
-        if not isinstance(command, str):
-            raise Fault(Code.COMMAND_MISSING)
-        if not isinstance(version, int) or version not in API_VERSIONS:
-            raise Fault(Code.INVALID_VERSION)
-        try:
-            return self._service.answer(Request(command, params, version), subscriber)
-        except LedgerError as error:
-            raise Fault(Code.INTERNAL, str(error)) from error
-        except Fault:
-            raise
-        except Exception as error:
-            # One request may not take the ledger from everybody.
-            _log.exception("this is a bug: %s could not be answered", plain(command))
-            raise Fault(Code.INTERNAL) from error
+            text = await request.text()
+        except (ValueError, LookupError):  # bytes that are no text; a charset that nobody knows
+            return web.Response(status=400, text=UNPARSABLE)
+        answer = json_rpc_answer(self._service, text)
+        if isinstance(answer, str):
+            return web.Response(status=400, text=answer)
+        return web.json_response(answer, dumps=as_text)
 
     # --- the faucet ---------------------------------------------------------------------------------------------------
 
     async def faucet(self, request: web.Request) -> web.Response:
         try:
-            body = _parsed(await request.text() or "{}")
+            body = parsed(await request.text() or "{}")
             xrp = _amount(body.get("xrpAmount"))
             address, seed = _destination(body.get("destination"))
         except (ValueError, LookupError) as error:
@@ -196,40 +137,6 @@ class _Doors:
         }
         answer: Fields = {"account": account, "amount": xrp, "transactionHash": transaction_id}
         return web.json_response(answer if seed is None else {**answer, "seed": seed})
-
-
-def _parsed(text: str) -> dict[str, Any]:
-    """A JSON object; ValueError for anything else."""
-    try:
-        message = json.loads(text, parse_float=_finite, parse_constant=_refused)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(message, dict):
-        raise ValueError("not a JSON object")
-    return message
-
-
-def _text(answer: Fields) -> str:
-    """As JSON. What the request nested too deeply to be repeated isn't."""
-    try:
-        return json.dumps(answer)
-    except RecursionError:
-        return json.dumps(Fault(Code.INVALID_PARAMS).fields | {"status": "error", "type": "response"})
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise ValueError("a number out of range")
-    return number
-
-
-def _refused(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _without_secrets(message: Mapping[str, Any]) -> Fields:
-    return {name: "<masked>" if name in _SECRETS else value for name, value in message.items()}
 
 
 def _amount(given: object) -> int:

@@ -16,7 +16,7 @@ from isthmus.ledgers.xrp.dev.desk import Desk, Request
 from isthmus.ledgers.xrp.dev.entries import Fields
 from isthmus.ledgers.xrp.dev.faucet import Faucet
 from isthmus.ledgers.xrp.dev.faults import Code, Fault, invalid
-from isthmus.ledgers.xrp.dev.ledger import EPOCH_UNIX
+from isthmus.ledgers.xrp.dev.ledger import EPOCH_UNIX, TIME_MAX
 from isthmus.ledgers.xrp.dev.rules import Prices
 from isthmus.ledgers.xrp.dev.store import LEDGERS_KEPT, Store
 from isthmus.ledgers.xrp.dev.subscriptions import Subscriber, Subscriptions
@@ -117,7 +117,8 @@ class Service:
     def _tick(self) -> int:
         if self._broken is not None:
             raise self._broken
-        self._desk.now = _now() + self._ahead
+        # A clock that was set ahead to the end of the ledger's time stands still there.
+        self._desk.now = min(_now() + self._ahead, TIME_MAX)
         return self._desk.now
 
     def answer(self, request: Request, subscriber: Subscriber | None = None) -> Fields:
@@ -151,7 +152,7 @@ class Service:
 
     def _accept(self, request: Request) -> Fields:
         advance = request.get("advance", int) or 0
-        if not 0 <= advance <= ADVANCE_SECONDS_MAX or self._desk.now + advance >= 2**32:
+        if not 0 <= advance <= ADVANCE_SECONDS_MAX or self._desk.now + advance > TIME_MAX:
             raise invalid("advance")
         self.close_ledger(advance=advance)
         return {"ledger_current_index": self._desk.ledger.index}
@@ -170,6 +171,6 @@ class Service:
 
 def _now() -> int:
     now = int(time.time()) - EPOCH_UNIX
-    if not 0 < now < 2**32:
+    if not 0 < now <= TIME_MAX:
         raise LedgerError("this machine's clock is outside of the years 2000 to 2136, in which the XRP Ledger lives")
     return now

@@ -155,7 +155,8 @@ def check_locally(transaction: Transaction) -> None:
 def _check_memos(memos: Any) -> None:
     if memos is None:
         return
-    if len(bytes.fromhex(encode({"Memos": memos}))) > MEMOS_BYTES_MAX:
+    # Without the array's own first and last byte, which that limit never counted.
+    if len(bytes.fromhex(encode({"Memos": memos}))) - 2 > MEMOS_BYTES_MAX:
         raise LocalRefusal("fails local checks: The memo exceeds the maximum allowed size.")
     for each in memos:
         memo = each.get("Memo")
