@@ -19,7 +19,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-run demo test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
-  interop npm bench bench-smoke native wheel lock clean
+  interop ledgers contract npm bench bench-smoke native wheel lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -103,6 +103,14 @@ npm:
 
 interop: setup npm ## the tests against Interledger implementations by others (needs Node 20)
 	@$(PYTEST) tests/interop $(ARGS)
+
+ledgers: setup ## the tests against real ledgers' nodes (needs Node 20, for a development chain of Ethereum's kind)
+	@tools/npm-packages tests/ledgers/evm
+	@$(PYTEST) -m ledger tests/ledgers tests/settlement -n $(WORKERS) $(ARGS)
+
+contract: ## the payment channels' contract for EVM chains: what is committed is what its source compiles to (needs Node 20)
+	@tools/npm-packages tests/ledgers/evm
+	@node tools/contract.mjs
 
 bench: setup npm ## all measurements, written to bench/RESULTS.md
 	@$(PYTHON_BIN) -m bench $(ARGS)
