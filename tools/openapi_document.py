@@ -14,10 +14,8 @@ FILE = Path(__file__).resolve().parent.parent / "docs" / "openapi.json"
 def text() -> str:
     """The document. Nobody is asked: operations are only described."""
     nobody = cast(Any, None)
-    return (
-        json.dumps(document(all_operations(nobody, nobody, nobody, nobody, nobody)), indent=2, ensure_ascii=False)
-        + "\n"
-    )
+    operations = all_operations(nobody, nobody, nobody, nobody, nobody, nobody, "")
+    return json.dumps(document(operations), indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:

@@ -48,7 +48,7 @@ def test_the_document_in_docs_is_current() -> None:
 
 def test_every_operation_has_a_name_of_its_own_and_its_refusals() -> None:
     nobody: Any = None
-    operations = all_operations(nobody, nobody, nobody, nobody, nobody)
+    operations = all_operations(nobody, nobody, nobody, nobody, nobody, nobody, "")
     names = [operation.name for operation in operations]
     assert len(set(names)) == len(names)
     told = document(operations)
@@ -68,6 +68,8 @@ async def test_what_a_node_answers_is_as_its_document_says(nodes: Any, two: str)
         "limits": {"receivable": "1"},
     }
     adjust = {"amount": "5", "note": "for the test", "key": "one"}
+    by_hand = {"amount": "-5", "note": "for the test", "key": "s"}
+    reverse = {"number": "3", "note": "for the test", "key": "r"}
     requests: list[tuple[str, str, str, Any]] = [
         ("PUT", "/accounts/{account}", "/accounts/carol", body),
         ("PUT", "/accounts/{account}", "/accounts/carol", {**body, "scale": 8}),
@@ -79,6 +81,10 @@ async def test_what_a_node_answers_is_as_its_document_says(nodes: Any, two: str)
         ("POST", "/accounts/{account}/disable", "/accounts/carol/disable", None),
         ("POST", "/accounts/{account}/enable", "/accounts/carol/enable", None),
         ("POST", "/accounts/{account}/adjust", "/accounts/carol/adjust", adjust),
+        ("POST", "/accounts/{account}/settlement", "/accounts/carol/settlement", by_hand),
+        ("POST", "/accounts/{account}/settle", "/accounts/carol/settle", {"key": "t"}),
+        ("POST", "/accounts/{account}/reverse-settlement", "/accounts/carol/reverse-settlement", reverse),
+        ("GET", "/settlements", "/settlements", None),
         ("POST", "/accounts/{account}/write-off", "/accounts/carol/write-off", {"note": "x", "key": "two"}),
         ("DELETE", "/accounts/{account}", "/accounts/carol", None),
         ("DELETE", "/routes/{prefix}", "/routes/test.carol", None),

@@ -54,7 +54,7 @@ def test_a_file_is_read(tmp_path: Path) -> None:
         ('"127.0.0.1:0"', '"0.0.0.0:1"', "token: missing, and others can reach this address"),
         ("scale = 9", "scale = 256", "line 3: scale: 256 is out of range"),
         ("[connector]", "[connectors]", "line 5: connectors: no such key"),
-        ("[engine]", "engine = 3\n[other]", "engine: a table is needed, not an integer"),
+        ("[engine]", "[[engine]]", "engine: a table is needed, not an array"),
         ("scale", "=", "not TOML"),
     ],
 )

@@ -18,6 +18,7 @@ from isthmus.errors import ConfigError
 from isthmus.links.btp.url import parse_btp_url
 
 TOKEN_BYTES: Final = 32  # AUTH-2
+NUMBER_CHARS_MAX: Final = 20
 # Longer than the node waits for what is in flight.
 DRAIN_WAIT_S_MAX: Final = 120.0
 _JSON_HELP: Final = "One JSON object; amounts are strings in base units."
@@ -91,6 +92,13 @@ def _terms_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--segment", help="For a child: the part of its address that follows ours."),
         click.option("--spread", help='Our part of what leaves by it or comes from it: "0.2 %", "20 bp".'),
         click.option(
+            "--settlement",
+            "settlement",
+            metavar="KEY=VALUE",
+            multiple=True,
+            help="A key of its settlement: engine=bank, threshold=100, or one that its engine knows.",
+        ),
+        click.option(
             "--from",
             "source",
             metavar="FILE",
@@ -158,6 +166,7 @@ def _asked_again(api: AdminApi, name: str, definition: Json, fresh: str | None) 
 Examples:
   isthmus accounts change bob --receivable 250 --in-flight unlimited
   isthmus accounts change bob --token-file bob.token
+  isthmus accounts change bob --settlement engine=bank --settlement threshold=100
   isthmus accounts change bob --unset spread --unset limits.per_second"""
 )
 @click.argument("name", metavar="ACCOUNT")
@@ -192,6 +201,8 @@ def _definition(fixed: Json, terms: dict[str, Any]) -> Json:
     limits = limits_of(terms)
     if limits:
         found["limits"] = {**found.get("limits", {}), **limits}
+    if terms["settlement"]:
+        found["settlement"] = {**found.get("settlement", {}), **dict(map(_pair, terms["settlement"]))}
     token = read_secret("token", terms["token_file"], terms["token_env"])
     link: Json = {key: terms[key] for key in ("url", "username") if terms[key] is not None}
     _check_url(link.get("url", ""))
@@ -208,6 +219,17 @@ def _definition(fixed: Json, terms: dict[str, Any]) -> Json:
     if link:
         found["link"] = link
     return found
+
+
+def _pair(text: str) -> tuple[str, Any]:
+    """A key and its value: numbers, true and false as such, everything else as text."""
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--settlement {text}", "no key and value", "Write it like threshold=100")
+    if value in ("true", "false"):
+        return key, value == "true"
+    is_number = value.isascii() and value.removeprefix("-").isdecimal() and len(value) <= NUMBER_CHARS_MAX
+    return key, int(value) if is_number else value
 
 
 def _check_url(url: str) -> None:

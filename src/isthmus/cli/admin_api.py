@@ -80,15 +80,26 @@ def _refused(refusal: RefusalError) -> RefusedByNodeError:
     return refused
 
 
+def node_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """`--config` and `--data` as they are given, for a command that may do without a running node."""
+    for option in reversed(
+        (
+            click.option(
+                "--config",
+                type=click.Path(dir_okay=False, path_type=Path),
+                help=f"The node's configuration, for its data folder and admin token.  [default: {FILE_NAME}]",
+            ),
+            click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The node's data folder."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """`--config` and `--data` for a command, which gets an `AdminApi` as `api`."""
 
-    @click.option(
-        "--config",
-        type=click.Path(dir_okay=False, path_type=Path),
-        help=f"The node's configuration, for its data folder and admin token.  [default: {FILE_NAME}]",
-    )
-    @click.option("--data", type=click.Path(file_okay=False, path_type=Path), help="The node's data folder.")
+    @node_options
     @wraps(command)
     def with_api(*args: Any, config: Path | None, data: Path | None, **options: Any) -> Any:
         return command(*args, api=find_api(config, data), **options)
@@ -98,6 +109,12 @@ def admin_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def find_api(config: Path | None, data: Path | None) -> AdminApi:
     """The admin API of the node that these name. Raises ConfigError if no node runs there."""
+    config, data, values = find_node(config, data)
+    return AdminApi(_url(data), _token(config, values))
+
+
+def find_node(config: Path | None, data: Path | None) -> tuple[Path | None, Path, Json]:
+    """The configuration that these name, its data folder and what is written in it; whether the node runs or not."""
     if config is None and data is None and Path(FILE_NAME).is_file():
         config = Path(FILE_NAME)
     values = {} if config is None else _values(config)
@@ -108,7 +125,12 @@ def find_api(config: Path | None, data: Path | None) -> AdminApi:
             )
         named = values.get("data", "data")
         data = config.parent / Path(named if isinstance(named, str) else "data").expanduser()
-    return AdminApi(_url(data), _token(config, values))
+    return config, data, values
+
+
+def is_running(data: Path) -> bool:
+    """Whether a node runs on this data folder, or ran there until it was killed."""
+    return (data / RUNNING_NAME).is_file()
 
 
 def _values(config: Path) -> Json:

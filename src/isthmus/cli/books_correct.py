@@ -81,9 +81,9 @@ def write_off(
     The amount moves from `loss:ACCOUNT` to what was written off in its asset. The peer's balance stays as it is.
     """
     path = journal_path(folder)
-    asset = _asset(path, account)
-    units = None if amount is None else _units("--amount", amount, asset)
-    _book(path, WriteOff(AccountId(account), units, *_key_and_note(key, note), 0), asset, config, as_json)
+    asset = asset_of(path, account)
+    units = None if amount is None else units_of("--amount", amount, asset)
+    _book(path, WriteOff(AccountId(account), units, *key_and_note(key, note), 0), asset, config, as_json)
 
 
 @click.command(
@@ -119,10 +119,10 @@ def adjust(
     Both sides book it, each with the other sign. It moves between the account and the adjustments of its asset.
     """
     path = journal_path(folder)
-    asset = _asset(path, account)
-    units = _units("AMOUNT", amount, asset)
+    asset = asset_of(path, account)
+    units = units_of("AMOUNT", amount, asset)
     signed = units if owed == "to-us" else -units
-    _book(path, Adjust(AccountId(account), signed, *_key_and_note(key, note), 0), asset, config, as_json)
+    _book(path, Adjust(AccountId(account), signed, *key_and_note(key, note), 0), asset, config, as_json)
 
 
 @click.command(
@@ -142,14 +142,14 @@ def give_up(folder: Path, account: str, note: str, config: Path | None, key: str
     are listed as at risk; no balance changes. `isthmus books undecided` shows them before. Nothing may be in flight.
     """
     path = journal_path(folder)
-    asset = _asset(path, account)
-    _book(path, GiveUp(AccountId(account), *_key_and_note(key, note), 0), asset, config, as_json)
+    asset = asset_of(path, account)
+    _book(path, GiveUp(AccountId(account), *key_and_note(key, note), 0), asset, config, as_json)
 
 
 # --- what was typed --------------------------------------------------------------------------------------------------
 
 
-def _asset(path: Path, account: str) -> Asset:
+def asset_of(path: Path, account: str) -> Asset:
     with JournalReader(path) as reader:
         reader.snapshot()
         books = latest(reader).books
@@ -165,7 +165,7 @@ def _account(books: Books, name: str) -> Account:
     return found
 
 
-def _units(name: str, text: str, asset: Asset) -> int:
+def units_of(name: str, text: str, asset: Asset) -> int:
     try:
         amount = parse_amount(text, asset)
     except ValueError as error:
@@ -175,7 +175,7 @@ def _units(name: str, text: str, asset: Asset) -> int:
     return amount
 
 
-def _key_and_note(key: str | None, note: str) -> tuple[str, str]:
+def key_and_note(key: str | None, note: str) -> tuple[str, str]:
     option = "--key"
     try:
         checked = check_key(secrets.token_hex(16) if key is None else key)
@@ -189,15 +189,7 @@ def _key_and_note(key: str | None, note: str) -> tuple[str, str]:
 
 
 def _book(path: Path, event: Correction, asset: Asset, config: Path | None, as_json: bool) -> None:
-    try:
-        journal = SqliteJournal(path)
-    except JournalInUseError as in_use:
-        amount, where = _ask_node(path, event, config, in_use), "by the running node"
-    else:
-        try:
-            amount, where = _book_here(journal, event), "in the journal"
-        finally:
-            journal.close()
+    amount, where = book(path, event, config)
     kind = kind_of(event)
     if as_json:
         found = {"account": event.account, "kind": kind, "amount": str(amount), "key": event.key}
@@ -208,6 +200,18 @@ def _book(path: Path, event: Correction, asset: Asset, config: Path | None, as_j
         click.echo(f"Given up {where}: {event.account}, {format_amount(amount, asset)} at risk. Key: {event.key}")
     else:
         click.echo(f"Adjusted {where}: {event.account}, {in_words(amount, asset)}. Key: {event.key}")
+
+
+def book(path: Path, event: Correction, config: Path | None) -> tuple[int, str]:
+    """Have it booked by the running node, or in its journal; the amount, and who did it."""
+    try:
+        journal = SqliteJournal(path)
+    except JournalInUseError as in_use:
+        return _ask_node(path, event, config, in_use), "by the running node"
+    try:
+        return _book_here(journal, event), "in the journal"
+    finally:
+        journal.close()
 
 
 def _book_here(journal: SqliteJournal, event: Correction) -> int:
@@ -255,9 +259,9 @@ def _may_be_booked(key: str) -> str:
 def _ask_node(path: Path, event: Correction, config: Path | None, in_use: JournalInUseError) -> int:
     """The amount that the node booked; ConfigError without address or token, JournalError if it refuses."""
     url = f"{_admin_url(path, in_use)}/accounts/{event.account}/{kind_of(event)}"
-    fields = {"note": event.text, "key": event.key}
+    fields: dict[str, Any] = {"note": event.text, "key": event.key}
     if isinstance(event, ReverseSettlement):
-        fields["number"] = str(event.number)
+        fields |= {"number": str(event.number), "is_certain": event.is_certain}
     elif not isinstance(event, GiveUp) and event.amount is not None:
         fields["amount"] = str(event.amount)
     doubt = _may_be_booked(event.key)

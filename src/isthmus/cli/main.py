@@ -35,6 +35,8 @@ COMMANDS: dict[str, Entry] = {
     "routes": Entry("isthmus.cli.routes:routes", "Show and change the routes of a running node."),
     "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
     "engine": Entry("isthmus.cli.engine:engine", "Run a settlement engine for another connector (RFC 38)."),
+    "settle": Entry("isthmus.cli.settle:settle", "Pay a peer what we owe it, or book what was paid by hand."),
+    "settlements": Entry("isthmus.cli.settlements:settlements", "List settlements, and reverse one that failed."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
     "ledger": Entry("isthmus.cli.ledger:ledger", "Run a ledger for development and tests."),

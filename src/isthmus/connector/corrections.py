@@ -34,7 +34,7 @@ from isthmus.connector.events import (
     WriteOff,
 )
 from isthmus.connector.lane import Lane
-from isthmus.connector.settling import FAILED, Settlement
+from isthmus.connector.settling import FAILED, REVERSED, STATES, Settlement
 from isthmus.connector.switch import Switch
 
 # Of the caller's key: printable ASCII without spaces. What is kept adds kind, account and amount.
@@ -70,6 +70,8 @@ def take_correction(switch: Switch, event: Correction) -> Corrected:
         single = single_of(event, told.amount)
         switch.singles.append(single)
         switch.log("info", "corrected", {"kind": single[0], "account": lane.id, "amount": str(told.amount)})
+        if isinstance(event, ReverseSettlement):
+            switch.settlement_tally.count(lane.id, STATES[REVERSED])
         if isinstance(event, GiveUp) and lane.session in untold:
             _leave_session(switch, lane)
     return told

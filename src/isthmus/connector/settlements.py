@@ -128,6 +128,7 @@ def _begin(switch: Switch, lane: Lane, amount: int, key: bytes, text: str) -> in
     settlement_books.begin(switch.books, account, settlement, key)
     told = f"settlement {number}" + (f": {text}" if text else "")
     switch.singles.append(("settlement", lane.id, -amount, told))
+    switch.settlement_tally.count(lane.id, STATES[BEGUN])
     switch.log("info", "settlement_begun", {"account": lane.id, "number": number, "amount": str(amount)})
     switch.answer_after_all(SettlementDue(lane.id, number, amount, engine_key))
     return number
@@ -159,6 +160,7 @@ def take_step(switch: Switch, event: SettlementStep) -> SettlementAnswered:
     for amount, text in event.undone:
         settlement_books.take_back(switch.books, lane.account, amount, text)
         switch.singles.append(("settlement undone", lane.id, amount, text))
+        switch.settlement_tally.count(lane.id, "undone")
         switch.log("error", "settlement_undone", {"account": lane.id, "amount": str(amount), "text": text})
     for number, state, why in event.moved:
         _move(switch, lane, number, state, why)
@@ -183,6 +185,7 @@ def _credit(switch: Switch, lane: Lane, amount: int, scale: int, key: str, text:
     settlement_books.credit(switch.books, account, units, leftover, key=key_bytes, text=text, now=switch.wall)
     if units:
         switch.singles.append(("settlement", lane.id, units, text))
+    switch.settlement_tally.count(lane.id, "credited")
     switch.log("info", "settlement_received", {"account": lane.id, "amount": str(units)})
     return units
 
@@ -192,6 +195,7 @@ def _move(switch: Switch, lane: Lane, number: int, state: int, why: str) -> None
     if settlement.state == state:
         return  # told twice
     settlement_books.move(switch.books, lane.account, settlement, state, why)
+    switch.settlement_tally.moved(lane.id, settlement, state, switch.wall)
     fields: dict[str, str | int] = {"account": lane.id, "number": number, "amount": str(settlement.amount)}
     if state == FAILED:
         fields["problem"] = why

@@ -151,6 +151,33 @@ class Settling:
         return sum(1 for _, used_at in self.credited.values() if used_at > now - CREDIT_KEY_MS)
 
 
+# From the begin of a settlement of ours to its end, as far as its engine tells; the last is all above.
+SETTLEMENT_BOUNDS_MS: Final = (100, 1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000, 86_400_000)
+
+
+@final
+class SettlementTally:
+    """What happened since the process began, for metrics."""
+
+    __slots__ = ("counts", "latency", "latency_sum_ms")
+
+    def __init__(self) -> None:
+        self.counts: Final[dict[tuple[str, str], int]] = {}  # by account and what: "begun", "confirmed", "credited", …
+        self.latency: Final = [0] * (len(SETTLEMENT_BOUNDS_MS) + 1)
+        self.latency_sum_ms = 0
+
+    def count(self, account: str, what: str) -> None:
+        self.counts[account, what] = self.counts.get((account, what), 0) + 1
+
+    def moved(self, account: str, settlement: Settlement, state: int, wall: int) -> None:
+        """A settlement of ours is in another state."""
+        self.count(account, STATES[state])
+        if state in (CONFIRMED, ENDED):
+            took_ms = max(0, wall - settlement.begun_at)
+            self.latency_sum_ms += took_ms
+            self.latency[sum(1 for bound in SETTLEMENT_BOUNDS_MS if took_ms > bound)] += 1
+
+
 def credit_of(amount: int, scale: int, leftover: tuple[int, int], asset_scale: int) -> tuple[int, tuple[int, int]]:
     """Whole units of the account in a quantity and what was left before, and what is left now (SE-11).
 

@@ -17,6 +17,7 @@ from isthmus.connector.outcomes import ASK_EVERY_MS
 from isthmus.connector.replay import Application
 from isthmus.connector.routing.router import Router
 from isthmus.connector.settlement_messages import SettlementMessages
+from isthmus.connector.settling import SettlementTally
 from isthmus.connector.tables import RateTable, RouteTable, Tables
 from isthmus.connector.wheel import TimingWheel
 from isthmus.ilp.codes import ErrorCode
@@ -70,6 +71,7 @@ class Switch:
         "released_leg",
         "router",
         "settlement_messages",
+        "settlement_tally",
         "settlers",
         "singles",
         "tables",
@@ -86,6 +88,7 @@ class Switch:
         self.by_index: Final[dict[int, Lane]] = {}  # by the account's index in the books
         self.settlers: Final[dict[int, Lane]] = {}  # the same, of those that settle by themselves
         self.settlement_messages: Final = SettlementMessages()
+        self.settlement_tally: Final = SettlementTally()
         self.draining = False
         self.tables = Tables("", {}, RouteTable({}), RateTable({}))
         self.router: Final = Router(entropy)

@@ -12,6 +12,7 @@ from isthmus.connector.events import (
     GiveUp,
     RecordSettlement,
     ReverseSettlement,
+    Settle,
     WriteOff,
 )
 
@@ -63,6 +64,17 @@ def parse_correction(kind: str, account: AccountId, body: str) -> Correction:
         return (Adjust if kind == ADJUST else RecordSettlement)(account, amount, key, note, 0)
     written_off = None if found.get("amount") is None else _amount(found["amount"], least=1)
     return WriteOff(account, written_off, key, note, 0)
+
+
+def parse_settle(account: AccountId, body: str) -> Settle:
+    """A payment that the operator wants now; the note may be left out."""
+    found = _object(body)
+    unknown = sorted(set(found) - {"amount", "note", "key"})
+    if unknown:
+        raise BadRequestError(f"{unknown[0][:40]!r} is not known here; give amount, note and key.")
+    amount = None if found.get("amount") is None else _amount(found["amount"], least=1)
+    note = "" if found.get("note") is None else check_note(found["note"])
+    return Settle(account, amount, check_key(found.get("key")), note, 0)
 
 
 def check_key(key: object) -> str:

@@ -153,11 +153,12 @@ class Node:
         throttle = FailureThrottle()  # one for all listeners: an address is an address
         links = control.links = Links(opened.config, driver, throttle=throttle, on_log=self._log)
         engines = control.engines = self._engines(opened.config, driver)
-        view = NodeView(driver, control.sources, rates)
+        view = NodeView(driver, control.sources, rates, engines)
         joining = Joining(control, throttle=throttle, listening=links.listening)
         if links.http is not None:
             links.http.app.router.add_post(JOIN_PATH, joining.serve)
-        admin = self._admin(view, all_operations(view, control, driver, rates, joining), throttle)
+        operations = all_operations(view, control, driver, rates, joining, engines, str(journal.path))
+        admin = self._admin(view, operations, throttle)
         self._install_signals(control)
         driver.start()
         tell_ended(self._logger, opened.ended)

@@ -17,8 +17,10 @@ from isthmus.node.build import build_kind
 from isthmus.node.corrections import kind_of
 from isthmus.node.rates.metrics import RatesCollector
 from isthmus.node.rates.provider import Provider
+from isthmus.node.settlement_metrics import SettlementCollector
 from isthmus.runtime.checkpoints import open_legs
 from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
 
 Json = dict[str, Any]
 
@@ -29,12 +31,15 @@ DIGEST_LEGS_MAX: Final = 50_000
 class NodeView:
     """Implements `admin.books.View` for one running node."""
 
-    def __init__(self, driver: Driver, sources: Callable[[], dict[str, str]], rates: Provider) -> None:
+    def __init__(
+        self, driver: Driver, sources: Callable[[], dict[str, str]], rates: Provider, engines: EngineRunner
+    ) -> None:
         self._driver: Final = driver
         self._sources: Final = sources
         self._registry: Final = CollectorRegistry()
         self._registry.register(NodeCollector(driver))
         self._registry.register(RatesCollector(rates))
+        self._registry.register(SettlementCollector(driver, engines))
 
     def health(self) -> Json:
         """`ok` unless the journal is behind or gone, or a link that should be up is down."""

@@ -44,6 +44,7 @@ DIGEST: Final = schema_of({"sequence": COUNT, "digest": {**TEXT, "description": 
 CORRECTION: Final = schema_of({"account": TEXT, "kind": TEXT, "amount": AMOUNT, "key": TEXT})
 _KEY: Final = {**TEXT, "description": "Makes it happen once: the same key again gets the same answer."}
 _NOTE: Final = {**TEXT, "description": "Why, for whoever reads the books later."}
+_REQUIRED: Final = {"note": _NOTE, "key": _KEY}
 # What `NodeView.accounts` tells of each.
 ACCOUNT_SHOWN: Final[dict[str, Json]] = {
     "id": TEXT,
@@ -138,27 +139,41 @@ def books_operations(view: View) -> list[Operation]:
             handle=digest,
             answer=DIGEST,
         ),
-        _correction(view, WRITE_OFF, "writeOff", "Give up a loss, all of it or an amount, once for its key."),
-        _correction(view, ADJUST, "adjust", "Set the balance right by an amount, once for its key."),
-        _correction(view, GIVE_UP, "giveUp", "Forget what the peer won't acknowledge any more, once for the key."),
+        correction(
+            view,
+            WRITE_OFF,
+            "writeOff",
+            "Give up a loss, all of it or an amount, once for its key.",
+            schema_of(_REQUIRED, {"amount": AMOUNT}),
+        ),
+        correction(
+            view,
+            ADJUST,
+            "adjust",
+            "Set the balance right by an amount, once for its key.",
+            schema_of({**_REQUIRED, "amount": AMOUNT}),
+        ),
+        correction(
+            view,
+            GIVE_UP,
+            "giveUp",
+            "Forget what the peer won't acknowledge any more, once for the key.",
+            schema_of(_REQUIRED),
+        ),
     ]
 
 
-def _correction(view: View, kind: str, name: str, summary: str) -> Operation:
+def correction(view: View, kind: str, name: str, summary: str, body: Json) -> Operation:
+    """An operation by which the operator corrects the books; `body` is the schema of what is sent."""
+
     async def correct(call: Call) -> Json:
         try:
-            correction = parse_correction(kind, AccountId(call.path["account"]), call.body)
+            asked = parse_correction(kind, AccountId(call.path["account"]), call.body)
         except BadRequestError as error:
             raise RefusedError(400, str(error)) from None
-        return await view.correct(correction)
+        return await view.correct(asked)
 
     handle: Handler = correct
-    required = {"note": _NOTE, "key": _KEY}
-    bodies = {
-        WRITE_OFF: schema_of(required, {"amount": AMOUNT}),
-        ADJUST: schema_of({**required, "amount": AMOUNT}),
-        GIVE_UP: schema_of(required),
-    }
     return Operation(
         method="POST",
         path=f"/accounts/{{account}}/{kind}",
@@ -166,6 +181,6 @@ def _correction(view: View, kind: str, name: str, summary: str) -> Operation:
         summary=summary,
         handle=handle,
         answer=CORRECTION,
-        body=bodies[kind],
+        body=body,
         refusals=(404, 409),
     )

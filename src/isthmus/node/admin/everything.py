@@ -7,13 +7,23 @@ from isthmus.node.admin.openapi import with_document
 from isthmus.node.admin.operation import Operation
 from isthmus.node.admin.rates import rates_operations
 from isthmus.node.admin.routes import route_operations
+from isthmus.node.admin.settlements import settlement_operations
 from isthmus.node.control import Control
 from isthmus.node.joining import Joining
 from isthmus.node.rates.provider import Provider
 from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
 
 
-def all_operations(view: View, control: Control, driver: Driver, rates: Provider, joining: Joining) -> list[Operation]:
+def all_operations(
+    view: View,
+    control: Control,
+    driver: Driver,
+    rates: Provider,
+    joining: Joining,
+    engines: EngineRunner,
+    journal: str,
+) -> list[Operation]:
     """None of these is asked anything before a request comes."""
     return with_document(
         [
@@ -22,5 +32,6 @@ def all_operations(view: View, control: Control, driver: Driver, rates: Provider
             *route_operations(control, driver),
             *rates_operations(driver, rates),
             *join_operations(joining),
+            *settlement_operations(view, driver, engines, journal),
         ]
     )

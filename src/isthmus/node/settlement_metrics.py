@@ -1,0 +1,84 @@
+"""Metrics of settlements and engines, read when Prometheus asks."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from isthmus.connector.books import settled_name
+from isthmus.connector.settling import OPEN_STATES, SETTLEMENT_BOUNDS_MS, STATES
+from isthmus.runtime import clock
+from isthmus.runtime.driver import Driver
+from isthmus.runtime.engines import EngineRunner
+
+
+class SettlementCollector(Collector):
+    """Of one node."""
+
+    def __init__(self, driver: Driver, engines: EngineRunner) -> None:
+        self._driver: Final = driver
+        self._engines: Final = engines
+
+    def collect(self) -> Iterable[Metric]:
+        tally = self._driver.kernel.switch.settlement_tally
+        events = CounterMetricFamily(
+            "isthmus_settlements",
+            "Settlements of an account: begun, taken, confirmed, ended, failed, reversed; credited, undone.",
+            labels=["account", "event"],
+        )
+        for (account, what), count in sorted(tally.counts.items()):
+            events.add_metric([account, what], count)
+        yield events
+        yield from self._open()
+        yield self._latency()
+        yield from self._of_engines()
+
+    def _open(self) -> Iterable[Metric]:
+        """What is under way, and how old it is: one that gets old is worth an alarm."""
+        books = self._driver.kernel.books
+        wall = clock.system_now().wall_ms
+        under_way = GaugeMetricFamily(
+            "isthmus_settlements_open", "Settlements of ours that are not at their end.", labels=["account", "state"]
+        )
+        oldest = GaugeMetricFamily(
+            "isthmus_settlement_oldest_seconds", "The age of the oldest that is not at its end.", labels=["account"]
+        )
+        settled = GaugeMetricFamily(
+            "isthmus_settled",
+            "What the peer paid us by settlements, less what we paid it, in base units.",
+            labels=["account", "asset", "scale"],
+        )
+        for account in books.peers.values():
+            if account.settling is None:
+                continue
+            found = list(account.settling.open.values())
+            for state in OPEN_STATES:
+                count = sum(1 for one in found if one.state == state)
+                under_way.add_metric([account.name, STATES[state]], count)
+            age_ms = max((wall - one.begun_at for one in found), default=0)
+            oldest.add_metric([account.name], max(0, age_ms) / 1000)
+            against = books.internal.get(settled_name(account.name))
+            labels = [account.name, account.asset_code, str(account.asset_scale)]
+            settled.add_metric(labels, 0 if against is None else against.balance)
+        yield from (under_way, oldest, settled)
+
+    def _latency(self) -> Metric:
+        tally = self._driver.kernel.switch.settlement_tally
+        buckets: list[tuple[str, float]] = []
+        count = 0
+        for bound, number in zip([*SETTLEMENT_BOUNDS_MS, None], tally.latency, strict=True):
+            count += number
+            buckets.append(("+Inf" if bound is None else str(bound / 1000), count))
+        family = HistogramMetricFamily("isthmus_settlement_seconds", "From a settlement's begin to its end.")
+        family.add_metric([], buckets, sum_value=tally.latency_sum_ms / 1000)
+        return family
+
+    def _of_engines(self) -> Iterable[Metric]:
+        works = GaugeMetricFamily("isthmus_engine_works", "1 once the engine has started.", labels=["engine"])
+        alarms = CounterMetricFamily("isthmus_engine_alarms", "Warnings and errors of an engine.", labels=["engine"])
+        for one in self._engines.engines():
+            works.add_metric([one.name], int(one.works))
+            alarms.add_metric([one.name], one.alarm_count)
+        yield from (works, alarms)
