@@ -8,7 +8,7 @@ the last rule but the packet-rate bucket, which counts refused packets too.
 from typing import Final
 
 from isthmus.connector.books import OUTCOMES_MAX
-from isthmus.connector.events import CloseLink, Inbound, Outbound
+from isthmus.connector.events import AccountId, CloseLink, Inbound, Outbound
 from isthmus.connector.lane import HOPS_MAX, RENEW_SESSION_AT, Hop, Lane
 from isthmus.connector.legs import IncomingLeg, OutgoingLeg
 from isthmus.connector.outcomes import fulfil_again
@@ -27,6 +27,10 @@ from isthmus.ilp.packet import (
 )
 
 _PEER: Final = b"peer."
+_NO_LIQUIDITY: Final = ("T04", "no liquidity towards the next hop")
+_TOO_MUCH_IN_FLIGHT: Final = ("T04", "too much value is in flight to the next hop")
+# Hops that one packet is tried with in turn, where our accounts with them have no room for it.
+HOPS_TRIED_MAX: Final = 4
 
 
 def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
@@ -78,8 +82,20 @@ def take_prepare(switch: Switch, lane: Lane, inbound: Inbound) -> None:
     forward(switch, lane, inbound, view, hop, hold, "")
 
 
-def forward(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hop: Hop, hold: int, echo_to: str) -> None:
-    """Reserve both legs and send the Prepare on; `echo_to` is the address of an echo's answer, else empty."""
+def forward(
+    switch: Switch,
+    lane: Lane,
+    inbound: Inbound,
+    view: PrepareView,
+    hop: Hop,
+    hold: int,
+    echo_to: str,
+    tried: tuple[AccountId, ...] = (),
+) -> None:
+    """Reserve both legs and send the Prepare on; `echo_to` is the address of an echo's answer, else empty.
+
+    `tried`: hops that had no liquidity for this very packet, of which nothing was written anywhere.
+    """
     amount = view.amount
     if amount > hop.amount_max:
         _too_large(switch, lane, inbound, amount, hop.amount_max)
@@ -99,7 +115,11 @@ def forward(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hop
     target = hop.lane
     problem = _lacks(switch, lane, target, amount, outgoing_amount)
     if problem is not None:
-        switch.refuse(lane, inbound, problem[0], problem[1])
+        other = None if echo_to else _hop_with_more(switch, lane, view.destination, target, problem, tried)
+        if other is None:
+            switch.refuse(lane, inbound, problem[0], problem[1])
+        else:
+            forward(switch, lane, inbound, view, other, hold, "", (*tried, target.id))
         return
     request_id = target.take_request_id()
     if request_id is None:
@@ -114,8 +134,7 @@ def forward(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hop
         amounts.take(amount)
     books = switch.books
     leg_id = books.last_leg + 1
-    wall = switch.wall
-    mono = switch.mono
+    wall, mono = switch.wall, switch.mono
     expires_at = wall + hold
     deadline = mono + hold
     incoming = IncomingLeg(
@@ -149,14 +168,30 @@ def forward(switch: Switch, lane: Lane, inbound: Inbound, view: PrepareView, hop
         switch.first_deadline = deadline
     if inbound.note:
         switch.note(inbound.note)
-    if echo_to:
-        packet = _echo_packet(outgoing_amount, expires_at, view.condition, echo_to)
-    else:
-        packet = patch_prepare(view, outgoing_amount, expires_at, switch.timestamps)  # ILP-6
+    packet = (
+        _echo_packet(outgoing_amount, expires_at, view.condition, echo_to)
+        if echo_to
+        else patch_prepare(view, outgoing_amount, expires_at, switch.timestamps)  # ILP-6
+    )
     frames = target.frames
     if not frames:
         switch.frame_lanes.append(target)
     frames.append(Outbound(target.session, request_id, packet))
+
+
+def _hop_with_more(
+    switch: Switch, lane: Lane, destination: bytes, target: Lane, problem: tuple[str, str], tried: tuple[AccountId, ...]
+) -> Hop | None:
+    """Another hop for a packet that our account with this one has no room for; None without any."""
+    if problem is not _NO_LIQUIDITY and problem is not _TOO_MUCH_IN_FLIGHT:
+        return None
+    switch.router.hop_scarce(switch, destination, target.id, b"")
+    if not switch.router.splits or len(tried) >= HOPS_TRIED_MAX:
+        return None
+    other = find_next_hop(switch, destination)
+    if other is None or other is lane or other is target or other.id in tried:
+        return None
+    return _hop_between(switch, lane, other)
 
 
 def _lacks(switch: Switch, lane: Lane, target: Lane, amount: int, outgoing_amount: int) -> tuple[str, str] | None:
@@ -171,9 +206,9 @@ def _lacks(switch: Switch, lane: Lane, target: Lane, amount: int, outgoing_amoun
             return "T04", "too much value of the account is in flight"
         reserved = target_account.reserved_outgoing + outgoing_amount
         if reserved - target_account.balance > target.payable_max:
-            return "T04", "no liquidity towards the next hop"
+            return _NO_LIQUIDITY
         if reserved > target.in_flight_max:
-            return "T04", "too much value is in flight to the next hop"
+            return _TOO_MUCH_IN_FLIGHT
         bucket = lane.amounts
         if bucket is not None and not bucket.has(amount, switch.mono):
             return "T04", "too much value in a short time"
@@ -227,17 +262,39 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
     if target.disabled:
         switch.refuse(lane, inbound, "T01", "the account of the next hop takes no packets for now")
         return None
+    if target is lane and _is_divided(switch, destination):
+        target = next(iter(switch.router.others(switch, _prefix_of(switch, destination), lane.id)), lane)
     if target is lane:
         switch.refuse(lane, inbound, "F02", "the route leads back to where the packet came from")  # P-15
         return None
-    hop = _hop_between(switch, lane, target)
+    hop = _hop_between(switch, lane, target) or _hop_that_exchanges(switch, lane, destination, target)
     if hop is None:
         _not_exchanged(switch, lane, inbound, target)
         return None
+    if switch.router.splits and _is_divided(switch, destination):
+        return hop
     if len(lane.hops) >= HOPS_MAX:
         lane.hops.clear()
     lane.hops[destination] = hop
     return hop
+
+
+def _prefix_of(switch: Switch, destination: bytes) -> bytes:
+    found = switch.router.find(switch, destination)
+    return b"" if found is None else found[0]
+
+
+def _is_divided(switch: Switch, destination: bytes) -> bool:
+    return switch.router.is_divided(_prefix_of(switch, destination))
+
+
+def _hop_that_exchanges(switch: Switch, lane: Lane, destination: bytes, target: Lane) -> Hop | None:
+    """Where the rate to the next hop is stopped, or there is none: another one that reaches the prefix."""
+    for other in switch.router.others(switch, _prefix_of(switch, destination), target.id):
+        hop = None if other is lane else _hop_between(switch, lane, other)
+        if hop is not None:
+            return hop
+    return None
 
 
 def find_next_hop(switch: Switch, destination: bytes) -> Lane | None:

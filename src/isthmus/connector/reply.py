@@ -6,16 +6,21 @@ so the leg waits for its expiry (BTP-18).
 """
 
 from hashlib import sha256
+from typing import Final
 
 from isthmus.connector.books import DEAF
 from isthmus.connector.events import Inbound, Outbound, Undelivered
 from isthmus.connector.lane import Lane
 from isthmus.connector.legs import EXPIRED, NEVER_SENT, REJECTED, UNDELIVERED, UNSAID, WRONG_FULFILLMENT, OutgoingLeg
 from isthmus.connector.outcomes import note_fulfilled
+from isthmus.connector.routing.records import SAMPLE
 from isthmus.connector.routing.rests import FAILURES
 from isthmus.connector.switch import Switch
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import FULFILL, REJECT, fulfillment_of, reject_code_of
+
+# Outgoing legs have every second number: one in `SAMPLE` of them is looked at.
+_SAMPLED: Final = 2 * SAMPLE - 1
 
 
 def take_reply(switch: Switch, lane: Lane, inbound: Inbound) -> None:
@@ -43,6 +48,10 @@ def take_reply(switch: Switch, lane: Lane, inbound: Inbound) -> None:
             code = reject_code_of(packet)
             if code in FAILURES:
                 switch.router.hop_failed(switch, leg, packet)
+            elif code == "T04":
+                switch.router.hop_scarce(switch, leg.destination, leg.account.name, packet)
+            elif code == "F99":
+                switch.router.hop_refused(leg, switch.mono)
             _relay_reject(switch, lane, leg, inbound, code)
             return
         problem = "not an ILP reply"
@@ -70,6 +79,8 @@ def _fulfil(switch: Switch, lane: Lane, leg: OutgoingLeg, inbound: Inbound, fulf
     index = switch.latency_index
     switch.latency[index[waited] if 0 <= waited < len(index) else (-1 if waited > 0 else 0)] += 1
     switch.latency_sum_ms += waited
+    if leg.id & _SAMPLED == 0:
+        switch.router.hop_fulfilled(leg, waited, switch.mono)
     switch.posted.append(incoming)
     if incoming.deadline < switch.first_posted_deadline:
         switch.first_posted_deadline = incoming.deadline

@@ -70,6 +70,7 @@ def swap_rates(switch: Switch, event: RatesChanged) -> None:
         lane.forget_hops()
     _keep_settings(switch, event)
     switch.take_tables(replace(switch.tables, rates=rates))
+    switch.router.take_rates(switch.tables)
 
 
 def _refused(switch: Switch, event: TableEvent, what: str, error: Exception) -> None:

@@ -34,6 +34,8 @@ SETTINGS_MAX: Final = 200_000  # what was set at run time: accounts, routes, rat
 SETTINGS_BYTES_MAX: Final = 16 * 1024 * 1024  # of one change, which is one batch
 TERMS_BYTES_MAX: Final = 32 * 1024 * 1024  # of all tables as they are journaled, in one batch with others' entries
 RATES_BYTES_MAX: Final = 1024 * 1024  # of the rates alone, which may change every few seconds
+SPLIT_PPM: Final = 2_000
+SPLIT_PPM_MAX: Final = 100_000
 EXPIRY_MARGIN_MS: Final = 1_000  # CONN-9
 HOLD_MS_MAX: Final = 30_000  # CONN-9
 HOLD_MS_LIMIT: Final = 600_000  # an operator may not ask for longer holds: money lies still, and tables grow
@@ -302,11 +304,14 @@ class Tables:
     accounts: Mapping[AccountId, AccountTerms]
     routes: RouteTable
     rates: RateTable
+    split_ppm: int = SPLIT_PPM  # packets are divided over hops whose prices lie so close together
 
     def check(self) -> None:
         """Raise ConfigError if the tables contradict themselves."""
         if self.address and not is_valid(self.address):
             raise ConfigError("address", f"{self.address!r} is no ILP address", "Use for example 'test.alice'")
+        if not 0 <= self.split_ppm <= SPLIT_PPM_MAX:
+            raise ConfigError("routing.split_within", f"{self.split_ppm} ppm", "Use 0 % to 10 %")
         if len(self.accounts) > ACCOUNTS_MAX:
             raise ConfigError("accounts", f"{len(self.accounts)} of them", f"Keep at most {ACCOUNTS_MAX}")
         clients = [terms.id for terms in self.accounts.values() if terms.ildcp_client]
@@ -372,6 +377,8 @@ class Tables:
             "routes": self.routes.items(),
             "rates": self.rates.describe(),
         }
+        if self.split_ppm != SPLIT_PPM:
+            described["split_ppm"] = str(self.split_ppm)
         return _canonical(described)
 
 

@@ -24,7 +24,7 @@ from isthmus.connector.events import (
 )
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.routing.terms import RouteTerms
-from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
+from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, TableEvent, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.ccp import (
     CONTROL_DESTINATION,
@@ -121,7 +121,7 @@ class Net:
         event = queued[3]
         return isinstance(event, Inbound) and {queued[2], event.account} == {a, b}
 
-    def tell(self, name: str, *events: Event | TablesChanged) -> None:
+    def tell(self, name: str, *events: Event | TableEvent) -> None:
         self._carry_out(name, self.kernels[name].handle(list(events), self.now()))
 
     def _carry_out(self, name: str, effects: list[Effect]) -> None:

@@ -8,7 +8,7 @@ another hop to go to is none.
 from heapq import heappop, heappush
 from typing import Final, final
 
-from isthmus.connector.routing.rib import Rib
+from isthmus.connector.routing.rib import Candidate, Rib
 from isthmus.errors import CodecError
 from isthmus.ilp.address import is_prefix_of
 from isthmus.ilp.packet import Reject, decode_reply
@@ -30,11 +30,10 @@ class Rests:
     def __init__(self) -> None:
         self._ends: Final[list[tuple[int, str]]] = []  # a heap: when, prefix
 
-    def failed(self, rib: Rib, prefix: str, account: str, reject: bytes, now: int) -> None:
-        """A packet under the prefix failed at this hop, with this Reject, or without an answer."""
-        candidates = rib.candidates(prefix)
-        failed = next((one for one in candidates if one.source.account == account), None)
-        if failed is None or len(candidates) < 2 or failed.rests_until > now or _is_from_home(reject, prefix):
+    def failed(self, rib: Rib, failed: Candidate, now: int) -> None:
+        """A packet under its prefix failed at this hop."""
+        prefix = failed.route.prefix
+        if failed.rests_until > now or len(rib.candidates(prefix)) < 2:
             return
         if now > failed.rests_until + FORGIVEN_MS:
             failed.failures = 0
@@ -53,7 +52,8 @@ class Rests:
             rib.dirty[heappop(self._ends)[1]] = None
 
 
-def _is_from_home(reject: bytes, prefix: str) -> bool:
+def is_from_home(reject: bytes, prefix: str) -> bool:
+    """Whether a Reject was triggered under the prefix."""
     if not reject:
         return False
     try:

@@ -9,12 +9,16 @@ from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.routing.price import UNKNOWN, add_prices, read_price
+from isthmus.connector.routing.records import Record
 from isthmus.ilp.ccp import Route
 
 # The order of relations: the better one comes first (CONN-13).
 RELATION_ORDER: Final = {"local": 0, "child": 1, "peer": 2, "parent": 3}
 
 Order: TypeAlias = tuple[bool, int, int, int, int, str]
+# A hop that was chosen stays chosen until another is better by so much, where packets have shown anything: two steps of
+# what they show (records.py), so that nothing flaps between two of them.
+STAYS_PPM: Final = 1_000
 
 
 @final
@@ -37,7 +41,7 @@ class Source:
 class Candidate:
     """One route of one neighbour."""
 
-    __slots__ = ("failures", "price", "rests_until", "route", "source")
+    __slots__ = ("failures", "price", "record", "rests_until", "route", "scarce_until", "scarcities", "source")
 
     def __init__(self, source: Source, route: Route) -> None:
         self.source: Final = source
@@ -45,17 +49,33 @@ class Candidate:
         self.price: Final = read_price(route.props)  # ppm from that neighbour on; None: unknown
         self.rests_until = 0  # it failed: others go first until then
         self.failures = 0  # of late, one after the other
+        self.scarce_until = 0  # it lacked liquidity: what may go elsewhere does until then
+        self.scarcities = 0
+        self.record: Record | None = None  # what packets showed, where there was a choice
+
+    def take_over(self, before: "Candidate") -> None:
+        """What is known of the hop stays when it tells its route anew."""
+        self.rests_until = before.rests_until
+        self.failures = before.failures
+        self.scarce_until = before.scarce_until
+        self.scarcities = before.scarcities
+        self.record = before.record
+
+    @property
+    def told_price(self) -> int:
+        """With what we keep ourselves; `UNKNOWN` without one."""
+        return UNKNOWN if self.price is None else add_prices(self.price, self.source.spread_ppm)
 
     def order(self, now: int) -> Order:
         """The least is chosen: what doesn't rest, the operator's preference, relation, path's length, price, name."""
         source = self.source
-        price = self.price
+        record = self.record
         return (
             self.rests_until > now,
             -source.preference,
             source.order,
             len(self.route.path),
-            UNKNOWN if price is None else add_prices(price, source.spread_ppm),
+            self.told_price if record is None else self.told_price + record.penalty(now),
             source.account,
         )
 
@@ -94,8 +114,7 @@ class Rib:
             self._take_out(known)
         candidate = Candidate(source, route)
         if known is not None:
-            candidate.rests_until = known.rests_until
-            candidate.failures = known.failures
+            candidate.take_over(known)
         source.candidates[prefix] = candidate
         self._candidates.setdefault(prefix, []).append(candidate)
         self.count += 1
@@ -140,10 +159,40 @@ class Rib:
             del self._candidates[prefix]
         self.count -= 1
 
-    def choose(self, prefix: str, now: int) -> Candidate | None:
-        """The best candidate; None without any. The same state gives the same one, whatever came in which order."""
+    def choose(self, prefix: str, now: int, current: str | None = None) -> Candidate | None:
+        """The best candidate; None without any.
+
+        The same state gives the same one, whatever came in which order: `current`, the account that was chosen before,
+        counts only against what packets showed.
+        """
         best: Candidate | None = None
+        stays: Candidate | None = None
         for one in self._candidates.get(prefix, ()):
-            if one.source.alive and (best is None or one.order(now) < best.order(now)):
+            if not one.source.alive:
+                continue
+            if best is None or one.order(now) < best.order(now):
                 best = one
-        return best
+            if one.source.account == current:
+                stays = one
+        if best is None or stays is None or stays is best or (best.record is None and stays.record is None):
+            return best
+        first, second = best.order(now), stays.order(now)
+        return stays if second[:4] == first[:4] and 0 < second[4] - first[4] < STAYS_PPM else best
+
+    def alike(self, prefix: str, now: int, within_ppm: int) -> list[Candidate]:
+        """Those that packets may be divided over, best first: of one policy and relation, and of nearly the best price.
+
+        Where no price is known nothing is known to be within it.
+        """
+        living = [one for one in self.candidates(prefix) if one.rests_until <= now and one.price is not None]
+        if not living:
+            return []
+        living.sort(key=lambda one: one.order(now))
+        best = living[0]
+        least = min(one.told_price for one in living)
+        return [
+            one
+            for one in living
+            if (one.source.preference, one.source.order) == (best.source.preference, best.source.order)
+            and one.told_price - least <= within_ppm
+        ]

@@ -19,9 +19,11 @@ from isthmus.connector.routing.forwarding import Forwarding
 from isthmus.connector.routing.listener import PATH_MAX, Listener
 from isthmus.connector.routing.log import EPOCHS_MAX, Export, RouteLog
 from isthmus.connector.routing.price import PRICE_BYTES, ppm_of, without_price
-from isthmus.connector.routing.rests import Rests
+from isthmus.connector.routing.records import HALF_LIFE_MS, Record
+from isthmus.connector.routing.rests import Rests, is_from_home
 from isthmus.connector.routing.rib import Candidate, Rib
 from isthmus.connector.routing.speaker import Speaker
+from isthmus.connector.routing.splits import Splits
 from isthmus.connector.routing.terms import RouteTerms
 from isthmus.connector.tables import CHILD, LOCAL, Tables
 from isthmus.errors import CodecError
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 # fiftieth of that. Together about a millisecond.
 SETTLED_PER_CALL: Final = 100
 FORWARDED_PER_CALL: Final = 2_000
+# How long packets are watched before the hop is chosen again by what they showed.
+CHOOSE_MS: Final = 1_000
 # Updates of one peer: honest ones come 150 ms apart, and two may meet after a control. Beyond it T05.
 UPDATES_PER_SECOND: Final = 10
 UPDATES_BURST: Final = 4
@@ -84,9 +88,12 @@ class Router:
     __slots__ = (
         "_entropy",
         "_inbox",
+        "_later",
+        "_looks_at",
         "_owner",
         "_queue",
         "_secret",
+        "_soon",
         "_spreads",
         "_sweep",
         "_tables",
@@ -97,6 +104,7 @@ class Router:
         "rests",
         "rib",
         "serves",
+        "splits",
     )
 
     def __init__(self, entropy: bytes) -> None:
@@ -114,6 +122,10 @@ class Router:
         self._sweep: list[str] = []  # prefixes to settle anew, in slices
         self._tells_again = False  # also those of them that haven't changed
         self._spreads: tuple[object, ...] = ()
+        self.splits: Final = Splits()
+        self._looks_at: Final[list[tuple[int, str, bool]]] = []  # a heap: when to choose again, and for what
+        self._soon: Final[dict[str, None]] = {}  # prefixes that are in it because packets showed something
+        self._later: Final[dict[str, None]] = {}  # and because it is forgotten by then
         self._tables: Tables | None = None
 
     # --- finding a route ----------------------------------------------------------------------------------------
@@ -138,6 +150,8 @@ class Router:
             if account is not None:
                 lane = lanes.get(account)
                 if lane is not None and _is_usable(lane):
+                    if configured is None and self.splits and prefix in self.splits:
+                        return prefix, self._divided(switch, prefix, account)
                     return prefix, account
                 other = self._other(switch, prefix)
                 if other is not None:
@@ -147,6 +161,22 @@ class Router:
             if not prefix:
                 return None
             prefix = prefix[: max(0, prefix.rfind(b"."))]
+
+    def others(self, switch: "Switch", prefix: bytes, account: AccountId) -> list[Lane]:
+        """The other hops that reach a prefix and can be used, best first: for a packet that this one can't have."""
+        found = [one for one in self.rib.candidates(prefix.decode("ascii")) if one.source.account != account]
+        found.sort(key=lambda one: one.order(switch.mono))
+        return [switch.lanes[one.source.account] for one in found if _is_usable(switch.lanes[one.source.account])]
+
+    def is_divided(self, prefix: bytes) -> bool:
+        """Whether the hop is chosen for each packet anew."""
+        return bool(self.splits) and prefix in self.splits
+
+    def _divided(self, switch: "Switch", prefix: bytes, account: AccountId) -> AccountId:
+        for one in self.splits.choose(self.rib, prefix, switch.mono):
+            if _is_usable(switch.lanes[one.source.account]):
+                return one.source.account
+        return account
 
     def _other(self, switch: "Switch", prefix: bytes) -> AccountId | None:
         found = self.rib.choose(prefix.decode("ascii"), switch.mono)
@@ -168,12 +198,8 @@ class Router:
                 neighbour.queued_at = None
         for lane in switch.lanes.values():
             self._take_terms(switch, lane, moved=moved)
-        spreads = tables.rates.spread, tables.rates.pair_spreads, tables.rates.account_spreads
-        respread = spreads != self._spreads
-        self._spreads = spreads
-        for neighbour in self.neighbours.values():
-            spread = tables.rates.account_spreads.get(neighbour.lane.id, tables.rates.spread)
-            neighbour.listener.take_spread(ppm_of(spread))
+        self.splits.within_ppm = tables.split_ppm
+        respread = self._take_spreads(tables)
         served = self.serves
         self.serves = any(one.terms.send for one in self.neighbours.values())
         if not self.serves:
@@ -182,6 +208,27 @@ class Router:
             self._tells_again = respread and before is not None
             routes = tables.routes.prefixes()
             self._sweep = [*self.rib.prefixes(), *routes, *self.log.prefixes(), tables.address]
+
+    def take_rates(self, tables: Tables) -> None:
+        """Rates alone have changed. What we keep may have: then what ways cost is told anew."""
+        self._tables = tables
+        if self._take_spreads(tables):
+            self._tells_again = True
+            self._sweep = [*self.rib.prefixes(), *tables.routes.prefixes(), *self.log.prefixes(), tables.address]
+
+    def _take_spreads(self, tables: Tables) -> bool:
+        """True if what we keep of packets is another part."""
+        spreads = tables.rates.spread, tables.rates.pair_spreads, tables.rates.account_spreads
+        if spreads == self._spreads:
+            return False
+        self._spreads = spreads
+        for neighbour in self.neighbours.values():
+            self._take_spread(neighbour, tables)
+        return True
+
+    def _take_spread(self, neighbour: Neighbour, tables: Tables) -> None:
+        spread = tables.rates.account_spreads.get(neighbour.lane.id, tables.rates.spread)
+        neighbour.listener.take_spread(ppm_of(spread))
 
     def _take_terms(self, switch: "Switch", lane: Lane, *, moved: bool) -> None:
         terms = RouteTerms() if lane.closed or lane.disabled or lane.is_local else lane.terms.routes
@@ -245,17 +292,81 @@ class Router:
             for lane in switch.lanes.values():
                 lane.hops.clear()
 
+    # --- what packets show --------------------------------------------------------------------------------------
+
     def hop_failed(self, switch: "Switch", leg: OutgoingLeg, reject: bytes) -> None:
         """The next hop rejected a packet as if it had no way, or said nothing: others go first for a while."""
-        live = self.forwarding.live
-        prefix = leg.destination
-        account = leg.account.name
-        if not live or not prefix:
+        found = self._candidate(leg.destination, leg.account.name)
+        if found is not None and not is_from_home(reject, found.route.prefix):
+            self.rests.failed(self.rib, found, switch.mono)
+
+    def hop_scarce(self, switch: "Switch", destination: bytes, account: str, reject: bytes) -> None:
+        """The next hop, or our account with it, lacked liquidity (T04): what follows is divided, if it can be."""
+        found = self._candidate(destination, account)
+        if found is None or is_from_home(reject, found.route.prefix):
             return
-        while prefix and live.get(prefix) != account:
+        self._note_failure(found, switch.mono)
+        prefix = found.route.prefix.encode("ascii")
+        is_new = prefix not in self.splits
+        if self.splits.begin(self.rib, prefix, account, switch.mono) and is_new:
+            self._forget_hops(switch)
+
+    def hop_refused(self, leg: OutgoingLeg, now: int) -> None:
+        """The receiver refused a packet (F99): what arrives over this hop may be less than was told, and wanted."""
+        found = self._candidate(leg.destination, leg.account.name)
+        if found is not None:
+            self._note_failure(found, now)
+
+    def hop_fulfilled(self, leg: OutgoingLeg, delay_ms: int, now: int) -> None:
+        """One of many packets came back fulfilled; called for a sample of them."""
+        found = self._candidate(leg.destination, leg.account.name)
+        if found is None or len(self.rib.candidates(found.route.prefix)) < 2:
+            return
+        if found.record is None:
+            found.record = Record(now)
+        found.record.fulfilled(delay_ms, now)
+        self._choose_again(found.route.prefix, now)
+
+    def _note_failure(self, found: Candidate, now: int) -> None:
+        prefix = found.route.prefix
+        if len(self.rib.candidates(prefix)) < 2:
+            return
+        if found.record is None:
+            found.record = Record(now)
+        found.record.failed(now)
+        self._choose_again(prefix, now)
+
+    def _choose_again(self, prefix: str, now: int) -> None:
+        """Soon, once for all that is known by then."""
+        if prefix not in self._soon:
+            self._soon[prefix] = None
+            heappush(self._looks_at, (now + CHOOSE_MS, prefix, True))
+
+    def _look_again(self, now: int) -> None:
+        """Choose for prefixes of which packets have shown something; and again when half of it is forgotten."""
+        looks = self._looks_at
+        while looks and looks[0][0] <= now:
+            _, prefix, is_soon = heappop(looks)
+            (self._soon if is_soon else self._later).pop(prefix, None)
+            self.rib.dirty[prefix] = None
+            records = [one.record for one in self.rib.candidates(prefix) if one.record is not None]
+            if prefix not in self._later and any(one.remembers(now) for one in records):
+                self._later[prefix] = None
+                heappush(looks, (now + HALF_LIFE_MS, prefix, False))
+
+    def _candidate(self, destination: bytes, account: str) -> Candidate | None:
+        """The learned route by which a packet to there went over this account."""
+        live = self.forwarding.live
+        prefix = destination
+        if not live:
+            return None
+        while prefix:
+            if prefix in live:
+                for one in self.rib.candidates(prefix.decode("ascii")):
+                    if one.source.account == account:
+                        return one
             prefix = prefix[: max(0, prefix.rfind(b"."))]
-        if prefix:
-            self.rests.failed(self.rib, prefix.decode("ascii"), account, reject, switch.mono)
+        return None
 
     # --- requests of peers --------------------------------------------------------------------------------------
 
@@ -320,12 +431,19 @@ class Router:
         at = self.forwarding.wakes_at(now)
         if self._queue and (at is None or self._queue[0][0] < at):
             at = self._queue[0][0]
-        rested_at = self.rests.wakes_at()
-        return rested_at if at is None or (rested_at is not None and rested_at < at) else at
+        looks_at = self._looks_at[0][0] if self._looks_at else None
+        for other in (self.rests.wakes_at(), self.splits.wakes_at(), looks_at):
+            if at is None or (other is not None and other < at):
+                at = other
+        return at
 
     def tick(self, switch: "Switch") -> None:
         """Do a slice of the work, and what is due."""
         self.rests.tick(self.rib, switch.mono)
+        if self._looks_at:
+            self._look_again(switch.mono)
+        if self.splits and self.splits.end_old(switch.mono):
+            self._forget_hops(switch)
         if self._inbox:
             self._take_update(switch, *self._inbox.popleft())
         if self._work(switch):
@@ -384,9 +502,9 @@ class Router:
 
     def _settle(self, switch: "Switch", prefix: str, *, again: bool = False) -> bool:
         """Choose for one prefix, and let packets and peers know; True if peers must be told."""
-        best = self.rib.choose(prefix, switch.mono)
-        account = None if best is None else best.source.account
         key = prefix.encode("ascii")
+        best = self.rib.choose(prefix, switch.mono, self._owner.get(key))
+        account = None if best is None else best.source.account
         if self._owner.get(key) != account:
             if account is None:
                 del self._owner[key]
