@@ -43,7 +43,8 @@ def show(api: AdminApi, prefix: str, why: bool, as_json: bool) -> None:
     if why:
         click.echo(f"{prefix} → {found['why']['account'] or 'nowhere'}. {found['why']['text']}")
         for other in found["why"]["others"]:
-            click.echo(f"  {other['account']} ({other['relation']}) reaches it too: path of {len(other['path'])}")
+            length = len(other["path"])
+            click.echo(f"  {other['account']} ({other['relation']}) reaches it too: path of {length}; {other['text']}")
         click.echo()
     console().print(routes_table(found["routes"]))
     if found["left_off"]:

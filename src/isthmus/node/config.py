@@ -174,6 +174,7 @@ class _Assembly:
             journal=found["journal"],
             log=found["log"],
             engines=engines,
+            routing=found["routing"],
         )
 
     # --- accounts -------------------------------------------------------------------------------------------------

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
 from isthmus.connector.settling import SettleTerms
+from isthmus.connector.tables import SPLIT_PPM
 from isthmus.ilp.asset import Asset
 from isthmus.links.http.auth import Algorithm
 from isthmus.node.config_values import Endpoint, Secret
@@ -279,6 +280,16 @@ class Join:
     payable: str | None = None  # None: unlimited
 
 
+SPLIT_WITHIN: Final = Fraction(SPLIT_PPM, 1_000_000)
+
+
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Routing:
+    """How next hops are chosen."""
+
+    split_within: Fraction = SPLIT_WITHIN
+
+
 @dataclass(slots=True, frozen=True, kw_only=True)
 class JournalSettings:
     archive: Path | None = None
@@ -308,6 +319,7 @@ class NodeConfig:
     journal: JournalSettings
     log: LogSettings
     engines: tuple[EngineSettings, ...] = ()
+    routing: Routing = Routing()
 
     def account(self, account: AccountId) -> Account:
         """The account of this name; KeyError if there is none."""

@@ -246,6 +246,16 @@ JOIN: Final[Section] = (
     Key("payable", Amount(), "How much we are willing to owe each.", None, "unlimited"),
 )
 
+ROUTING: Final[Section] = (
+    Key(
+        "split_within",
+        Spread(),
+        "Where a hop lacks liquidity, packets are divided over those whose prices lie so close together; up to 10 %.",
+        model.SPLIT_WITHIN,
+        '`"0.2 %"`',
+    ),
+)
+
 JOURNAL: Final[Section] = (
     Key("archive", FilePath(must_exist=False), "A folder for what is pruned from the journal.", None, "not kept"),
     Key("checkpoint_every", Integer(100, 10_000_000), "How many batches lie between checkpoints.", 20_000),
@@ -283,6 +293,7 @@ ROOT: Final[Section] = (
         {},
         "none",
     ),
+    Key("routing", Table(ROUTING, model.Routing), "How hops are chosen.", model.Routing(), "as below"),
     Key("listeners", Table(LISTENERS), "Where peers reach us.", {"btp": None, "http": None}, "none"),
     Key("admin", Table(ADMIN, model.Admin), "The admin API and metrics.", None, "off"),
     Key("join", Table(JOIN, model.Join), "How others become our peers and children.", model.Join(), "by invitation"),

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from isthmus.connector.routing.price import UNKNOWN
 from isthmus.connector.routing.rib import Candidate
 from isthmus.node.admin.operation import Json
 from isthmus.node.control import Control
@@ -64,8 +65,9 @@ class RoutesView:
         return {
             "prefix": prefix,
             "account": account,
-            "text": f"{_longest(prefix)} ({self._how(prefix, account, candidates)}).{self._state(account)}",
-            "others": [_described(one) for one in others],
+            "text": f"{_longest(prefix)} ({self._how(prefix, account, candidates)}).{self._shown(account, candidates)}"
+            f"{self._divided(prefix)}{self._state(account)}",
+            "others": [_described(one, switch.mono) for one in others],
         }
 
     def _how(self, prefix: str, account: str, candidates: list[Candidate]) -> str:
@@ -75,6 +77,18 @@ class RoutesView:
         path = next((one.route.path for one in candidates if one.source.account == account), ())
         learned = f"learned from {account}, path of {len(path)}"
         return learned if configured is None else f"{learned}; {configured}, where it should go, is down"
+
+    def _shown(self, account: str, candidates: list[Candidate]) -> str:
+        chosen = next((one for one in candidates if one.source.account == account), None)
+        if chosen is None or len(candidates) < 2:
+            return ""
+        return f" {account}: {'; '.join(_facts(chosen, self._driver.kernel.switch.mono))}."
+
+    def _divided(self, prefix: str) -> str:
+        router = self._driver.kernel.switch.router
+        if not router.is_divided(prefix.encode()):
+            return ""
+        return " A hop lacked liquidity lately (T04): each packet goes to the best hop that has some."
 
     def _state(self, account: str) -> str:
         lane = next((one for name, one in self._driver.kernel.switch.lanes.items() if name == account), None)
@@ -87,10 +101,29 @@ def _longest(prefix: str) -> str:
     return f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
 
 
-def _described(candidate: Candidate) -> Json:
+def _facts(candidate: Candidate, now: int) -> list[str]:
+    """What decides among hops that policy, relation and length leave equal."""
+    price = candidate.told_price
+    facts = ["tells no price" if price == UNKNOWN else f"tells {price} ppm, with what we keep"]
+    record = candidate.record
+    penalty = 0 if record is None else record.penalty(now)
+    if record is not None and record.remembers(now):
+        facts.append(
+            f"packets showed {record.good} fulfilled and {record.bad} refused of late, in {record.delay_ms} ms:"
+            f" {penalty} ppm"
+        )
+    if candidate.rests_until > now:
+        facts.append(f"rests for {candidate.rests_until - now} ms more, after a failure")
+    if candidate.scarce_until > now:
+        facts.append(f"lacked liquidity, and is left out for {candidate.scarce_until - now} ms")
+    return facts
+
+
+def _described(candidate: Candidate, now: int) -> Json:
     return {
         "account": candidate.source.account,
         "relation": candidate.source.relation,
         "preference": candidate.source.preference,
         "path": list(candidate.route.path),
+        "text": "; ".join(_facts(candidate, now)),
     }

@@ -17,7 +17,8 @@ def build_tables(config: NodeConfig, address: str | None = None, rates: RateTabl
     accounts = {account.id: _terms(account, own) for account in config.accounts}
     routes = {terms.child_address: terms.id for terms in accounts.values() if terms.child_address}
     routes.update(config.routes)
-    tables = Tables(own, accounts, RouteTable(routes), _rates(config, rates))
+    split_ppm = int(config.routing.split_within * 1_000_000)
+    tables = Tables(own, accounts, RouteTable(routes), _rates(config, rates), split_ppm)
     tables.check()
     return tables
 

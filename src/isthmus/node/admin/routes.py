@@ -19,7 +19,13 @@ ROUTE: Final = schema_of(
 )
 LEFT_OFF: Final = {**COUNT, "description": "How many are not shown; ask for a longer prefix."}
 OTHER: Final = schema_of(
-    {"account": TEXT, "relation": TEXT, "preference": {"type": "integer"}, "path": list_of(TEXT)},
+    {
+        "account": TEXT,
+        "relation": TEXT,
+        "preference": {"type": "integer"},
+        "path": list_of(TEXT),
+        "text": {**TEXT, "description": "What it costs, what packets have shown of it, and whether it is left out."},
+    },
 )
 WHY: Final = schema_of(
     {
