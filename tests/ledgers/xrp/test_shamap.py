@@ -30,17 +30,20 @@ def root_of(items: dict[bytes, bytes]) -> bytes:
     return node(sorted(items), 0)
 
 
-@given(st.lists(st.tuples(KEYS, st.one_of(st.none(), st.binary(max_size=4))), max_size=60))
-def test_the_root_is_that_of_what_is_there(steps: list[tuple[bytes, bytes | None]]) -> None:
+@given(keys=st.lists(KEYS, min_size=1, max_size=12, unique=True), data=st.data())
+def test_the_root_is_that_of_what_is_there(keys: list[bytes], data: st.DataObject) -> None:
     tree, items = HashTree(STATE_LEAF), dict[bytes, bytes]()
-    for key, data in steps:
-        if data is not None:
-            items[key] = data
-            tree.put(key, data)
+    for key, value in data.draw(st.lists(st.tuples(st.sampled_from(keys), st.binary(max_size=4)), max_size=40)):
+        # The empty value stands for taking it away.
+        if value:
+            items[key] = value
+            tree.put(key, value)
         elif key in items:
             del items[key]
             tree.remove(key)
         assert tree.root() == root_of(items)
-    for key in sorted(items):
+    for key in data.draw(st.permutations(sorted(items))):
+        del items[key]
         tree.remove(key)
+        assert tree.root() == root_of(items)
     assert tree.root() == bytes(32)

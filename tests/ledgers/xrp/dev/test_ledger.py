@@ -8,10 +8,10 @@ from xrpl.core.binarycodec import decode, encode
 
 from isthmus.ledgers.xrp.dev.channels import CLOSE
 from isthmus.ledgers.xrp.dev.entries import addresses_of, read
-from isthmus.ledgers.xrp.dev.held import HELD_PER_ACCOUNT_MAX, LEDGERS_MAX
+from isthmus.ledgers.xrp.dev.held import HELD_MAX, HELD_PER_ACCOUNT_MAX, LEDGERS_MAX
 from isthmus.ledgers.xrp.dev.ledger import FIRST_LEDGER, OPEN_TRANSACTIONS_MAX, Header
 from isthmus.ledgers.xrp.dev.views import State
-from tests.ledgers.xrp.conftest import ALICE, BOB, CAROL, GENESIS, XRP, Table, claim_fields, signed
+from tests.ledgers.xrp.conftest import ALICE, BOB, CAROL, GENESIS, XRP, Table, claim_fields, key_of, signed
 
 
 @pytest.fixture
@@ -170,17 +170,32 @@ def test_what_is_held_is_dropped_in_the_end(table: Table) -> None:
     assert table.ledger.held == 0
 
 
+def test_only_an_account_s_own_transactions_wait_and_one_for_each_number(table: Table) -> None:
+    first = table.ledger.next_sequence(ALICE.address)
+    assert first is not None
+    forged = signed(CAROL, **{**pay(first + 1), "TransactionType": "Payment", "Account": ALICE.address})
+    submitted = table.ledger.submit(forged)
+    assert submitted.result.token == "terPRE_SEQ" and not submitted.kept
+    assert not table.submit(ALICE, "Payment", **pay(first + 1), fail_hard=True).kept
+    assert table.ledger.held == 0
+    for amount, kept in (("1", True), ("1", True), ("2", False)):
+        assert table.submit(ALICE, "Payment", **pay(first + 1, Amount=amount)).kept is kept
+        assert table.ledger.held == 1
+    assert table.result(ALICE, "Payment", **pay(first)) == "tesSUCCESS"
+    assert [each.transaction.get("Amount") for each in table.close().transactions] == ["1", "1"]
+    assert table.ledger.held == 0
+
+
 def test_nobody_can_fill_the_table(table: Table) -> None:
     first = table.ledger.next_sequence(ALICE.address)
     assert first is not None
     kept = [table.submit(ALICE, "Payment", **pay(first + 1 + place)).kept for place in range(HELD_PER_ACCOUNT_MAX + 1)]
     assert kept == [True] * HELD_PER_ACCOUNT_MAX + [False]
-    # Neither with others' names, nor with fail_hard, nor by a second one of the same number.
-    forged = table.ledger.submit(signed(CAROL, **{**pay(99), "TransactionType": "Payment", "Account": ALICE.address}))
-    assert forged.result.token == "terPRE_SEQ" and not forged.kept
-    assert not table.submit(BOB, "Payment", **{**pay(99), "Destination": ALICE.address}, fail_hard=True).kept
-    assert not table.submit(ALICE, "Payment", **pay(first + 1, Amount="2")).kept
-    assert table.ledger.held == HELD_PER_ACCOUNT_MAX
+    others = [key_of(f"other {number}") for number in range(HELD_MAX // HELD_PER_ACCOUNT_MAX + 1)]
+    for key in others:
+        for place in range(HELD_PER_ACCOUNT_MAX):
+            table.submit(key, "AccountSet", Sequence=place + 1)
+    assert table.ledger.held == HELD_MAX
 
 
 def test_an_open_ledger_has_room_for_so_many(table: Table) -> None:

@@ -218,4 +218,4 @@ class Machine(RuleBasedStateMachine):
 
 
 TestMachine = Machine.TestCase
-TestMachine.settings = settings(stateful_step_count=40)
+TestMachine.settings = settings(stateful_step_count=25)

@@ -43,6 +43,15 @@ def test_the_reserve_stays_but_may_pay_the_fee(table: Table) -> None:
     assert table.balance(ALICE) == PRICES.reserve_base - 10
 
 
+def test_a_fee_above_the_reserve_takes_its_place(table: Table) -> None:
+    fee = 3 * PRICES.reserve_base
+    most = 100 * XRP - fee
+    pay = {"Destination": BOB.address, "Fee": str(fee)}
+    assert table.result(ALICE, "Payment", Amount=str(most + 1), **pay, fail_hard=True) == "tecUNFUNDED_PAYMENT"
+    assert table.result(ALICE, "Payment", Amount=str(most), **pay) == "tesSUCCESS"
+    assert table.balance(ALICE) == 0
+
+
 def test_a_tec_costs_the_fee_and_uses_the_number(table: Table) -> None:
     before, sequence = table.balance(ALICE), table.ledger.next_sequence(ALICE.address)
     assert sequence is not None

@@ -13,6 +13,7 @@ from xrpl.core.addresscodec import classic_address_to_xaddress, encode_classic_a
 
 from isthmus.errors import LedgerError
 from isthmus.ledgers.xrp.dev import server as server_module
+from isthmus.ledgers.xrp.dev.desk import PAGE_MAX
 from isthmus.ledgers.xrp.dev.ledger import TIME_MAX
 from isthmus.ledgers.xrp.dev.server import CONNECTIONS_MAX, MESSAGE_BYTES_MAX, QUEUE_MAX
 from isthmus.ledgers.xrp.dev.service import ADVANCE_SECONDS_MAX, COMMANDS, Service
@@ -271,6 +272,7 @@ async def test_accounts_channels_and_entries(socket: Socket) -> None:
 
 async def test_long_answers_come_in_pages(socket: Socket) -> None:
     channels = {await open_channel(socket) for _ in range(5)}
+    assert (await socket.result("account_channels", account=ALICE.address, limit=9_999))["limit"] == PAGE_MAX
     for command, name in (("account_channels", "channels"), ("account_objects", "account_objects")):
         seen: list[str] = []
         marker: dict[str, Any] = {}
@@ -431,6 +433,9 @@ async def test_a_ledger_outlives_its_process_with_its_clock(tmp_path: Path) -> N
         after = await socket.result("ledger", ledger_index="validated")
         assert after["ledger"]["parent_hash"] == before["ledger_hash"]
         assert 0 <= after["ledger"]["close_time"] - before["ledger"]["close_time"] < WAIT_SECONDS
+        await socket.result("ledger_accept", advance=500)
+        later = await socket.result("ledger", ledger_index="validated")
+        assert later["ledger"]["close_time"] - after["ledger"]["close_time"] >= 500
 
 
 async def test_ledgers_close_by_themselves() -> None:

@@ -135,6 +135,10 @@ def test_what_is_too_old_is_forgotten_but_not_what_is_still_there(path: Path) ->
     entries = sorted(table.ledger.closed.entries(), key=lambda each: each.index)
     assert table.store.entries_after(512, "", 100) == table.store.entries_after(413, "", 100) == entries
     assert table.store.entry_at(index, 512) is None and table.store.channels_at(BOB.address, 512) == []
+    # Nothing is left of the channel, and one version of each other entry.
+    [(rows,)] = table.store._connection.execute("SELECT count(*) FROM entries")
+    [(pairs,)] = table.store._connection.execute("SELECT count(*) FROM channels")
+    assert (rows, pairs) == (len(entries), 0)
     table.restart(path)
     assert sorted(table.ledger.closed.entries(), key=lambda each: each.index) == entries
     table.store.close()
@@ -201,7 +205,16 @@ def test_other_settings_are_another_ledger(path: Path) -> None:
     table.store.close()
 
 
-@pytest.mark.parametrize("damage", ["UPDATE entries SET fields = replace(fields, '1', '2')", "DELETE FROM entries"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE entries SET fields = replace(fields, '1', '2')",
+        """UPDATE entries SET fields = replace(fields, '"Flags":0', '"Flags":1')""",
+        "DELETE FROM entries",
+        "UPDATE ledgers SET drops = drops + 1",
+        "UPDATE ledgers SET close_time = close_time + 1",
+    ],
+)
 def test_damage_is_seen(path: Path, damage: str) -> None:
     table = StoredTable(path)
     table.fund(ALICE)

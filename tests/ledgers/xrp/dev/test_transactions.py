@@ -67,9 +67,13 @@ def test_a_size_out_of_bounds_is_not_even_read(size: int) -> None:
         decode(bytes(size))
 
 
-def test_nesting_without_end_is_a_codec_error() -> None:
-    with pytest.raises(CodecError):
-        decode(bytes.fromhex("F9EA" * 3_000))
+@pytest.mark.parametrize("levels", [6, 100, 450, 3_000])
+def test_nesting_without_end_is_a_codec_error(levels: int) -> None:
+    """And at once: the library would read what lies 450 levels deep for seconds."""
+    opened, closed = "F9EA" * levels, "E1F1" * levels
+    for nested in (opened, opened + closed):
+        with pytest.raises(CodecError):
+            decode(bytes.fromhex(nested))
 
 
 def test_bytes_after_the_end_are_a_codec_error() -> None:
@@ -78,6 +82,15 @@ def test_bytes_after_the_end_are_a_codec_error() -> None:
         decode(blob + b"\0")
     with pytest.raises(CodecError):
         decode(blob[:-1])
+
+
+def test_a_transaction_is_written_in_one_way_only() -> None:
+    """The array's end may not be left out, and no field may stand elsewhere: either would be another id."""
+    blob = signed(ALICE, **PAYMENT, Memos=memo(MemoData="AB")).blob
+    assert blob.endswith(b"\xe1\xf1")
+    for other in (blob[:-1], blob[:-2], blob[3:8] + blob[:3] + blob[8:], blob[:3] + blob[:3] + blob[3:]):
+        with pytest.raises(CodecError):
+            decode(other)
 
 
 @pytest.mark.parametrize("name", ["Account", "Fee", "Sequence", "SigningPubKey", "Destination", "Amount"])

@@ -69,7 +69,11 @@ class Header:
             close_time=close_time,
             parent_close_time=parent_close_time,
         )
-        return replace(header, hash=sha512_half(LEDGER_PREFIX, header.serialised()))
+        return header.recomputed()
+
+    def recomputed(self) -> "Header":
+        """The same with the hash of its fields, which is its own unless something was changed."""
+        return replace(self, hash=sha512_half(LEDGER_PREFIX, self.serialised()))
 
     def serialised(self) -> bytes:
         """The bytes of which the hash is made."""

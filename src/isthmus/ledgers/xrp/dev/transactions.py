@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from xrpl.core.binarycodec import decode as decode_fields
 from xrpl.core.binarycodec import encode, encode_for_signing
+from xrpl.core.binarycodec.binary_wrappers import BinaryParser
 
 from isthmus.errors import CodecError, IsthmusError
 from isthmus.ledgers.xrp.dev.results import Result
@@ -17,6 +18,9 @@ from isthmus.ledgers.xrp.hashes import transaction_id
 from isthmus.ledgers.xrp.signatures import key_kind, verify
 
 TRANSACTION_BYTES_MAX: Final = 16_384  # those that this ledger knows have 200 to 1,500
+NESTING_MAX: Final = 10  # as rippled has it; a memo is nested twice
+_NESTING: Final = ("STObject", "STArray")
+_ENDS: Final = ("ObjectEndMarker", "ArrayEndMarker")
 MEMOS_BYTES_MAX: Final = 1_024
 DROPS_MAX: Final = 100_000_000_000 * 1_000_000
 FULLY_CANONICAL: Final = 0x8000_0000  # allowed on every transaction; nothing else was ever accepted here
@@ -112,6 +116,7 @@ def decode(blob: bytes) -> Transaction:
     if not 0 < len(blob) <= TRANSACTION_BYTES_MAX:
         raise CodecError("transaction", 0, f"must have 1 to {TRANSACTION_BYTES_MAX} bytes, has {len(blob)}")
     try:
+        _check_nesting(BinaryParser(blob.hex()))
         fields = decode_fields(blob.hex())
         again = encode(fields)
     except Exception as error:  # the library is sure of its input and raises whatever it stumbles over
@@ -120,6 +125,20 @@ def decode(blob: bytes) -> Transaction:
         raise CodecError("transaction", 0, "is not in canonical form")
     _check_fields(fields)
     return Transaction(blob, transaction_id(blob), fields)
+
+
+def _check_nesting(parser: BinaryParser, depth: int = 0) -> None:
+    """ValueError for objects nested too deeply: the library reads each of them once for every level above it."""
+    if depth > NESTING_MAX:
+        raise ValueError("nested too deeply")
+    while not parser.is_end():
+        field = parser.read_field()
+        if field.name in _ENDS:
+            return
+        if field.type in _NESTING:
+            _check_nesting(parser, depth + 1)
+        else:
+            parser.read_field_value(field)
 
 
 def _check_fields(fields: Mapping[str, Any]) -> None:
