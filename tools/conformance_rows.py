@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 LIST = ROOT / "docs" / "spec" / "conformance.md"
 REASONS = ROOT / "docs" / "spec" / "untested.toml"
 
-# The sections that this version implements; the others wait for settlement and monetisation.
+# The sections that this version implements; the others wait for monetisation.
 SECTIONS = (
     "OER", "ADDR", "ILP", "CONN", "PEER", "ILDCP", "CCP", "BTP", "HTTP", "AUTH", "STREAM", "RCPT", "SPSP",
-    "PTR", "X", "P",
+    "PTR", "SE", "X", "P",
 )  # fmt: skip
 
 HEADING = re.compile(r"^## ([A-Z]+)\b")
