@@ -9,10 +9,9 @@ import pytest
 from isthmus.errors import ConfigError, LedgerError
 from isthmus.ledgers.xrp.dev.channels import CLOSE
 from isthmus.ledgers.xrp.dev.ledger import Closed, DevLedger
-from isthmus.ledgers.xrp.dev.metadata import total
 from isthmus.ledgers.xrp.dev.rules import Prices
 from isthmus.ledgers.xrp.dev.store import Store
-from tests.ledgers.xrp.conftest import ALICE, BOB, CAROL, GENESIS, NETWORK, NOW, PRICES, XRP, Table, claim_fields
+from tests.ledgers.xrp.conftest import ALICE, BOB, CAROL, GENESIS, NETWORK, NOW, PRICES, XRP, Table, claim_fields, total
 
 
 class StoredTable(Table):

@@ -28,7 +28,6 @@ class Desk:
 
     ledger: DevLedger
     store: Store
-    close_every_ms: int | None  # None: only on request
     started_at: int  # seconds, of the clock that `now` reads
     now: int  # seconds since 2000-01-01, with what the ledger's clock was set ahead
 

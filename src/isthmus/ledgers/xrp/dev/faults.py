@@ -25,7 +25,6 @@ class Code(Enum):
     NO_PERMISSION = ("noPermission", 6, "You don't have permission for this command.")
     NOT_SUPPORTED = ("notSupported", 75, "Operation not supported.")
     PUBLIC_KEY_MALFORMED = ("publicMalformed", 62, "Public key is malformed.")
-    SLOW_DOWN = ("slowDown", 10, "You are placing too much load on the server.")
     STREAM_MALFORMED = ("malformedStream", 71, "Stream malformed.")
     TRANSACTION_NOT_FOUND = ("txnNotFound", 29, "Transaction not found.")
     UNKNOWN_COMMAND = ("unknownCmd", 32, "Unknown method.")

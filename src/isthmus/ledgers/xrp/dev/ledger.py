@@ -14,7 +14,7 @@ from xrpl.core.binarycodec import encode
 from isthmus.ledgers.xrp.dev import engine
 from isthmus.ledgers.xrp.dev.entries import AccountRoot, Entry, Fields
 from isthmus.ledgers.xrp.dev.held import Held
-from isthmus.ledgers.xrp.dev.metadata import affected, metadata, thread, total
+from isthmus.ledgers.xrp.dev.metadata import affected, metadata, thread
 from isthmus.ledgers.xrp.dev.results import Result
 from isthmus.ledgers.xrp.dev.rules import Moment, Prices
 from isthmus.ledgers.xrp.dev.transactions import DROPS_MAX, Transaction
@@ -247,11 +247,6 @@ class DevLedger:
         self._burnt = 0
         self._retry(self._held.addresses(self.index))
         return closed
-
-    def audit(self) -> int:
-        """What the books are off by, in drops: all entries and the burnt fees against the header. Must be 0."""
-        held = sum(total(each) for each in self.closed.entries())
-        return held - self.last.drops
 
 
 def _prefixed(data: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
-from isthmus.ledgers.xrp.dev.entries import THREAD_FIELDS, AccountRoot, Entry, Fields, PayChannel
+from isthmus.ledgers.xrp.dev.entries import THREAD_FIELDS, Entry, Fields, PayChannel
 from isthmus.ledgers.xrp.dev.results import Result
 from isthmus.ledgers.xrp.dev.transactions import Transaction
 from isthmus.ledgers.xrp.dev.views import Layer, View
@@ -89,8 +89,3 @@ def affected(transaction: Transaction, meta: Fields) -> list[str]:
         fields: dict[str, Any] = body.get("NewFields" if kind == "CreatedNode" else "FinalFields", {})
         found.update(fields[name] for name in _ADDRESS_FIELDS if name in fields)
     return sorted(found)
-
-
-def total(entry: Entry) -> int:
-    """Drops that an entry holds."""
-    return entry.balance if isinstance(entry, AccountRoot) else entry.amount - entry.balance

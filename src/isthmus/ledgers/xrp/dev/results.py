@@ -139,6 +139,3 @@ class Result(Enum):
     def may_succeed_later(self) -> bool:
         """Kept for a while, unless the sender asked for no such thing."""
         return self.token.startswith("ter")
-
-
-BY_TOKEN = {each.token: each for each in Result}

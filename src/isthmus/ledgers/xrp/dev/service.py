@@ -60,6 +60,7 @@ class Service:
         prices: Prices | None = None,
         ledgers_kept: int = LEDGERS_KEPT,
     ) -> None:
+        self._close_every_ms = close_every_ms
         self._store = Store(path, ledgers_kept=ledgers_kept)
         try:
             now = _now()
@@ -69,7 +70,7 @@ class Service:
             raise
         # The ledger's clock may have been set ahead before a restart; it goes on from there.
         self._ahead = max(0, ledger.last.close_time - now)
-        self._desk = Desk(ledger, self._store, close_every_ms, started_at=now + self._ahead, now=now + self._ahead)
+        self._desk = Desk(ledger, self._store, started_at=now + self._ahead, now=now + self._ahead)
         self._faucet = Faucet(ledger)
         self._broken: LedgerError | None = None
         self._broke = asyncio.Event()
@@ -91,7 +92,7 @@ class Service:
 
     async def run(self) -> None:
         """Close ledgers as time goes by, until cancelled. LedgerError if one can't be kept."""
-        every = self._desk.close_every_ms
+        every = self._close_every_ms
         while self._broken is None:
             try:
                 await asyncio.wait_for(self._broke.wait(), None if every is None else every / 1_000)

@@ -45,7 +45,6 @@ _FORMATS: Final[dict[str, tuple[str, str]]] = {
     "PaymentChannelFund": ("Channel Amount", "Expiration"),
     "PaymentChannelClaim": ("Channel", "Amount Balance Signature PublicKey CredentialIDs"),
 }
-TYPES: Final = tuple(_FORMATS)
 _MEMO_FIELDS: Final = frozenset(("MemoType", "MemoData", "MemoFormat"))
 # RFC 3986, as far as a memo's type and format go.
 _URL_CHARACTERS: Final = frozenset(

@@ -67,10 +67,6 @@ class State(Lookups):
         """All, in no order."""
         return iter(self._entries.values())
 
-    def indexes(self) -> list[str]:
-        """All keys, in order."""
-        return sorted(self._entries)
-
     def channels_of(self, address: str) -> list[PayChannel]:
         found = (self.channel(index) for index in sorted(self._channels.get(address, ())))
         return [each for each in found if each is not None]
