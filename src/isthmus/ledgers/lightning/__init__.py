@@ -1,0 +1,1 @@
+"""Bitcoin Lightning, by an lnd of the operator's own."""

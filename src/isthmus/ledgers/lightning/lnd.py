@@ -1,0 +1,392 @@
+"""A client of lnd's REST interface (https://lightning.engineering/api-docs/api/lnd/), as far as settlements need it.
+
+Every call has a deadline, every answer a bound. `LedgerError` is what has no outcome: lnd is away, or said nothing
+that makes sense. What lnd says about a payment or an invoice is a value. The macaroon goes into a header and nowhere
+else.
+"""
+
+import asyncio
+import base64
+import json
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self, final
+from urllib.parse import quote
+
+import aiohttp
+
+from isthmus.errors import ConfigError, LedgerError, plain
+
+CALL_S_MAX: Final = 30
+CONNECT_S_MAX: Final = 5
+ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
+LINE_BYTES_MAX: Final = 1024 * 1024
+# lnd tries other routes for so long; then the payment has failed.
+PAY_S_MAX: Final = 60
+CREDENTIAL_BYTES_MAX: Final = 65_536
+HASH_BYTES: Final = 32
+INVOICE_PAGE: Final = 500
+INVOICE_PAGES_MAX: Final = 400
+FIRST_INVOICE_S: Final = 1  # until the first invoice is paid lnd is asked again after this
+# The custom record that carries a keysend's preimage (bLIP 3).
+KEYSEND_RECORD: Final = 5_482_373_484
+
+SUCCEEDED: Final = "SUCCEEDED"
+FAILED: Final = "FAILED"
+IN_FLIGHT: Final = "IN_FLIGHT"
+UNKNOWN: Final = "UNKNOWN"  # lnd has never heard of this payment
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class LndSettings:
+    """Where lnd is, and what it wants to see. The certificate is pinned: lnd makes its own."""
+
+    url: str  # "https://127.0.0.1:8080"
+    certificate: Path
+    macaroon: Path
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Payment:
+    """What lnd knows of a payment of ours."""
+
+    status: str  # SUCCEEDED, FAILED, IN_FLIGHT, UNKNOWN
+    amount_msat: int = 0
+    fee_msat: int = 0
+    why: str = ""  # of a failure
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Invoice:
+    """An invoice, of ours or of anybody's."""
+
+    payment_hash: bytes  # 32 bytes
+    amount_msat: int
+    request: str = ""  # BOLT 11
+    is_settled: bool = False
+    paid_msat: int = 0
+    settle_index: int = 0
+    payee: str = ""
+    expires_at_s: int = 0  # seconds since 1970
+    records: Mapping[int, bytes] | None = None  # custom records that came with the payment
+
+
+@final
+class Lnd:
+    """One lnd. `async with Lnd(settings) as lnd`, or `close` it."""
+
+    def __init__(self, settings: LndSettings) -> None:
+        self._settings: Final = settings
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def check(self) -> None:
+        """Raise ConfigError if the files can't be used. They are read again at each connection: lnd renews them."""
+        self._headers()
+        self._tls()
+
+    def _headers(self) -> dict[str, str]:
+        return {"Grpc-Metadata-macaroon": _read(self._settings.macaroon, "macaroon").hex()}
+
+    def _tls(self) -> ssl.SSLContext:
+        _read(self._settings.certificate, "certificate")
+        try:
+            return ssl.create_default_context(cafile=str(self._settings.certificate))
+        except (ssl.SSLError, OSError):
+            raise ConfigError(
+                "certificate", f"{self._settings.certificate} is no certificate", "Name lnd's tls.cert"
+            ) from None
+
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            try:
+                connector = aiohttp.TCPConnector(ssl=self._tls(), limit=32)
+                headers = self._headers()
+            except ConfigError as error:
+                raise LedgerError(f"lnd: {error}") from None
+            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                headers=headers,
+                timeout=timeout,
+                read_bufsize=LINE_BYTES_MAX,
+                max_line_size=16_384,
+                trust_env=False,
+            )
+        return self._session
+
+    # --- calls ----------------------------------------------------------------------------------------------------
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self._call("GET", path, None)
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._call("POST", path, body)
+
+    async def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        try:
+            async with (
+                asyncio.timeout(CALL_S_MAX),
+                self._client().request(method, self._settings.url + path, json=body, allow_redirects=False) as response,
+            ):
+                text = await response.content.read(ANSWER_BYTES_MAX + 1)
+                while len(text) <= ANSWER_BYTES_MAX and not response.content.at_eof():
+                    text += await response.content.read(ANSWER_BYTES_MAX + 1 - len(text))
+                return _answer(response.status, text)
+        except TimeoutError:
+            raise LedgerError(f"lnd said nothing for {CALL_S_MAX} s") from None
+        except aiohttp.ClientError as error:
+            await self.close()  # with the files as they are by then
+            raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
+
+    async def _stream(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[dict[str, Any]]:
+        """The results of a streaming call, as they come; ends when lnd ends it."""
+        try:
+            async with self._client().request(
+                method, self._settings.url + path, json=body, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    _answer(response.status, await response.content.read(LINE_BYTES_MAX))
+                async for line in response.content:
+                    if line.strip():
+                        yield _result(line)
+        except aiohttp.ClientError as error:
+            await self.close()
+            raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
+        except ValueError:
+            raise LedgerError("lnd's answer is too long") from None
+
+    # --- what settlements need ------------------------------------------------------------------------------------
+
+    async def identity(self) -> str:
+        """Its public key, in hex; LedgerError while it is not in step with the chain."""
+        found = await self.get("/v1/getinfo")
+        if not found.get("synced_to_chain"):
+            raise LedgerError("lnd is not in step with the chain yet")
+        return str(found["identity_pubkey"])
+
+    async def add_invoice(self, amount_msat: int, preimage: bytes, memo: str, expiry_s: int) -> Invoice:
+        """An invoice of ours for this preimage; a second one for the same preimage is a LedgerError."""
+        body = {
+            "r_preimage": _encode(preimage),
+            "value_msat": str(amount_msat),
+            "memo": memo,
+            "expiry": str(expiry_s),
+            "private": True,  # route hints: our channels need not be public
+        }
+        found = await self.post("/v1/invoices", body)
+        return Invoice(_decode(found["r_hash"]), amount_msat, found["payment_request"])
+
+    async def invoice(self, payment_hash: bytes) -> Invoice | None:
+        """An invoice of ours; None if there is none with this hash."""
+        try:
+            found = await self.get(f"/v1/invoice/{payment_hash.hex()}")
+        except NoSuchError:
+            return None
+        return _invoice(found)
+
+    async def settled(self, after: int) -> AsyncIterator[Invoice]:
+        """Invoices of ours that are paid, from the settle index after this one on; keysends too. Never ends."""
+        while after < 1:
+            # lnd takes index 0 for "only what comes from now on", and doesn't say from when on it listens.
+            for invoice in await self._settled_so_far():
+                after = invoice.settle_index
+                yield invoice
+            if after < 1:
+                await asyncio.sleep(FIRST_INVOICE_S)
+        async for found in self._stream("GET", f"/v1/invoices/subscribe?settle_index={after}", None):
+            invoice = _invoice(found)
+            if invoice.is_settled:
+                yield invoice
+
+    async def _settled_so_far(self) -> list[Invoice]:
+        """All invoices that were ever paid, in the order in which they were."""
+        settled: list[Invoice] = []
+        at = "0"
+        for _ in range(INVOICE_PAGES_MAX):
+            page = await self.get(f"/v1/invoices?index_offset={at}&num_max_invoices={INVOICE_PAGE}")
+            found = [_invoice(one) for one in page.get("invoices", [])]
+            settled += [one for one in found if one.is_settled]
+            if len(found) < INVOICE_PAGE:
+                return sorted(settled, key=lambda one: one.settle_index)
+            at = str(page["last_index_offset"])
+        raise LedgerError(f"lnd has more than {INVOICE_PAGES_MAX * INVOICE_PAGE} invoices")
+
+    async def decode(self, request: str) -> Invoice:
+        """What a BOLT 11 request asks for; LedgerError if it is none."""
+        found = await self.get(f"/v1/payreq/{quote(request, safe='')}")
+        return Invoice(
+            bytes.fromhex(found["payment_hash"]),
+            int(found["num_msat"]),
+            request,
+            payee=str(found["destination"]),
+            expires_at_s=int(found["timestamp"]) + int(found["expiry"]),
+        )
+
+    async def pay(self, request: str, fee_msat_max: int) -> AsyncIterator[Payment]:
+        """Pay a BOLT 11 request, once for its hash: what lnd tells, to the end of it. The same again is its state."""
+        body = {
+            "payment_request": request,
+            "timeout_seconds": PAY_S_MAX,
+            "fee_limit_msat": str(fee_msat_max),
+            "no_inflight_updates": True,
+        }
+        async for found in self._stream("POST", "/v2/router/send", body):
+            yield _payment(found)
+
+    async def keysend(
+        self, payee: str, amount_msat: int, preimage: bytes, payment_hash: bytes, records: Mapping[int, bytes], fee: int
+    ) -> AsyncIterator[Payment]:
+        """Pay a node without an invoice (bLIP 3); the records go with it."""
+        custom = {str(KEYSEND_RECORD): _encode(preimage), **{str(key): _encode(one) for key, one in records.items()}}
+        body = {
+            "dest": _encode(bytes.fromhex(payee)),
+            "amt_msat": str(amount_msat),
+            "payment_hash": _encode(payment_hash),
+            "dest_custom_records": custom,
+            "timeout_seconds": PAY_S_MAX,
+            "fee_limit_msat": str(fee),
+            "no_inflight_updates": True,
+        }
+        async for found in self._stream("POST", "/v2/router/send", body):
+            yield _payment(found)
+
+    async def track(self, payment_hash: bytes) -> AsyncIterator[Payment]:
+        """A payment of ours, in flight or at its end; one UNKNOWN if lnd has never begun it."""
+        path = f"/v2/router/track/{base64.urlsafe_b64encode(payment_hash).decode()}?no_inflight_updates=false"
+        try:
+            async for found in self._stream("GET", path, None):
+                yield _payment(found)
+        except NoSuchError:
+            yield Payment(UNKNOWN)
+
+    async def routing_fee_msat(self, request: str) -> int | None:
+        """What paying this request would cost beside its amount; None if no route is known."""
+        try:
+            found = await self.post("/v2/router/route/estimatefee", {"payment_request": request, "timeout": 10})
+        except RefusedError:
+            return None
+        return int(found["routing_fee_msat"]) if found.get("failure_reason") == "FAILURE_REASON_NONE" else None
+
+    async def outbound_msat(self) -> int:
+        """What its channels could send, all together."""
+        found = await self.get("/v1/balance/channels")
+        return int(found["local_balance"]["msat"])
+
+    async def channels(self) -> list[dict[str, Any]]:
+        found = await self.get("/v1/channels")
+        return list(found.get("channels", []))
+
+
+class RefusedError(LedgerError):
+    """lnd has an answer, and it is no."""
+
+
+class NoSuchError(RefusedError):
+    """lnd knows nothing of what was asked for."""
+
+
+def _read(path: Path, what: str) -> bytes:
+    try:
+        with path.open("rb") as file:
+            found = file.read(CREDENTIAL_BYTES_MAX + 1)
+    except OSError as error:
+        raise ConfigError(what, f"{path} can't be read: {error.strerror}", f"Name lnd's {what}") from None
+    if not found or len(found) > CREDENTIAL_BYTES_MAX:
+        raise ConfigError(what, f"{path} is empty, or too long to be one", f"Name lnd's {what}")
+    return found
+
+
+def _answer(status: int, text: bytes) -> dict[str, Any]:
+    if len(text) > ANSWER_BYTES_MAX:
+        raise LedgerError("lnd's answer is too long")
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise LedgerError(f"lnd answered with status {status} and no JSON") from None
+    if status == 200 and isinstance(found, dict):
+        return found
+    if isinstance(found, dict) and isinstance(found.get("error"), dict):
+        found = found["error"]  # a streaming call's
+    raise _refusal(found if isinstance(found, dict) else {}, status)
+
+
+def _result(line: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        raise LedgerError("lnd's answer is not JSON") from None
+    if isinstance(found, dict) and isinstance(found.get("result"), dict):
+        result: dict[str, Any] = found["result"]
+        return result
+    error = found.get("error") if isinstance(found, dict) else None
+    raise _refusal(error if isinstance(error, dict) else {}, 200)
+
+
+# Of gRPC: the resource isn't there; and what lnd answers until its wallet and RPC servers are up.
+_NOT_FOUND: Final = 5
+_NOT_READY: Final = ("starting up", "waiting to start", "wallet locked", "not yet ready", "not active")
+
+
+def _refusal(error: Mapping[str, Any], status: int) -> LedgerError:
+    message = plain(str(error.get("message", "")))
+    if any(words in message for words in _NOT_READY):
+        return LedgerError(f"lnd is not ready: {message}")
+    if error.get("code") == _NOT_FOUND:
+        return NoSuchError(f"lnd knows no such thing: {message}")
+    if status in (401, 403) or "permission denied" in message or "macaroon" in message:
+        return LedgerError("lnd doesn't take this macaroon")
+    return RefusedError(f"lnd says no: {message or f'status {status}'}")
+
+
+def _payment(found: Mapping[str, Any]) -> Payment:
+    try:
+        status = str(found["status"])
+        if status not in (SUCCEEDED, FAILED):
+            return Payment(IN_FLIGHT)
+        why = str(found.get("failure_reason", "")).removeprefix("FAILURE_REASON_").lower().replace("_", " ")
+        return Payment(status, int(found["value_msat"]), int(found["fee_msat"]), "" if why == "none" else why)
+    except (KeyError, ValueError, TypeError):
+        raise LedgerError("lnd's payment makes no sense") from None
+
+
+def _invoice(found: Mapping[str, Any]) -> Invoice:
+    try:
+        records: dict[int, bytes] = {}
+        for htlc in found.get("htlcs", []):
+            records |= {int(key): _decode(value) for key, value in htlc.get("custom_records", {}).items()}
+        return Invoice(
+            _decode(found["r_hash"]),
+            int(found["value_msat"]),
+            str(found["payment_request"]),
+            is_settled=found["state"] == "SETTLED",
+            paid_msat=int(found["amt_paid_msat"]),
+            settle_index=int(found["settle_index"]),
+            expires_at_s=int(found["creation_date"]) + int(found["expiry"]),
+            records=records,
+        )
+    except (KeyError, ValueError, TypeError, AttributeError):
+        raise LedgerError("lnd's invoice makes no sense") from None
+
+
+def _encode(octets: bytes) -> str:
+    return base64.b64encode(octets).decode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text, validate=True)
