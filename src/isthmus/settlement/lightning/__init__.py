@@ -1,0 +1,1 @@
+"""Settlement over Bitcoin Lightning, by an lnd on each side."""

@@ -1,0 +1,126 @@
+"""Two engines on two lnds: paid once, credited once, whatever is killed."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from isthmus.connector.events import ReverseSettlement
+from isthmus.errors import LedgerError
+from isthmus.settlement.port import MessageRefusedError
+from tests.settlement.lightning.ports import PEER
+
+if TYPE_CHECKING:
+    from tests.settlement.lightning.conftest import Pair
+
+pytestmark = [pytest.mark.ledger, pytest.mark.asyncio(loop_scope="session")]
+
+KEYSEND = pytest.mark.parametrize("pair", [{}, {"uses_keysend": True}], indirect=True, ids=["invoice", "keysend"])
+
+
+async def settled(pair: "Pair", amount: int, before: int) -> None:
+    """The settlement is at its end on both sides."""
+    await pair.alice.until(lambda: not pair.alice.open(PEER))
+    await pair.bob.until(lambda: pair.bob.balance == before - amount)
+
+
+@KEYSEND
+async def test_a_settlement_arrives_to_the_millisatoshi(pair: "Pair") -> None:
+    """SE-10, SE-11."""
+    received, sent = await pair.received(), await pair.sent()
+    due = pair.alice.settle(1_234_567)
+    await pair.alice.pay(due)
+    await settled(pair, 1_234_567, 0)
+    assert (pair.alice.balance, pair.bob.balance) == (1_234_567, -1_234_567)
+    assert await pair.received() == received + 1_234_567
+    assert await pair.sent() == [*sent, 1_234_567]
+    assert not any(key.startswith((b"out ", b"in ")) for side in (pair.alice, pair.bob) for key in side.kept(PEER))
+
+
+@KEYSEND
+async def test_asked_twice_it_is_paid_once(pair: "Pair") -> None:
+    """SE-9."""
+    sent = await pair.sent()
+    due = pair.alice.settle(500_000)
+    await pair.alice.pay(due)
+    await pair.alice.pay(due)
+    await settled(pair, 500_000, 0)
+    await pair.bob.killed()
+    await pair.start_engine(pair.bob)
+    assert (await pair.sent(), pair.bob.balance) == ([*sent, 500_000], -500_000)
+
+
+@KEYSEND
+@pytest.mark.parametrize("moment", ["before", "journaled", "sent", "end"])
+async def test_a_kill_of_the_payer_at_any_step(pair: "Pair", moment: str) -> None:
+    """The intent is completed after the restart, and nothing is paid twice."""
+    sent = await pair.sent()
+    due = pair.alice.settle(300_000)
+    if moment == "before":
+        pair.alice.is_deaf = True
+        with pytest.raises((LedgerError, MessageRefusedError)):
+            await pair.alice.pay(due)
+        pair.alice.is_deaf = False
+    else:
+        await pair.alice.pay(due)
+        if moment == "sent":
+            await asyncio.sleep(0)
+        elif moment == "end":
+            await pair.bob.until(lambda: pair.bob.balance == -300_000)
+    await pair.alice.killed()
+    await pair.start_engine(pair.alice)
+    for again in pair.alice.dues:
+        await pair.alice.pay(again)
+    await settled(pair, 300_000, 0)
+    assert await pair.sent() == [*sent, 300_000]
+
+
+async def test_a_kill_of_the_receiver_loses_nothing(pair: "Pair") -> None:
+    due = pair.alice.settle(700_000)
+    await pair.alice.pay(due)
+    await pair.bob.killed()
+    await pair.alice.until(lambda: not pair.alice.open(PEER))
+    await pair.start_engine(pair.bob)
+    await settled(pair, 700_000, 0)
+
+
+async def test_a_kill_of_either_lnd(pair: "Pair") -> None:
+    sent = await pair.sent()
+    for number, node in enumerate((pair.simnet.alice, pair.simnet.bob), 1):
+        due = pair.alice.settle(100_000)
+        await pair.alice.pay(due)
+        await node.kill()
+        await node.start()
+        await pair.simnet.until(pair.simnet._is_open, "the channel is open again")  # noqa: SLF001
+        await settled(pair, 100_000, -100_000 * (number - 1))
+    assert await pair.sent() == [*sent, 100_000, 100_000]
+
+
+async def test_what_cant_be_routed_is_not_tried(pair: "Pair") -> None:
+    sent = await pair.sent()
+    due = pair.alice.settle(4_900_000_000)
+    with pytest.raises(LedgerError, match="open or fill"):
+        await pair.alice.pay(due)
+    assert [one.state for one in pair.alice.open(PEER)] == [1]
+    assert await pair.sent() == sent
+    pair.alice.tell(ReverseSettlement(PEER, due.number, "k", "never sent", 1, is_certain=True))
+    assert pair.alice.balance == 0
+
+
+async def test_another_node_than_the_one_configured_is_not_paid(pair: "Pair") -> None:
+    pair.alice.settings["node"] = "02" + "ab" * 32
+    await pair.alice.engine.accounts_changed(pair.alice.accounts)
+    due = pair.alice.settle(1_000)
+    with pytest.raises(LedgerError, match="another node"):
+        await pair.alice.pay(due)
+
+
+async def test_nonsense_is_refused_and_a_question_that_comes_again_has_one_answer(pair: "Pair") -> None:
+    """SE-12."""
+    with pytest.raises(MessageRefusedError, match="F01"):
+        await pair.bob.engine.take_message(PEER, b"{}")
+    question = b'{"v":1,"ask":"invoice","key":"%s","attempt":0,"msat":"5000"}' % (b"ab" * 16)
+    first = await pair.bob.engine.take_message(PEER, question)
+    await pair.bob.killed()
+    await pair.start_engine(pair.bob)
+    assert await pair.bob.engine.take_message(PEER, question) == first
