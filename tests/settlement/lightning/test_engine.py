@@ -91,7 +91,7 @@ async def test_a_kill_of_either_lnd(pair: "Pair") -> None:
         await pair.alice.pay(due)
         await node.kill()
         await node.start()
-        await pair.simnet.until(pair.simnet._is_open, "the channel is open again")  # noqa: SLF001
+        await pair.simnet.until(pair.simnet._is_open, "the channel is open again")
         await settled(pair, 100_000, -100_000 * (number - 1))
     assert await pair.sent() == [*sent, 100_000, 100_000]
 

@@ -2,9 +2,10 @@
 
 from typing import Final
 
-from isthmus.node.engines import rfc38
+from isthmus.node.engines import lightning, rfc38
 from isthmus.node.engines.kind import EngineKind
 
 KINDS: Final[dict[str, EngineKind]] = {
+    "lightning": lightning.KIND,
     "rfc38": rfc38.KIND,
 }
