@@ -19,6 +19,7 @@ asset = "{asset}"
 scale = 11
 relation = "peer"
 link = {{ type = "btp-client", url = "btp+wss://u:t@bob.example/btp" }}
+limits = {{ receivable = "1" }}
 [accounts.bob.settlement]
 engine = "lightning"
 {account}
