@@ -352,3 +352,33 @@ def test_an_account_with_settlements_under_way_cant_go(node: "Node") -> None:
 
 def test_every_open_state_has_a_name() -> None:
     assert set(settling.OPEN_STATES) <= set(settling.STATES)
+
+
+# --- beside the books ------------------------------------------------------------------------------------------------
+
+
+def test_an_engine_with_something_on_a_ledger_is_not_replaced(node: "Node", make_terms: "MakeTerms") -> None:
+    """Another would not find its channels; nor would none."""
+    for other in (replace(TERMS, engine="till"), SettleTerms()):
+        accounts = {**node.tables.accounts, BOB: make_terms("bob", settle=other)}
+        tables = replace(node.tables, accounts=accounts)
+        tables.check_against(node.kernel.books)
+        step(node, kept=[(b"channel", b"state")])
+        with pytest.raises(ConfigError, match="the engine bank has channels or payments") as told:
+            tables.check_against(node.kernel.books)
+        assert told.value.key == "accounts.bob.settlement.engine"
+        step(node, kept=[(b"channel", b"")])
+    pay(node, 1_000)
+    with pytest.raises(ConfigError, match="the engine bank"):
+        tables.check_against(node.kernel.books)
+
+
+def test_what_happens_is_counted_for_metrics(node: "Node") -> None:
+    (due,) = dues(pay(node, 1_000))
+    step(node, moved=[(due.number, TAKEN, "")])
+    node.wait(2_000)
+    step(node, moved=[(due.number, CONFIRMED, "")], credits=[(5, 9, "k", "")], undone=[(5, "reorganised")])
+    tally = node.kernel.switch.settlement_tally
+    happened = {what: count for (account, what), count in tally.counts.items() if account == BOB}
+    assert happened == {"begun": 1, "taken": 1, "confirmed": 1, "credited": 1, "undone": 1}
+    assert (tally.latency_sum_ms, tally.latency[2], sum(tally.latency)) == (2_000, 1, 1)

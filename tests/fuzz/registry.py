@@ -39,6 +39,7 @@ MODULES: Final[dict[str, str]] = {
     "url": "web",
     "config": "settings",
     "rates": "prices",
+    "quantity": "settlement",
     "xrp": "xrp",
     "xrp-api": "xrp",
     "node": "node",

@@ -45,6 +45,19 @@ def test_amounts_are_exact_at_every_edge(sqlite_bench: "SqliteBench", amount: in
         assert [(one.kind, one.amount, one.text) for one in reader.singles()] == [("loss", -amount, "late")]
 
 
+def test_the_newest_singles_of_some_kinds(sqlite_bench: "SqliteBench") -> None:
+    sqlite_bench.start()
+    for number in range(4):
+        singles = [("settlement", ALICE, number, "one"), ("loss", ALICE, -number, "x"), ("settlement", BOB, number, "")]
+        sqlite_bench.submit_summary(Summary(START + number, singles=singles))
+    sqlite_bench.settle()
+    with JournalReader(sqlite_bench.path) as reader:
+        found = reader.last_singles(["settlement", "settlement failed"], 3)
+        assert [(one.account, one.amount) for one in found] == [(BOB, 3), (ALICE, 3), (BOB, 2)]
+        assert [one.amount for one in reader.last_singles(["loss"], 9, account=ALICE)] == [-3, -2, -1, 0]
+        assert reader.last_singles(["loss"], 9, account=BOB) == []
+
+
 def test_a_minute_adds_up_over_transactions_and_restarts(sqlite_bench: "SqliteBench") -> None:
     for balance in (5, 9):
         sqlite_bench.start()

@@ -42,6 +42,25 @@ key_query = "k"
 """
 
 
+SETTLEMENT: Final = """\
+[settlement.till]
+type = "rfc38"
+url = "http://127.0.0.1:3000"
+listen = "127.0.0.1:3001"
+listen_token = { env = "ANN" }
+timeout = "2 s"
+[accounts.ann.settlement]
+engine = "till"
+threshold = "4"
+target = "-1"
+ahead_max = "2"
+minimum = "0.5"
+amount_max = "unlimited"
+ledger_scale = 2
+id = "a.n~n"
+"""
+
+
 def fuzz_config(data: bytes) -> None:
     try:
         text = data.decode()
@@ -76,6 +95,7 @@ def seeds_config() -> Iterator[bytes]:
             lines = [line for line in template.text().splitlines() if line and not line.startswith("#")]
             yield "\n".join(lines).encode()
     yield SMALL.encode()
+    yield f"{SMALL}{SETTLEMENT}".encode()
     yield f'{SMALL}"USD/EUR" = {{ source = "x", least = "1/3" }}\n{SOURCES}'.encode()
 
 
@@ -93,6 +113,8 @@ TARGETS: Final[dict[str, Target]] = {
             b"\n[limits]\n",
             b'relation = "peer"',
             b'"from parent"',
+            b"[accounts.ann.settlement]\n",
+            b'engine = "till"',
             b"1979-05-27",
             b"inf",
             b"0x",
