@@ -1,0 +1,509 @@
+"""Settles by payment channels: claims ride on the link, the chain sees openings, top-ups, redemptions and ends.
+
+For each account there is at most one channel of ours to the peer, and some of the peer's to us. What is kept: `out`,
+`in/ID` for each of theirs, and transactions under way.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Final, final
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import CONFIRMED, TAKEN
+from isthmus.errors import JournalError, LedgerError
+from isthmus.ledgers.evm import contract, tokens
+from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, WrongLedgerError
+from isthmus.ledgers.evm.claims import AMOUNT_MAX, ChannelTerms, Domain, sign, signer
+from isthmus.ledgers.evm.keys import Key
+from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
+from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.evm.engine import EvmEngine
+from isthmus.settlement.evm.incoming import (
+    INCOMING_MAX,
+    PASSING,
+    Fault,
+    Incoming,
+    Redeem,
+    accept,
+    covered,
+    credited_again,
+    fault_of,
+    redeem,
+)
+from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message
+from isthmus.settlement.evm.outgoing import Outgoing, Phase, deposit_for
+from isthmus.settlement.evm.pending import Pending
+from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+
+OUT: Final = b"out"
+IN: Final = b"in/"
+NO_CHANNEL: Final = ChannelState(0, 0, 0)
+STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
+RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides once in every process
+CLAIM_GAS: Final = 60_000  # what a redemption uses, to tell whether it is worth it
+FUNDING: Final = frozenset({"approve", "open", "top-up"})
+ENDINGS: Final = frozenset({"close", "start-close", "finish"})
+
+
+@final
+class ChannelEngine(EvmEngine):
+    """An `Engine` (settlement.port) on one chain with one key, for one coin or token."""
+
+    def __init__(
+        self,
+        settings: ChainSettings,
+        policy: ChannelPolicy,
+        key: Key,
+        *,
+        now: Callable[[], int],
+        random: Callable[[], float],
+    ) -> None:
+        super().__init__(settings, key, now=now, random=random)
+        self.policy: Final = policy
+        self.domain: Final = Domain(settings.chain_id, settings.contract)
+        self._states: Final[dict[bytes, tuple[int, ChannelState, ChannelState]]] = {}  # by id: when, confirmed, newest
+        self._sent: Final[dict[AccountId, tuple[bytes, int, int]]] = {}  # acknowledged here: channel, total, when
+        self._delivering: Final[set[AccountId]] = set()
+        self._deliveries: Final[set[asyncio.Task[None]]] = set()
+        self._asked_to_close: Final[set[bytes]] = set()
+
+    async def _prepare(self, head: Block) -> None:
+        await super()._prepare(head)
+        if not contract.is_ours(await self._chain.code(self.settings.contract, head.number)):
+            raise WrongLedgerError(
+                f"chain {self.settings.chain_id} doesn't have our contract at {checksummed(self.settings.contract)}"
+            )
+
+    async def close(self) -> None:
+        for task in self._deliveries:
+            task.cancel()
+        await asyncio.gather(*self._deliveries, return_exceptions=True)
+        await super().close()
+
+    # --- what we pay ---
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        if not self._is_begun(account, number):
+            return
+        state = self.outgoing(account)
+        due, carried = self._converter(account).to_ledger(amount, state.carried)
+        if due > AMOUNT_MAX:
+            raise LedgerError(f"{due} is more than a channel can hold")
+        if due == 0:
+            after = replace(state, carried=carried)
+            text = "less than the ledger's unit; it is paid with the next"
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[(OUT, after.encode())]))
+            return
+        after = state.settle(number, due, carried)
+        await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(OUT, after.encode())]))
+        if after.signed > state.signed:
+            self._deliver_soon(account)
+        else:
+            self._wake.set()
+
+    def outgoing(self, account: AccountId) -> Outgoing:
+        """Our channel to this peer."""
+        return Outgoing.decode(self._port.kept(account).get(OUT))
+
+    def incoming(self, account: AccountId) -> list[Incoming]:
+        """This peer's channels to us."""
+        kept = self._port.kept(account)
+        return [Incoming.decode(kept[key]) for key in sorted(kept) if key.startswith(IN)]
+
+    async def close_channel(self, account: AccountId) -> bool:
+        """Begin to end our channel to this peer, with its agreement or without. False: there is none."""
+        state = self.outgoing(account)
+        if state.phase is not Phase.OPEN:
+            return False
+        await self._port.step(account, Step(kept=[(OUT, replace(state, phase=Phase.ENDING).encode())]))
+        self._wake.set()
+        return True
+
+    async def add_to_channel(self, account: AccountId, amount: int) -> bool:
+        """Put this much (the ledger's units) into our channel. False: none is open, or funds are under way."""
+        state = self.outgoing(account)
+        if state.phase is not Phase.OPEN or self._has_pending(account, FUNDING):
+            return False
+        assert self.head is not None
+        await self._put_in(account, state, amount, self.head)
+        return True
+
+    async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:
+        """Redeem the highest claims of this peer's channels, and end them if wanted. How many transactions began."""
+        begun = 0
+        for record in self.incoming(account):
+            _, newest = await self._look(record.terms)
+            rest = min(record.claim, newest.deposited) - newest.claimed
+            if newest.is_there and not self._has_pending(account, {"release"}) and (and_end or rest > 0):
+                await self._redeem(account, record, purpose="release" if and_end else "claim", urgent=False)
+                begun += 1
+        return begun
+
+    def _deliver_soon(self, account: AccountId) -> None:
+        if account not in self._delivering:
+            self._delivering.add(account)
+            task = asyncio.create_task(self._deliver(account))
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, account: AccountId) -> None:
+        """Send the highest claim until the peer has it, as far as it answers; the next turn tries again."""
+        try:
+            while self._is_unsent(account):
+                await self._send_claim(account)
+        except MessageRefusedError as error:
+            self._tell("warning", "evm_claim_not_taken", account, {"reason": str(error)})
+        except StepRefusedError as error:
+            self._tell("warning", "evm_step_refused", account, {"reason": str(error)})
+        except JournalError:
+            pass  # the node stops; the next process sends it again
+        finally:
+            self._delivering.discard(account)
+
+    def _is_unsent(self, account: AccountId) -> bool:
+        state = self.outgoing(account)
+        if state.terms is None or state.signed == 0 or state.phase is Phase.ENDING:
+            return False
+        channel, total, at = self._sent.get(account, (b"", 0, 0))
+        return channel != state.terms.id or total < state.signed or not 0 <= self._now() - at < RESEND_MS
+
+    async def _send_claim(self, account: AccountId) -> None:
+        state = self.outgoing(account)
+        terms = state.terms
+        assert terms is not None
+        signature = sign(self.domain.claim_digest(terms.id, state.signed), self.key.private)
+        claim = Claim(
+            chain_id=self.settings.chain_id,
+            contract=self.settings.contract,
+            terms=terms,
+            amount=state.signed,
+            signature=signature,
+        )
+        answer = await self._ask(account, claim)
+        if not isinstance(answer, Accepted) or answer.amount < claim.amount:
+            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
+        self._sent[account] = (terms.id, claim.amount, self._now())
+        now = self.outgoing(account)
+        if now.terms == terms and (now.acknowledged < claim.amount or now.signed_for):
+            after, done = now.acknowledge(claim.amount)
+            moved = [(number, CONFIRMED, "") for number in done]
+            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+
+    # --- a turn ---
+
+    async def _turn(self, account: AccountId, head: Block) -> None:
+        for record in self.incoming(account):
+            await self._watch(account, record, head)
+        await self._follow(account, head)
+        await self._fund(account, head)
+        if self._is_unsent(account):
+            self._deliver_soon(account)
+
+    async def _look(self, terms: ChannelTerms, head: Block | None = None) -> tuple[ChannelState, ChannelState]:
+        """The channel as of a block that is deep enough, and as of the newest."""
+        head = head or await self._chain.head()
+        deep = head.number - self.settings.confirmations + 1
+        newest = await self._chain.channel(self.settings.contract, terms.id, head.number)
+        confirmed = NO_CHANNEL if deep < 0 else newest
+        if 0 <= deep < head.number:
+            confirmed = await self._chain.channel(self.settings.contract, terms.id, deep)
+        self._states[terms.id] = (self._now(), confirmed, newest)
+        return confirmed, newest
+
+    async def _follow(self, account: AccountId, head: Block) -> None:
+        """Our channel to the peer, as the chain has it."""
+        state = self.outgoing(account)
+        if state.terms is None:
+            return
+        confirmed, newest = await self._look(state.terms, head)
+        state = self.outgoing(account)
+        if confirmed.has_ended:
+            after, done = state.ended(confirmed.claimed)
+            moved = [(number, CONFIRMED, "") for number in done]
+            self._sent.pop(account, None)
+            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+            return
+        if confirmed.is_there and (confirmed.deposited != state.deposited or state.phase is Phase.OPENING):
+            phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
+            after = replace(state, deposited=confirmed.deposited, phase=phase).sign_waiting()
+            await self._port.step(account, Step(kept=[(OUT, after.encode())]))
+            state = after
+        if max(newest.deposited, confirmed.deposited) < state.deposited and not newest.has_ended:
+            await self._restore(account, state)
+        if state.phase is Phase.OPEN and confirmed.closing_at not in (0, CLOSED):
+            state = replace(self.outgoing(account), phase=Phase.ENDING)
+            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+        if state.phase is Phase.ENDING and newest.is_there and not self._has_pending(account, ENDINGS):
+            await self._end(account, state, newest, head)
+
+    async def _restore(self, account: AccountId, state: Outgoing) -> None:
+        """The chain has forgotten the opening or a top-up: the same bytes again, which count once."""
+        assert state.terms is not None
+        self._tell("warning", "evm_channel_reorganised", account, {"channel": hexed(state.terms.id)})
+        for raw in state.raws:
+            await self._chain.submit(raw)
+
+    async def _end(self, account: AccountId, state: Outgoing, newest: ChannelState, head: Block) -> None:
+        """One step nearer to the end of our channel: with the peer if it agrees, else after the settle delay."""
+        terms = state.terms
+        assert terms is not None
+        if newest.closing_at == 0:
+            agreed = await self._ask_to_close(account, state)
+            if agreed is not None:
+                await self._begin(account, contract.close(terms, agreed.amount, agreed.signature), "close", terms)
+            else:
+                await self._begin(account, contract.start_close(terms), "start-close", terms)
+        elif head.time >= newest.closing_at:
+            await self._begin(account, contract.finish(terms), "finish", terms)
+
+    async def _ask_to_close(self, account: AccountId, state: Outgoing) -> Agreed | None:
+        """The peer's agreement; None if it gives none, and then it isn't asked again by this process."""
+        terms = state.terms
+        assert terms is not None
+        if terms.id in self._asked_to_close:
+            return None
+        try:
+            answer = await self._ask(account, Close(terms))
+        except MessageRefusedError as error:
+            self._tell("warning", "evm_close_not_agreed", account, {"reason": str(error)})
+            answer = None
+        self._asked_to_close.add(terms.id)
+        if isinstance(answer, Agreed) and answer.amount <= state.signed:
+            digest = self.domain.close_digest(terms.id, answer.amount)
+            if signer(digest, answer.signature) == terms.receiver:
+                return answer
+        return None
+
+    async def _fund(self, account: AccountId, head: Block) -> None:
+        """Open our channel or add to it, if that is due."""
+        state = self.outgoing(account)
+        amount = deposit_for(state, deposit=self.policy.deposit, reserve=self.policy.reserve)
+        if amount > 0 and not self._has_pending(account, FUNDING):
+            await self._put_in(account, state, amount, head)
+
+    async def _put_in(self, account: AccountId, state: Outgoing, amount: int, head: Block) -> None:
+        terms = state.terms or await self._new_terms(account)
+        if terms is None or not await self._may_take(account, amount, head):
+            return
+        purpose = "top-up" if state.phase is Phase.OPEN else "open"
+        data, value = (contract.top_up if purpose == "top-up" else contract.open_channel)(terms, amount)
+
+        def step(one: Pending) -> Step:
+            now = self.outgoing(account).with_raw(one.raws[0])
+            if purpose == "open":
+                now = replace(now, phase=Phase.OPENING, terms=terms)
+            return Step(kept=[(OUT, now.encode())])
+
+        await self._begin(account, data, purpose, terms, value=value, step=step)
+
+    async def _new_terms(self, account: AccountId) -> ChannelTerms | None:
+        hello = self._check_hello(await self._ask(account, self._hello()))
+        delay = max(self.policy.settle_delay, hello.settle_delay_min)
+        if delay > self.policy.settle_delay_max:
+            fields: dict[str, str | int] = {"reason": "the peer asks for a longer settle delay than we allow"}
+            self._tell("error", "evm_settle_delay_too_long", account, {**fields, "seconds": delay})
+            return None
+        return ChannelTerms(self.key.address, hello.address, self.settings.token, delay, secrets.token_bytes(32))
+
+    async def _may_take(self, account: AccountId, amount: int, head: Block) -> bool:
+        """Whether the contract may take tokens of ours; if not, allow it. Always so for coins."""
+        token = self.settings.token
+        if token == NO_ADDRESS:
+            return True
+        question = tokens.allowance(self.key.address, self.settings.contract)
+        if await self._chain.token_word(token, question, head.number) >= amount:
+            return True
+        if not any(self._has_pending(each, {"approve"}) for each in self._accounts):
+            data = tokens.approve(self.settings.contract, tokens.ALLOWANCE_ALL)
+            await self._begin(account, data, "approve", None, to=token)
+        return False
+
+    async def _begin(
+        self,
+        account: AccountId,
+        data: bytes,
+        purpose: str,
+        terms: ChannelTerms | None,
+        *,
+        about: str = "",
+        to: str | None = None,
+        value: int = 0,
+        urgent: bool = False,
+        step: Callable[[Pending], Step] = lambda _: Step(),
+    ) -> None:
+        to = to or self.settings.contract
+        call = Call(to=to, value=value, data=data, gas=await self._sender.gas(to, value, data))
+        about = about or ("" if terms is None else hexed(terms.id))
+        await self._sender.begin(
+            self._port, list(self._accounts), account, call, purpose=purpose, about=about, urgent=urgent, step=step
+        )
+        self._port.log("info", "evm_transaction", {"account": account, "purpose": purpose, "about": about})
+
+    def _has_pending(self, account: AccountId, purposes: frozenset[str] | set[str]) -> bool:
+        return any(one.purpose in purposes for one in self._sender.pending(self._port, account))
+
+    async def _transaction_ended(self, account: AccountId, one: Pending, receipt: Receipt | None, step: Step) -> None:
+        if receipt is None or not receipt.succeeded:
+            reason = "it reverted" if receipt else "its nonce was taken"
+            self._tell("error", "evm_transaction_failed", account, {"reason": f"{one.purpose}: {reason}"})
+            if one.purpose == "open":
+                after, _ = self.outgoing(account).ended(0)
+                step.kept.append((OUT, after.encode()))
+        await self._port.step(account, step)
+
+    # --- what we are paid ---
+
+    async def _answer(self, account: AccountId, message: Message) -> Message:
+        if isinstance(message, Hello):
+            self._check_hello(message)
+            return self._hello()
+        if isinstance(message, Claim):
+            return await self._take_claim(account, message)
+        if isinstance(message, Close):
+            return await self._agree_to_close(account, message)
+        raise MessageRefusedError("F00", "not a question")
+
+    def _hello(self) -> Hello:
+        return Hello(
+            chain_id=self.settings.chain_id,
+            contract=self.settings.contract,
+            token=self.settings.token,
+            address=self.key.address,
+            settle_delay_min=self.policy.settle_delay_min,
+        )
+
+    async def _take_claim(self, account: AccountId, claim: Claim) -> Accepted:
+        fault = fault_of(
+            claim,
+            self.domain,
+            receiver=self.key.address,
+            token=self.settings.token,
+            settle_delay_min=self.policy.settle_delay_min,
+        )
+        key = IN + claim.terms.id.hex().encode()
+        if fault is None and any(key in self._port.kept(each) for each in self._accounts if each != account):
+            fault = Fault.ELSEWHERE
+        if fault is not None:
+            raise self._refusal(account, claim, fault)
+        confirmed, newest = await self._recent(claim)
+        # What is kept is read after the last wait: another claim may have come meanwhile.
+        kept = self._port.kept(account)
+        if key not in kept and sum(1 for one in kept if one.startswith(IN)) >= INCOMING_MAX:
+            raise self._refusal(account, claim, Fault.MANY)
+        record = Incoming.decode(kept[key]) if key in kept else Incoming(terms=claim.terms)
+        found = accept(record, claim, confirmed, newest)
+        if isinstance(found, Fault):
+            raise self._refusal(account, claim, found)
+        if found.claim > record.claim:
+            growth = found.credited - record.credited
+            credit = (growth, self.settings.decimals, "", f"claim on channel {found.name[:18]}…")
+            await self._port.step(account, Step(credits=[credit], kept=[(key, found.encode())]))
+        return Accepted(found.claim)
+
+    def _refusal(self, account: AccountId, claim: Claim, fault: Fault) -> MessageRefusedError:
+        fields = {"reason": fault.value, "channel": hexed(claim.terms.id)}
+        if fault not in PASSING:
+            self._tell("warning", "evm_claim_refused", account, fields)
+        return MessageRefusedError("T00" if fault in PASSING else "F00", fault.value)
+
+    async def _recent(self, claim: Claim) -> tuple[ChannelState, ChannelState]:
+        """The channel's state, asked for anew if what we know is old, or can't be all."""
+        known = self._states.get(claim.terms.id)
+        if known is not None:
+            at, confirmed, newest = known
+            if 0 <= self._now() - at < STATE_MS_MAX and claim.amount <= min(confirmed.deposited, newest.deposited):
+                return confirmed, newest
+        return await self._look(claim.terms)
+
+    async def _agree_to_close(self, account: AccountId, message: Close) -> Agreed:
+        """Sign the end of a channel at what it owes us. From then on it brings us nothing more."""
+        key = IN + message.terms.id.hex().encode()
+        kept = self._port.kept(account).get(key)
+        if kept is None:
+            raise MessageRefusedError("F00", "no claim on this channel has come")
+        record = replace(Incoming.decode(kept), is_agreed=True)
+        await self._port.step(account, Step(kept=[(key, record.encode())]))
+        return Agreed(record.claim, sign(self.domain.close_digest(record.terms.id, record.claim), self.key.private))
+
+    async def _watch(self, account: AccountId, record: Incoming, head: Block) -> None:
+        """A channel to us: books follow the chain, and claims are redeemed in time."""
+        confirmed, newest = await self._look(record.terms, head)
+        key = IN + record.terms.id.hex().encode()
+        record = Incoming.decode(self._port.kept(account)[key])
+        step = Step()
+        held = covered(record, confirmed, newest)
+        if held < record.credited:
+            units, amount = self._converter(account).whole_units(record.credited - held)
+            step.undone.append((units, f"channel {record.name[:18]}… doesn't hold it any more"))
+            record = replace(record, credited=record.credited - amount)
+            fields: dict[str, str | int] = {"channel": record.name, "amount": str(units)}
+            self._tell("error", "evm_credit_undone", account, fields)
+        elif (again := credited_again(record, confirmed)) > record.credited:
+            text = f"channel {record.name[:18]}… holds it"
+            step.credits.append((again - record.credited, self.settings.decimals, "", text))
+            record = replace(record, credited=again)
+        if confirmed.has_ended:
+            self._states.pop(record.terms.id, None)
+            step.kept.append((key, b""))
+        elif step.undone or step.credits:
+            step.kept.append((key, record.encode()))
+        if step.kept:
+            await self._port.step(account, step)
+        if not confirmed.has_ended:
+            await self._redeem_if_due(account, record, newest, head)
+
+    async def _redeem_if_due(self, account: AccountId, record: Incoming, newest: ChannelState, head: Block) -> None:
+        fee = (head.base_fee + self.settings.fees.tip) * CLAIM_GAS if record.terms.token == NO_ADDRESS else 0
+        due = redeem(record, newest, claim_above=self.policy.claim_above, fee=fee)
+        if due is Redeem.NO:
+            return
+        urgent = due is Redeem.URGENT
+        if urgent:
+            fields: dict[str, str | int] = {"channel": record.name, "until": newest.closing_at}
+            self._tell("warning", "evm_channel_closing", account, fields)
+        for one in self._sender.pending(self._port, account):
+            if one.purpose in ("claim", "release") and one.about.startswith(record.name):
+                if urgent:
+                    await self._sender.hurry(self._port, account, one)
+                if not urgent or one.about == f"{record.name} {record.claim}":
+                    return
+        await self._redeem(account, record, purpose="claim", urgent=urgent)
+
+    async def _redeem(self, account: AccountId, record: Incoming, *, purpose: str, urgent: bool) -> None:
+        make = contract.claim if purpose == "claim" else contract.release
+        data = make(record.terms, record.claim, record.signature or bytes(64))
+        about = f"{record.name} {record.claim}"
+        await self._begin(account, data, purpose, record.terms, about=about, urgent=urgent)
+
+    # --- what people see ---
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """Amounts are in the ledger's units."""
+        state = self.outgoing(account)
+        shown = {
+            "chain": str(self.settings.chain_id),
+            "address": checksummed(self.key.address),
+            "height": str(self.head.number) if self.head else "unknown",
+            "outgoing": state.phase.value,
+            "waiting": str(state.needed),
+        }
+        if state.terms is not None:
+            shown["outgoing_channel"] = hexed(state.terms.id)
+            shown["outgoing_deposited"] = str(state.deposited)
+            shown["outgoing_signed"] = str(state.signed)
+            shown["outgoing_acknowledged"] = str(state.acknowledged)
+            shown["outgoing_settle_delay"] = f"{state.terms.settle_delay} s"
+        for number, record in enumerate(self.incoming(account), start=1):
+            _, confirmed, newest = self._states.get(record.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
+            begin = f"incoming_{number}"
+            shown[f"{begin}_channel"] = record.name
+            shown[f"{begin}_deposited"] = str(confirmed.deposited)
+            shown[f"{begin}_claim"] = str(record.claim)
+            shown[f"{begin}_redeemed"] = str(newest.claimed)
+            shown[f"{begin}_closing_at"] = str(newest.closing_at or "no")
+        for one in self._sender.pending(self._port, account):
+            shown[f"transaction_{one.nonce}"] = f"{one.purpose}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
+        return shown

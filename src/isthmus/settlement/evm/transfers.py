@@ -1,0 +1,261 @@
+"""Settles by plain transfers of the chain's coin or of a token; incoming ones are found by reading blocks.
+
+A transfer is a peer's by the address that it comes from: the peer registers it by a signature for ours, or the
+account's `peer_address` names it. Kept are `to` and `from` (the peer's address, to pay and to be paid from), `carried`,
+and what `arrivals` keeps.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Final, final
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
+from isthmus.errors import LedgerError
+from isthmus.ledgers.evm import tokens
+from isthmus.ledgers.evm.chain import Block, Receipt
+from isthmus.ledgers.evm.claims import Domain, sign, signer
+from isthmus.ledgers.evm.keys import Key
+from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
+from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.evm import arrivals
+from isthmus.settlement.evm.arrivals import KEPT_BLOCKS, RECORDS_MAX, UNDO_BLOCKS, Arrival
+from isthmus.settlement.evm.engine import EvmEngine
+from isthmus.settlement.evm.messages import Hello, Message
+from isthmus.settlement.evm.pending import Pending
+from isthmus.settlement.evm.settings import ChainSettings
+from isthmus.settlement.port import MessageRefusedError, Step
+
+TO: Final = b"to"
+FROM: Final = b"from"
+CARRIED: Final = b"carried"
+BLOCKS_MAX: Final = 64  # read in one turn for coins, each a question
+LOG_BLOCKS_MAX: Final = 512  # read by one question for a token
+
+
+@final
+class TransferEngine(EvmEngine):
+    """An `Engine` (settlement.port) on one chain with one key, for one coin or token."""
+
+    def __init__(
+        self, settings: ChainSettings, key: Key, *, now: Callable[[], int], random: Callable[[], float]
+    ) -> None:
+        super().__init__(settings, key, now=now, random=random)
+        self.domain: Final = Domain(settings.chain_id, NO_ADDRESS)
+        self._scanned: Block | None = None  # the last block that was read
+        self._registered: Final[set[AccountId]] = set()  # peers that know our address, as of this process
+
+    # --- what we pay ---
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        if not self._is_begun(account, number):
+            return
+        kept = self._port.kept(account)
+        due, carried = self._converter(account).to_ledger(amount, int(kept.get(CARRIED, b"0")))
+        carry = (CARRIED, str(carried).encode() if carried else b"")
+        if due == 0:
+            text = "less than the ledger's unit; it is paid with the next"
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry]))
+            return
+        to = self.pays_to(account)
+        if to is None:
+            raise LedgerError("the peer has not told its address yet")
+        token = self.settings.token
+        value, data = (due, b"") if token == NO_ADDRESS else (0, tokens.transfer(to, due))
+        target = to if token == NO_ADDRESS else token
+        gas = await self._sender.gas(target, value, data)
+        await self._sender.begin(
+            self._port,
+            list(self._accounts),
+            account,
+            Call(to=target, value=value, data=data, gas=gas),
+            purpose="pay",
+            about=str(number),
+            step=lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]),
+        )
+
+    async def _transaction_ended(self, account: AccountId, one: Pending, receipt: Receipt | None, step: Step) -> None:
+        number = int(one.about)
+        if receipt is None:
+            step.moved.append((number, FAILED, "another transaction of our key has taken its nonce"))
+        elif not receipt.succeeded:
+            step.moved.append((number, FAILED, f"the chain has it as failed in block {receipt.block}"))
+        else:
+            step.moved.append((number, CONFIRMED, ""))
+        await self._port.step(account, step)
+
+    def pays_to(self, account: AccountId) -> str | None:
+        """The peer's address, if we know it and the peer knows ours."""
+        configured = self._configured(account)
+        if configured is not None:
+            return configured
+        if account not in self._registered:
+            return None
+        found = self._port.kept(account).get(TO)
+        return None if found is None else found.decode()
+
+    def paid_from(self, account: AccountId) -> str | None:
+        """Where this peer's transfers come from."""
+        found = self._port.kept(account).get(FROM)
+        return self._configured(account) or (None if found is None else found.decode())
+
+    def _configured(self, account: AccountId) -> str | None:
+        found = self._accounts[account].settings.get("peer_address")
+        return None if found is None else found.lower()
+
+    # --- addresses ---
+
+    def _hello(self, proof: bytes = b"") -> Hello:
+        return Hello(
+            chain_id=self.settings.chain_id,
+            contract=NO_ADDRESS,
+            token=self.settings.token,
+            address=self.key.address,
+            proof=proof,
+        )
+
+    async def _answer(self, account: AccountId, message: Message) -> Message:
+        if not isinstance(message, Hello):
+            raise MessageRefusedError("F00", "this engine makes plain transfers")
+        self._check_hello(message)
+        if message.proof:
+            await self._register(account, message)
+        return self._hello()
+
+    async def _register(self, account: AccountId, hello: Hello) -> None:
+        """From here on, what comes from this address is this peer's."""
+        digest = self.domain.peer_digest(sender=hello.address, receiver=self.key.address)
+        if signer(digest, hello.proof) != hello.address:
+            raise MessageRefusedError("F00", "the address has not signed that it pays us")
+        configured = self._configured(account)
+        if configured not in (None, hello.address):
+            raise MessageRefusedError("F00", "another address was agreed on")
+        owner = next((one for one in self._accounts if self.paid_from(one) == hello.address), account)
+        if owner != account:
+            fields: dict[str, str | int] = {"address": checksummed(hello.address), "belongs_to": owner}
+            self._tell("error", "evm_address_claimed_twice", account, fields)
+            raise MessageRefusedError("F00", "the address belongs to another account")
+        if self._port.kept(account).get(FROM) != hello.address.encode():
+            await self._port.step(account, Step(kept=[(FROM, hello.address.encode())]))
+
+    async def _introduce(self, account: AccountId) -> None:
+        """Tell the peer which address we pay from, and learn which to pay to."""
+        hello = self._check_hello(await self._ask(account, self._hello()))
+        configured = self._configured(account)
+        if configured not in (None, hello.address):
+            raise MessageRefusedError("F00", f"the peer tells {checksummed(hello.address)}, not the address agreed on")
+        digest = self.domain.peer_digest(sender=self.key.address, receiver=hello.address)
+        await self._ask(account, self._hello(sign(digest, self.key.private)))
+        if self._port.kept(account).get(TO) != hello.address.encode():
+            await self._port.step(account, Step(kept=[(TO, hello.address.encode())]))
+        self._registered.add(account)
+
+    # --- what we are paid ---
+
+    async def _turn(self, account: AccountId, head: Block) -> None:
+        kept = self._port.kept(account)
+        if arrivals.since(kept) is None:
+            first = max(0, head.number - self.settings.confirmations + 2)
+            await self._port.step(account, Step(kept=[(arrivals.SINCE, str(first).encode())]))
+        if account not in self._registered:
+            await self._introduce(account)
+
+    async def _look_around(self, head: Block) -> None:
+        """Read the blocks that are deep enough by now."""
+        deep = head.number - self.settings.confirmations + 1
+        firsts = [one for one in (arrivals.since(self._port.kept(each)) for each in self._accounts) if one is not None]
+        if deep < 0 or not firsts:
+            return
+        scanned = self._scanned
+        if scanned is None or (await self._chain.block(scanned.number)).hash != scanned.hash:
+            if scanned is not None:
+                self._tell("warning", "evm_reorganised", "", {"reason": f"at block {scanned.number}"})
+            await self._check_records()
+            start = min(firsts) if scanned is None else max(min(firsts), scanned.number - UNDO_BLOCKS)
+        else:
+            start = scanned.number + 1
+        size = BLOCKS_MAX if self.settings.token == NO_ADDRESS else LOG_BLOCKS_MAX
+        end = min(deep, start + size - 1)
+        if start > end:
+            return
+        await self._read(start, end)
+        if end < deep:
+            self._wake.set()
+
+    async def _read(self, start: int, end: int) -> None:
+        """Credit what these blocks bring; then remember that they were read."""
+        last = await self._chain.block(end)
+        found = await self._arrivals(start, end)
+        for account in self._accounts:
+            await self._credit(account, [one for one in found if one.transfer.sender == self.paid_from(account)], end)
+        known = {self.paid_from(account) for account in self._accounts}
+        for one in found:
+            if one.transfer.sender not in known and one.transfer.sender != self.key.address:
+                reason = f"{one.transfer.amount} from {checksummed(one.transfer.sender)}"
+                self._tell("warning", "evm_unmatched", "", {"reason": f"{reason} in {hexed(one.transfer.transaction)}"})
+        self._scanned = last
+
+    async def _arrivals(self, start: int, end: int) -> list[Arrival]:
+        if self.settings.token == NO_ADDRESS:
+            arrived: list[Arrival] = []
+            for number in range(start, end + 1):
+                block, coins = await self._chain.coins_to(self.key.address, number)
+                arrived += [Arrival(transfer=one, block_hash=block.hash) for one in coins]
+            return arrived
+        found = await self._chain.tokens_to(self.settings.token, self.key.address, start, end)
+        hashes = {one.block: (await self._chain.block(one.block)).hash for one in found}
+        return [Arrival(transfer=one, block_hash=hashes[one.block]) for one in found]
+
+    async def _credit(self, account: AccountId, found: list[Arrival], scanned: int) -> None:
+        kept = self._port.kept(account)
+        new = [one for one in found if arrivals.is_new(kept, one.transfer)]
+        step = Step(kept=arrivals.tidy(kept, scanned))
+        if new:
+            if len(arrivals.records(kept)) + len(new) > RECORDS_MAX:
+                raise LedgerError(f"more than {RECORDS_MAX} transfers of one peer in {2 * KEPT_BLOCKS} blocks")
+            amount, owed = arrivals.credit(kept, sum(one.transfer.amount for one in new))
+            text = f"transaction {hexed(new[0].transfer.transaction)}" + (f" and {len(new) - 1} more" * (len(new) > 1))
+            if amount:
+                step.credits.append((amount, self.settings.decimals, "", text))
+            step.kept += [(one.key, one.encode()) for one in new]
+            step.kept.append((arrivals.OWED_BACK, str(owed).encode() if owed else b""))
+        if step.kept:
+            await self._port.step(account, step)
+
+    async def _check_records(self) -> None:
+        """After a reorganisation: what was credited and isn't in the chain any more is taken back."""
+        for account in self._accounts:
+            for record in arrivals.records(self._port.kept(account)):
+                if not await self._still_there(record):
+                    await self._undo(account, record)
+
+    async def _still_there(self, record: Arrival) -> bool:
+        receipt = await self._chain.receipt(record.transfer.transaction)
+        return receipt is not None and receipt.block_hash == record.block_hash
+
+    async def _undo(self, account: AccountId, record: Arrival) -> None:
+        """In another block it counts anew, once that is deep enough."""
+        kept = self._port.kept(account)
+        units, owed = arrivals.undo(kept, record.transfer.amount, self._converter(account))
+        name = hexed(record.transfer.transaction)
+        undone = [(units, f"transaction {name} left the chain")] if units else []
+        left = [(record.key, b""), (arrivals.OWED_BACK, str(owed).encode() if owed else b"")]
+        self._tell("error", "evm_credit_undone", account, {"reason": name, "amount": str(units)})
+        await self._port.step(account, Step(undone=undone, kept=left))
+
+    # --- what people see ---
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """Addresses, and what is under way."""
+        to, sender = self.pays_to(account), self.paid_from(account)
+        shown = {
+            "chain": str(self.settings.chain_id),
+            "address": checksummed(self.key.address),
+            "height": str(self.head.number) if self.head else "unknown",
+            "read_up_to": str(self._scanned.number) if self._scanned else "unknown",
+            "pays_to": checksummed(to) if to else "not known yet",
+            "paid_from": checksummed(sender) if sender else "not known yet",
+        }
+        for one in self._sender.pending(self._port, account):
+            name = f"settlement {one.about}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
+            shown[f"transaction_{one.nonce}"] = name
+        return shown

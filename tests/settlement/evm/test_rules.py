@@ -1,0 +1,294 @@
+"""The rules that need no chain: channels both ways, transactions, messages, conversion."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from isthmus.errors import CodecError
+from isthmus.ledgers.evm.chain import CLOSED, ChannelState
+from isthmus.ledgers.evm.claims import AMOUNT_MAX, SETTLE_DELAY_MAX, ChannelTerms
+from isthmus.ledgers.evm.fees import Fee
+from isthmus.ledgers.evm.octets import hexed, word
+from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.evm import arrivals
+from isthmus.settlement.evm.incoming import Fault, Incoming, Redeem, accept, covered, credited_again, redeem
+from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message, decode, encode
+from isthmus.settlement.evm.outgoing import Outgoing, Phase, deposit_for
+from isthmus.settlement.evm.pending import VERSIONS_MAX, Pending
+from isthmus.settlement.evm.settings import Converter
+
+addresses = st.binary(min_size=20, max_size=20).map(hexed)
+amounts = st.integers(0, AMOUNT_MAX)
+signatures = st.binary(min_size=64, max_size=64)
+terms = st.builds(
+    ChannelTerms,
+    addresses,
+    addresses,
+    addresses,
+    st.integers(0, SETTLE_DELAY_MAX),
+    st.binary(min_size=32, max_size=32),
+)
+messages = st.one_of(
+    st.builds(
+        Hello,
+        chain_id=st.integers(1, 2**62),
+        contract=addresses,
+        token=addresses,
+        address=addresses,
+        settle_delay_min=st.integers(0, SETTLE_DELAY_MAX),
+        proof=st.just(b"") | signatures,
+    ),
+    st.builds(
+        Claim, chain_id=st.integers(1, 2**62), contract=addresses, terms=terms, amount=amounts, signature=signatures
+    ),
+    st.builds(Accepted, amounts),
+    st.builds(Close, terms),
+    st.builds(Agreed, amounts, signatures),
+)
+SOME = ChannelTerms("0x" + "11" * 20, "0x" + "22" * 20, "0x" + "00" * 20, 60, word(1))
+
+
+# --- messages ---
+
+
+@given(messages)
+def test_messages_come_back(message: Message) -> None:
+    assert decode(encode(message)) == message
+
+
+@given(
+    st.binary(max_size=300)
+    | st.recursive(st.none() | st.text() | st.integers(), st.lists).map(lambda v: repr(v).encode())
+)
+def test_any_bytes_are_a_message_or_a_codec_error(data: bytes) -> None:
+    try:
+        decode(data)
+    except CodecError:
+        return
+
+
+@given(messages, st.data())
+def test_a_damaged_message_is_one_or_a_codec_error(message: Message, data: st.DataObject) -> None:
+    octets = bytearray(encode(message))
+    octets[data.draw(st.integers(0, len(octets) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        decode(bytes(octets))
+    except CodecError:
+        return
+
+
+# --- conversion ---
+
+
+@given(st.lists(st.integers(1, 10**12), min_size=1, max_size=20), st.integers(0, 18), st.integers(0, 24))
+def test_nothing_is_lost_between_units(settlements: list[int], scale: int, decimals: int) -> None:
+    """What was settled is what was paid and what is carried, exactly (SE-11)."""
+    converter = Converter(scale, decimals)
+    paid = carried = 0
+    for units in settlements:
+        due, carried = converter.to_ledger(units, carried)
+        paid += due
+    total = Fraction(sum(settlements), 10**scale)
+    assert Fraction(paid, 10**decimals) + Fraction(carried, 10**scale) == total
+    assert Fraction(carried, 10**scale) < Fraction(1, 10**decimals)
+
+
+@given(amounts, st.integers(0, 18), st.integers(0, 24))
+def test_whole_units_are_what_fits(amount: int, scale: int, decimals: int) -> None:
+    units, whole = Converter(scale, decimals).whole_units(amount)
+    assert Fraction(units, 10**scale) == Fraction(whole, 10**decimals)
+    assert 0 <= Fraction(amount - whole, 10**decimals) < Fraction(1, 10**scale)
+
+
+# --- channels to us ---
+
+
+def a_claim(amount: int) -> Claim:
+    return Claim(chain_id=1, contract=SOME.token, terms=SOME, amount=amount, signature=bytes(64))
+
+
+channel_states = st.one_of(
+    st.just(ChannelState(0, 0, 0)),
+    st.builds(lambda deposited, part, at: ChannelState(deposited, deposited * part // 10, at),
+              st.integers(1, 100), st.integers(0, 10), st.sampled_from([0, 0, 1_000])),
+    st.builds(lambda claimed: ChannelState(0, claimed, CLOSED), st.integers(0, 100)),
+)  # fmt: skip
+records = st.builds(
+    lambda claim, less, agreed: Incoming(
+        terms=SOME, claim=claim, signature=bytes(64), credited=claim - min(less, claim), is_agreed=agreed
+    ),
+    st.integers(0, 100),
+    st.integers(0, 3),
+    st.booleans(),
+)
+
+
+@given(records, st.integers(0, 120), channel_states, channel_states)
+def test_a_claim_is_credited_by_its_growth_and_never_beyond_the_channel(
+    record: Incoming, amount: int, confirmed: ChannelState, newest: ChannelState
+) -> None:
+    found = accept(record, a_claim(amount), confirmed, newest)
+    if isinstance(found, Fault):
+        assert amount > record.claim
+        return
+    assert found.claim >= record.claim and found.credited >= record.credited
+    if found != record:
+        assert found.credited == found.claim == amount <= min(confirmed.deposited, newest.deposited)
+        assert confirmed.is_open and newest.is_open and not record.is_agreed
+
+
+@given(records, channel_states, channel_states)
+def test_what_the_chain_does_not_hold_is_taken_back_and_comes_again(
+    record: Incoming, confirmed: ChannelState, newest: ChannelState
+) -> None:
+    held = covered(record, confirmed, newest)
+    again = credited_again(record, confirmed)
+    assert record.credited <= again <= max(record.credited, record.claim, confirmed.claimed)
+    if confirmed.is_there and confirmed.deposited >= record.claim:
+        assert held == record.claim and again == max(record.claim, record.credited)
+    if not confirmed.is_there and not newest.is_there and not confirmed.has_ended and not newest.has_ended:
+        assert held == 0
+    assert Incoming.decode(record.encode()) == record
+
+
+@given(records, channel_states, st.integers(0, 50), st.integers(0, 20))
+def test_a_claim_goes_to_the_chain_when_it_closes_or_is_worth_it(
+    record: Incoming, newest: ChannelState, above: int, fee: int
+) -> None:
+    due = redeem(record, newest, claim_above=above, fee=fee)
+    rest = min(record.claim, newest.deposited) - newest.claimed
+    if due is Redeem.NO:
+        assert not newest.is_there or rest <= fee or (not newest.closing_at and (not above or rest < above))
+    else:
+        assert newest.is_there and rest > fee and (due is Redeem.URGENT) == bool(newest.closing_at)
+
+
+# --- our channel ---
+
+
+class Payer(RuleBasedStateMachine):
+    """Whatever happens to channels, each settlement is paid once: signed, or waiting, or done."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.state = Outgoing()
+        self.due: dict[int, int] = {}
+        self.done: set[int] = set()
+        self.received = 0  # by the peer, over all channels
+        self.peer = 0  # the highest claim of this channel that the peer has
+
+    def take(self, done: list[int]) -> None:
+        assert not self.done & set(done)
+        self.done |= set(done)
+
+    @rule(amount=st.integers(1, 50))
+    def settle(self, amount: int) -> None:
+        number = len(self.due) + 1
+        self.due[number] = amount
+        self.state = self.state.settle(number, amount, 0)
+
+    @precondition(lambda self: self.state.phase is Phase.NONE)
+    @rule()
+    def open(self) -> None:
+        if deposit_for(self.state, deposit=20, reserve=0):
+            self.state = replace(self.state, phase=Phase.OPENING, terms=SOME)
+            self.peer = 0
+
+    @precondition(lambda self: self.state.phase is not Phase.NONE)
+    @rule(amount=st.integers(0, 60))
+    def deepen(self, amount: int) -> None:
+        """The opening, or a top-up, or a reorganisation."""
+        phase = Phase.OPEN if self.state.phase is Phase.OPENING else self.state.phase
+        self.state = replace(self.state, phase=phase, deposited=amount).sign_waiting()
+
+    @rule()
+    def deliver(self) -> None:
+        self.received += self.state.signed - self.peer
+        self.peer = self.state.signed
+
+    @rule()
+    def acknowledge(self) -> None:
+        self.state, done = self.state.acknowledge(self.peer)
+        self.take(done)
+
+    @precondition(lambda self: self.state.phase is not Phase.NONE)
+    @rule()
+    def end(self) -> None:
+        """The peer redeems all that it has."""
+        self.state, done = self.state.ended(self.peer)
+        self.take(done)
+        self.peer = 0
+
+    @invariant()
+    def each_is_paid_once(self) -> None:
+        state = self.state
+        assert state == Outgoing.decode(state.encode())
+        waiting = dict(state.waiting)
+        signed = {number for number, _ in state.signed_for}
+        assert not signed & set(waiting) and not self.done & (signed | set(waiting))
+        assert self.done | signed | set(waiting) == set(self.due)
+        unsent = state.signed - self.peer
+        assert self.received + unsent + sum(waiting.values()) == sum(self.due.values())
+        assert all(amount <= self.due[number] for number, amount in waiting.items())
+
+
+TestPayer = Payer.TestCase
+
+
+@given(st.integers(1, 100), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
+def test_a_channel_is_filled_by_what_is_missing_or_the_usual(needed: int, left: int, usual: int, reserve: int) -> None:
+    none = Outgoing(waiting=((1, needed),))
+    assert deposit_for(none, deposit=usual, reserve=reserve) == max(needed, usual)
+    assert deposit_for(Outgoing(), deposit=usual, reserve=reserve) == 0
+    state = Outgoing(phase=Phase.OPEN, terms=SOME, deposited=left, waiting=((1, needed),))
+    added = deposit_for(state, deposit=usual, reserve=reserve)
+    assert left + added >= needed
+    assert deposit_for(replace(state, phase=Phase.ENDING), deposit=usual, reserve=reserve) == 0
+
+
+# --- transactions ---
+
+
+def test_a_transaction_is_kept_in_all_its_versions_up_to_a_bound() -> None:
+    call = Call(to=SOME.sender, value=2**70, data=b"\x01", gas=30_000)
+    one = Pending(
+        purpose="open", about="x", nonce=7, call=call, urgent=True, fee=Fee(5, 1), raws=(b"first",), since=1_000
+    )
+    assert Pending.decode(one.encode()) == one
+    assert not one.is_stale(1_999, 1_000) and one.is_stale(2_000, 1_000)
+    assert one.is_stale(999, 1_000)  # the clock went back
+    while len(one.raws) < VERSIONS_MAX:
+        one = one.version(b"next" + bytes([len(one.raws)]), Fee(6, 2), now=1_500)
+    assert len(set(one.hashes)) == VERSIONS_MAX
+    assert not one.is_stale(10**12, 1_000)
+
+
+# --- transfers to us ---
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 10**4)), max_size=30), st.integers(0, 4), st.integers(0, 6))
+def test_what_is_credited_and_undone_is_what_the_chain_kept(
+    events: list[tuple[bool, int]], scale: int, decimals: int
+) -> None:
+    """Fractions of a unit that an undoing leaves come off the next credit."""
+    converter = Converter(scale, decimals)
+    kept: dict[bytes, bytes] = {}
+    there: list[int] = []
+    books = Fraction(0)
+    for undo, amount in events:
+        if undo and there:
+            gone = there.pop()
+            units, owed = arrivals.undo(kept, gone, converter)
+            books -= Fraction(units, 10**scale)
+        elif not undo:
+            there.append(amount)
+            credit, owed = arrivals.credit(kept, amount)
+            books += Fraction(credit, 10**decimals)
+        else:
+            continue
+        kept[arrivals.OWED_BACK] = str(owed).encode()
+        assert books == Fraction(sum(there) + owed, 10**decimals)
+        assert owed == 0 or Fraction(owed, 10**decimals) < Fraction(1, 10**scale) or undo is False
