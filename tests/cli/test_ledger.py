@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +98,14 @@ def test_what_it_can_t_do_is_said_in_one_line(options: list[str], status: int, p
     ended = run("ledger", "xrp-dev", *options)
     assert ended.returncode == status
     assert problem in ended.stderr and len(ended.stderr.splitlines()) == 1 and ended.stdout == ""
+
+
+def test_without_the_extra_it_says_how_to_get_it() -> None:
+    program = "import sys; sys.modules['xrpl'] = None; from isthmus.cli.main import main; main(['ledger', 'xrp-dev'])"
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=WAIT_SECONDS, check=False
+    )
+    assert ended.returncode == 2 and "pip install 'isthmus[xrp]'" in ended.stderr
 
 
 def test_a_file_that_is_in_use_or_has_other_settings(tmp_path: Path) -> None:
