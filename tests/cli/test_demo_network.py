@@ -1,5 +1,6 @@
 """The demo's network: what its files say, and that a node finds nothing wrong in them."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -107,8 +108,18 @@ def test_neighbours_count_in_the_same_asset_and_dial_each_other(tmp_path: Path) 
                 assert link.url == f"http://127.0.0.1:{other.listen.port}/ilp"
 
 
-def test_packets_find_their_way_both_ways(tmp_path: Path) -> None:
-    configs = written(DEMO, tmp_path)
+def test_connectors_are_left_to_find_each_other(tmp_path: Path) -> None:
+    for config in written(DEMO, tmp_path).values():
+        assert not config.routes
+        peers = [one for one in config.accounts if one.relation is Relation.PEER]
+        assert all(one.routes.send and one.routes.receive for one in peers)
+    assert DEMO.learned_by("connector-2") == {"test.connector-1", "test.connector-3"}
+
+
+def test_where_routes_are_configured_packets_find_their_way_both_ways(tmp_path: Path) -> None:
+    network = replace(DEMO, finds_routes=False)
+    configs = written(network, tmp_path)
+    assert network.learned_by("connector-2") == frozenset()
     ways = {
         name: [
             build_tables(config).routes.lookup(destination)

@@ -42,6 +42,7 @@ CREDIT: Final = {"credit": "1000000", "credit_back": "1000000"}
 NETWORK: Final = Network(
     connectors=tuple(dataclasses.replace(one, **CREDIT) for one in DEMO.connectors),  # type: ignore[arg-type]
     carriers=DEMO.carriers,
+    finds_routes=False,  # a route that isn't there for a moment would end payments, and they are to be in flight
 )
 # Bob's packets are as small as Alice's, in his asset.
 PACKET_BACK: Final = "0.000256"

@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isthmus.connector.events import AccountId
+from isthmus.connector.events import AccountId, LinkUp
 from isthmus.connector.routing.terms import RouteTerms
 from isthmus.connector.tables import RouteTable
+from isthmus.ilp.ccp import SYNC, RouteControl, encode_control
 
 if TYPE_CHECKING:
     from isthmus.connector.events import Outbound
     from tests.connector.routing.conftest import MakeNet, Net, Spoken
 
 Step: TypeAlias = "tuple[str, int]"
+FAR = 10**14
 
 STEPS = st.lists(
     st.one_of(
@@ -104,3 +106,26 @@ def test_the_listener_comes_to_what_the_speaker_tells(
     told = {f"test.x{number}" for number in routes} if transit else set()
     assert set(net.table("b")) == {"test.a", *told}
     assert set(net.table("a")) == {"test.b"}
+
+
+def test_a_question_that_comes_before_our_link_is_up_is_answered_once_it_is(net: "Net", make_spoken: "Spoken") -> None:
+    """Over HTTP each way of a link comes up by itself: the peer may ask before ours is known to be free."""
+    net.add("a", make_spoken("b"))
+    net.play("b", "a", encode_control(RouteControl(SYNC, bytes(16), 0, ()), FAR))
+    net.run(1_000)
+    assert not net.updates
+    net.link("a", "b")
+    net.run(1_000)
+    assert [(name, other) for _, name, other, _ in net.updates] == [("a", "b")]
+
+
+def test_a_new_connection_without_an_end_of_the_one_before_waits_to_be_asked(net: "Net", make_spoken: "Spoken") -> None:
+    """CCP-20: whoever is there now may be another process, which knows nothing of epochs before."""
+    net.add("a", make_spoken("b"))
+    net.link("a", "b")
+    net.play("b", "a", encode_control(RouteControl(SYNC, bytes(16), 0, ()), FAR))
+    net.run(1_000)
+    assert len(net.updates) == 1
+    net.tell("a", LinkUp(AccountId("b")))
+    net.run(40_000)
+    assert len(net.updates) == 1

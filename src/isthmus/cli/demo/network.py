@@ -60,10 +60,14 @@ class Connector:
 
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Network:
-    """Alice, a chain of connectors, Bob. `carriers` are those of the links between connectors."""
+    """Alice, a chain of connectors, Bob. `carriers` are those of the links between connectors.
+
+    Connectors tell each other what they reach (CCP), or have it in their files: then routes stand through any crash.
+    """
 
     connectors: tuple[Connector, ...]
     carriers: tuple[str, ...] = ()
+    finds_routes: bool = True
 
     def __post_init__(self) -> None:
         assert len(self.carriers) == len(self.connectors) - 1
@@ -101,6 +105,10 @@ class Network:
             right_account = UPLINK if right == BOB else left
             found.append(Pair(left, left_account, right, right_account, carrier))
         return found
+
+    def learned_by(self, name: str) -> frozenset[str]:
+        """The prefixes that a connector learns from its neighbours."""
+        return frozenset(one.address for one in self.connectors if one.name != name and self.finds_routes)
 
     def listeners(self) -> list[Listener]:
         """Every port of the connectors. Of two connectors the right one listens for BTP; for HTTP both do."""
@@ -161,7 +169,7 @@ class _Folder:
             "",
             self._account(left, left.left, connector.source, connector.credit, connector.packet),
             self._account(right, right.right, connector.destination, connector.credit_back, "unlimited"),
-            self._routes(left.left, right.right),
+            *([] if self.network.finds_routes else [self._routes(left.left, right.right)]),
             self._rates(),
             *(self._listener(listener) for listener in self.network.listeners() if listener.node == name),
         ]
@@ -174,6 +182,7 @@ class _Folder:
 asset = "{asset.code}"
 scale = {asset.scale}
 relation = "{relation}"
+{"" if self.network.finds_routes else 'routes = "off"'}
 {self._link(pair, peer)}
 [accounts.{peer}.limits]
 receivable = "{credit}"  # how much {peer} may owe us

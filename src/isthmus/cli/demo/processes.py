@@ -175,6 +175,22 @@ async def connected(child: Child, admin_url: str, *, waiting_for: frozenset[str]
             await asyncio.sleep(POLL_S)
 
 
+async def routed(child: Child, admin_url: str, token: str, prefixes: frozenset[str]) -> None:
+    """Wait until a node has a route to each of these prefixes."""
+    deadline = asyncio.get_running_loop().time() + START_S_MAX
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=START_S_MAX), headers=headers) as http:
+        while True:
+            child.check()
+            async with http.get(f"{admin_url}/routes") as answer:
+                missing = prefixes - {route["prefix"] for route in (await answer.json())["routes"]}
+            if not missing:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise DemoError(f"{child.name} has found no route to {', '.join(sorted(missing))}")
+            await asyncio.sleep(POLL_S)
+
+
 def _json_object(path: Path) -> dict[str, Any] | None:
     try:
         loaded = json.loads(path.read_text())

@@ -28,7 +28,15 @@ from isthmus.cli.demo.network import (
     token_names,
 )
 from isthmus.cli.demo.parties import make_wallet, start_receiving
-from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, connected, free_ports, running
+from isthmus.cli.demo.processes import (
+    DemoError,
+    PortTakenError,
+    Processes,
+    connected,
+    free_ports,
+    routed,
+    running,
+)
 from isthmus.cli.demo.report import Outcome
 from isthmus.client.payment import COMPLETED, Progress
 from isthmus.client.streams import base_rate
@@ -113,6 +121,9 @@ class Demo:
         async with Processes(self.logs) as processes:
             self.audience.step(f"Starting {len(self.network.connectors)} connectors")
             await self.start_connectors(processes)
+            found = sum(len(self.network.learned_by(one.name)) for one in self.network.connectors)
+            if found:
+                self.audience.step(f"They told each other what they reach: {found} routes found by CCP")
             self.audience.step("Making two wallets")
             await self._start_wallets(processes)
             self.audience.step("Paying")
@@ -133,7 +144,7 @@ class Demo:
     # --- start --------------------------------------------------------------------------------------------------
 
     async def start_connectors(self, processes: Processes) -> None:
-        """Write their files and start them; returns when each has its links to the others."""
+        """Write their files and start them; returns when each has its links to the others, and routes to all."""
         for attempt in range(1, STARTS_MAX + 1):
             self._lay_out()
             try:
@@ -154,6 +165,9 @@ class Demo:
             await running(child, self.data(child.name) / RUNNING_NAME)
         for child in children:
             await connected(child, self.admin_url(child.name), waiting_for=frozenset((ALICE, BOB)))
+        for child in children:
+            token = self.tokens[f"{child.name}/{ADMIN}"]
+            await routed(child, self.admin_url(child.name), token, self.network.learned_by(child.name))
 
     async def _start_wallets(self, processes: Processes) -> None:
         for name in (ALICE, BOB):

@@ -267,7 +267,7 @@ class Router:
         self._forget_hops(switch)
         neighbour = self.neighbours.get(lane.id)
         if neighbour is not None:
-            neighbour.speaker.link_down()
+            neighbour.speaker.link_up()
             if neighbour.terms.receive:
                 neighbour.listener.link_up(switch.mono)
             self._wake(neighbour)

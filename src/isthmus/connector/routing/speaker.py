@@ -60,6 +60,7 @@ class Speaker(Question):
         "_terms",
         "_tries",
         "_waits_until",
+        "_was_down",
         "epoch",
         "is_asked",
         "lane",
@@ -83,6 +84,7 @@ class Speaker(Question):
         # Before this epoch the peer had nothing of the present table, so there was nothing to withdraw.
         self._fresh_until = 0
         self._generation = 0
+        self._was_down = True  # since the link was up last
         self.table_id = b""
         self._terms = lane.terms.routes
         self._filter = PrefixFilter(self._terms.send_only, self._terms.send_not)
@@ -130,6 +132,13 @@ class Speaker(Question):
         """It will ask again."""
         self._stop()
         self.is_asked = False
+        self._was_down = True
+
+    def link_up(self) -> None:
+        """It asks again; or it has already: over HTTP its question may come before we know that our way is free."""
+        if not self._was_down:
+            self.link_down()
+        self._was_down = False
 
     # --- when ---------------------------------------------------------------------------------------------------
 
