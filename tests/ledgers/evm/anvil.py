@@ -103,6 +103,15 @@ class Anvil:
                     return found
                 await asyncio.sleep(0.002)
 
+    async def raw_of(self, sender: str, nonce: int) -> bytes:
+        """The signed bytes of a transaction that is in a block."""
+        for number in range(await self.height(), -1, -1):
+            block = await self.rpc("eth_getBlockByNumber", hex(number), True)
+            for one in block["transactions"]:
+                if (one["from"], int(one["nonce"], 16)) == (sender, nonce):
+                    return bytes.fromhex((await self.rpc("eth_getRawTransactionByHash", one["hash"]))[2:])
+        raise AssertionError(f"no transaction {nonce} of {sender}")
+
     async def fund(self, *keys: Key, amount: int = 1_000 * ETHER) -> None:
         for key in keys:
             await self.rpc("anvil_setBalance", key.address, hex(amount))

@@ -13,7 +13,10 @@ from isthmus.ledgers.evm.fees import GWEI, FeePolicy
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS
 from isthmus.settlement.evm.channels import ChannelEngine
+from isthmus.settlement.evm.engine import EvmEngine
+from isthmus.settlement.evm.pending import PREFIX, Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
+from isthmus.settlement.evm.transfers import TransferEngine
 from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
 from tests.ledgers.evm.anvil import Anvil
 
@@ -133,11 +136,14 @@ class Party:
         self.port = MemoryPort(self.books)
         self.other: Party | None = None
         self.link_is_up = True
+        self.account_settings: dict[str, str] = {}
         self._payer: asyncio.Task[None] | None = None
 
     async def start(self) -> "Party":
         self.port.peers = dict.fromkeys(self.books.kept, self._carry)
-        accounts = [SettlingAccount(one, Asset("ETH", self.books.scale), {}) for one in self.books.kept]
+        accounts = [
+            SettlingAccount(one, Asset("ETH", self.books.scale), self.account_settings) for one in self.books.kept
+        ]
         await self.engine.start(self.port, accounts)
         self._payer = asyncio.create_task(self._pay(self.port, self.engine))
         return self
@@ -243,3 +249,49 @@ async def until(condition: Callable[[], object], anvil: Anvil | None = None, *, 
 def channels_of(party: Party) -> ChannelEngine:
     assert isinstance(party.engine, ChannelEngine)
     return party.engine
+
+
+class TransferParty(Party):
+    """A party that makes plain transfers."""
+
+    @property
+    def transfers(self) -> TransferEngine:
+        assert isinstance(self.engine, TransferEngine)
+        return self.engine
+
+    def pending(self) -> list[Pending]:
+        kept = self.books.kept[PEER]
+        return [Pending.decode(kept[key]) for key in kept if key.startswith(PREFIX)]
+
+
+def transfer_party(
+    anvil: Anvil,
+    key: Key,
+    *,
+    clock: Callable[[], int] | None = None,
+    books: Books | None = None,
+    peer_address: str | None = None,
+    **changes: object,
+) -> TransferParty:
+    clock = clock or Clock()
+    settings = settings_for(anvil, **changes)
+    party = TransferParty(lambda: TransferEngine(settings, key, now=clock, random=no_jitter), books)
+    if peer_address is not None:
+        party.account_settings["peer_address"] = peer_address
+    return party
+
+
+async def read_beyond(party: Party, anvil: Anvil, *, turns: int = 2) -> None:
+    """Until the engine has looked at the chain so often, with blocks made meanwhile."""
+    engine = party.engine
+    assert isinstance(engine, EvmEngine)
+    wanted = engine.turns + turns
+    await until(lambda: engine.turns >= wanted, anvil)
+
+
+async def looked(party: Party, *, turns: int = 2) -> None:
+    """The same without blocks."""
+    engine = party.engine
+    assert isinstance(engine, EvmEngine)
+    wanted = engine.turns + turns
+    await until(lambda: engine.turns >= wanted)

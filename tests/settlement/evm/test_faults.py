@@ -1,0 +1,425 @@
+"""What goes wrong on chains and in nodes: kills at every step, reorganisations, fees, nodes that lie or are away."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession, web
+
+from isthmus.ledgers.evm import contract
+from isthmus.ledgers.evm.fees import GWEI, FeePolicy
+from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.evm.outgoing import Outgoing, Phase
+from tests.ledgers.evm.anvil import Anvil, a_key
+from tests.settlement.evm.world import (
+    FINNEY,
+    PEER,
+    Clock,
+    Party,
+    channel_party,
+    channels_of,
+    join,
+    looked,
+    read_beyond,
+    transfer_party,
+    until,
+)
+
+pytestmark = pytest.mark.ledger
+
+ALICE, BOB, EVE = a_key(1), a_key(2), a_key(3)
+KILLS = 14
+
+
+def out(party: Party) -> Outgoing:
+    return channels_of(party).outgoing(PEER)
+
+
+@pytest.mark.parametrize("booked", [True, False], ids=["after", "before"])
+@pytest.mark.parametrize("kind", ["channels", "transfers"])
+@pytest.mark.parametrize("victim", ["payer", "payee"])
+async def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(
+    anvil: Anvil, parties: list[Party], victim: str, kind: str, booked: bool
+) -> None:
+    """The process ends at its first step, the next one at its first but one, and so on."""
+    make: Any = channel_party if kind == "channels" else transfer_party
+    alice: Party = make(anvil, ALICE)
+    bob: Party = make(anvil, BOB)
+    join(alice, bob)
+    parties += [alice, bob]
+    killed = alice if victim == "payer" else bob
+    for one in (alice, bob):
+        await one.start()
+    kills = 0
+    before = await anvil.balance(BOB.address)
+
+    def is_paid() -> bool:
+        return alice.books.confirmed() == sum(one.amount for one in alice.books.settlements[PEER].values())
+
+    while kills < KILLS:
+        if killed.port.kill_at is None:
+            killed.port.kill_at = killed.books.steps + 1 + kills % 3
+            killed.port.kill_before = not booked
+        alice.books.settle(700)
+        await until(lambda: killed.port.is_dead or is_paid(), anvil)
+        if killed.port.is_dead:
+            kills += 1
+            await killed.restart()
+        await until(is_paid, anvil)
+    total = alice.books.confirmed()
+    await until(lambda: bob.books.credited[PEER] == total, anvil)
+    await read_beyond(bob, anvil)
+    assert bob.books.credited[PEER] == total
+    if kind == "channels":
+        assert out(alice).signed == total * FINNEY
+        terms = out(alice).terms
+        assert terms is not None
+        assert (await anvil.channel(terms))[0] == out(alice).deposited
+    else:
+        assert await anvil.balance(BOB.address) == before + total * FINNEY  # Bob has paid for no gas
+
+
+# --- reorganisations ---
+
+
+async def channel_pair(anvil: Anvil, parties: list[Party]) -> tuple[Party, Party]:
+    alice, bob = channel_party(anvil, ALICE), channel_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    return alice, bob
+
+
+async def paid(anvil: Anvil, alice: Party, amount: int) -> None:
+    number = alice.books.settle(amount)
+    await until(lambda: alice.books.state(number) == "confirmed", anvil)
+
+
+async def test_a_reorganisation_that_removes_the_channel_takes_the_credit_until_it_is_back(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """Deeper than the confirmations. Alice's engine submits its opening again, with the same bytes."""
+    before = await anvil.rpc("evm_snapshot")
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 300)
+    terms = out(alice).terms
+    assert terms is not None
+    await alice.stop()
+    assert await anvil.rpc("evm_revert", before)
+    await until(lambda: bob.books.credited[PEER] == 0, anvil)
+    assert bob.books.events("evm_credit_undone")
+    await alice.restart()
+    await until(lambda: bob.books.credited[PEER] == 300, anvil)
+    assert alice.books.events("evm_channel_reorganised")
+    assert (await anvil.channel(terms))[0] == 1_000 * FINNEY
+    await paid(anvil, alice, 50)
+    assert bob.books.credited[PEER] == 350
+
+
+async def test_a_reorganisation_that_removes_a_top_up_takes_what_it_held(anvil: Anvil, parties: list[Party]) -> None:
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 900)
+    before = await anvil.rpc("evm_snapshot")
+    await paid(anvil, alice, 500)
+    assert bob.books.credited[PEER] == 1_400
+    await alice.stop()
+    assert await anvil.rpc("evm_revert", before)
+    await until(lambda: bob.books.credited[PEER] == 1_000, anvil)
+    await alice.restart()
+    await until(lambda: bob.books.credited[PEER] == 1_400, anvil)
+
+
+async def test_a_reorganisation_that_removes_a_redemption_has_it_redeemed_again(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 300)
+    terms = out(alice).terms
+    assert terms is not None
+    before = await anvil.rpc("evm_snapshot")
+    await channels_of(bob).redeem_channels(PEER, and_end=False)
+    async with asyncio.timeout(20):
+        while (await anvil.channel(terms))[1] == 0:
+            await looked(bob, turns=1)
+    await anvil.rpc("evm_revert", before)
+    assert (await anvil.channel(terms))[1] == 0
+    async with asyncio.timeout(20):
+        while (await anvil.channel(terms))[1] != 300 * FINNEY:
+            await anvil.mine()
+    assert bob.books.credited[PEER] == 300
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+async def test_a_transfer_that_a_reorganisation_removes_is_taken_back(
+    anvil: Anvil, parties: list[Party], comes_back: bool
+) -> None:
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await paid(anvil, alice, 100)
+    await until(lambda: bob.books.credited[PEER] == 100, anvil)
+    before = await anvil.rpc("evm_snapshot")
+    number = alice.books.settle(300)
+    await until(lambda: bob.books.credited[PEER] == 400, anvil)
+    raw = await anvil.raw_of(ALICE.address, 1) if comes_back else b""
+    await alice.kill()
+    assert alice.books.state(number) in ("taken", "confirmed")
+    assert await anvil.rpc("evm_revert", before)
+    await until(lambda: bob.books.credited[PEER] == 100, anvil)
+    assert bob.books.events("evm_credit_undone")
+    if comes_back:
+        await anvil.rpc("eth_sendRawTransaction", "0x" + raw.hex())
+        await until(lambda: bob.books.credited[PEER] == 400, anvil)
+    else:
+        await anvil.mine(70)
+        await read_beyond(bob, anvil)
+        assert bob.books.credited[PEER] == 100
+
+
+# --- fees ---
+
+
+async def test_a_fee_spike_is_followed_with_the_same_nonce(anvil: Anvil, parties: list[Party]) -> None:
+    clock = Clock()
+    fees = FeePolicy(tip=GWEI, most=500 * GWEI, urgent=1_000 * GWEI, wait_ms=60_000)
+    alice = transfer_party(anvil, ALICE, clock=clock, fees=fees)
+    bob = transfer_party(anvil, BOB, clock=clock)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    await anvil.rpc("evm_setAutomine", False)
+    before = await anvil.balance(BOB.address)
+    number = alice.books.settle(300)
+    await until(lambda: alice.books.state(number) == "taken")
+    await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(100 * GWEI))
+    await anvil.mine()
+    pending = alice.pending()[0]
+    assert (len(pending.raws), await anvil.balance(BOB.address)) == (1, before)
+    for _ in range(40):
+        clock.now += 61_000
+        await looked(alice)
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(100 * GWEI))
+        await anvil.mine()
+        if await anvil.balance(BOB.address) != before:
+            break
+    await until(lambda: alice.books.state(number) == "confirmed", anvil)
+    assert await anvil.balance(BOB.address) == before + 300 * FINNEY
+    await until(lambda: bob.books.credited[PEER] == 300, anvil)
+
+
+async def test_offers_stop_at_the_bound_and_the_transaction_waits(anvil: Anvil, parties: list[Party]) -> None:
+    clock = Clock()
+    fees = FeePolicy(tip=1, most=4 * GWEI, urgent=8 * GWEI, wait_ms=60_000)
+    alice, bob = transfer_party(anvil, ALICE, clock=clock, fees=fees), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    await anvil.rpc("evm_setAutomine", False)
+    number = alice.books.settle(300)
+    await until(lambda: alice.books.state(number) == "taken")
+    for _ in range(30):
+        clock.now += 61_000
+        await looked(alice)
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(50 * GWEI))
+        await anvil.mine()
+    (pending,) = alice.pending()
+    assert pending.fee.most <= 4 * GWEI
+    assert alice.books.state(number) == "taken"
+    for _ in range(60):  # the spike passes
+        await anvil.rpc("anvil_setNextBlockBaseFeePerGas", hex(GWEI // 10))
+        await anvil.mine()
+        if alice.books.state(number) == "confirmed":
+            break
+        await looked(alice)
+    assert alice.books.state(number) == "confirmed"
+
+
+# --- keys and coins ---
+
+
+async def test_a_channel_without_coins_for_it_waits_and_says_so(anvil: Anvil, parties: list[Party]) -> None:
+    await anvil.rpc("anvil_setBalance", ALICE.address, hex(FINNEY))
+    alice, bob = await channel_pair(anvil, parties)
+    number = alice.books.settle(300)
+    await until(lambda: alice.books.events("evm_refused"), anvil)
+    assert (alice.books.state(number), out(alice).phase) == ("taken", Phase.NONE)
+    await anvil.fund(ALICE)
+    await until(lambda: alice.books.state(number) == "confirmed", anvil)
+    assert bob.books.credited[PEER] == 300
+
+
+async def test_a_nonce_that_another_program_took_is_a_failure_and_nothing_is_paid_again(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    await anvil.rpc("evm_setAutomine", False)
+    number = alice.books.settle(300)
+    await until(alice.pending)
+    await alice.kill()
+    await anvil.rpc("anvil_dropAllTransactions")
+    await anvil.rpc("evm_setAutomine", True)
+    await anvil.send(ALICE, Call(to=EVE.address, value=1))
+    await alice.restart()
+    await until(lambda: alice.books.state(number) == "failed", anvil)
+    assert alice.books.events("evm_nonce_taken")
+    assert bob.books.credited[PEER] == 0
+
+
+async def test_a_transfer_that_the_chain_has_as_failed_is_a_failure(anvil: Anvil, parties: list[Party]) -> None:
+    """The peer's address is a contract that takes coins when it is asked, and none when its turn comes."""
+    picky = (await anvil.deploy_test(EVE, "Token")).lower()
+    alice = transfer_party(anvil, ALICE, peer_address=picky)
+    parties.append(alice)
+    await anvil.rpc("anvil_setCode", picky, "0x")
+    await alice.start()
+    await anvil.rpc("evm_setAutomine", False)
+    number = alice.books.settle(300)
+    await until(alice.pending)
+    await anvil.rpc("anvil_setCode", picky, "0xfe")
+    await until(lambda: alice.books.state(number) == "failed", anvil)
+    assert "failed in block" in alice.books.settlements[PEER][number].text
+
+
+# --- addresses of transfers ---
+
+
+async def test_an_address_is_one_accounts_only_and_others_transfers_are_nobodys(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: bob.books.kept[PEER].get(b"from") == ALICE.address.encode(), anvil)
+    await anvil.send(EVE, Call(to=BOB.address, value=5 * FINNEY))
+    await until(lambda: bob.books.events("evm_unmatched"), anvil)
+    await paid(anvil, alice, 7)
+    await until(lambda: bob.books.credited[PEER] == 7, anvil)
+
+
+async def test_transfers_of_both_in_one_block_are_each_credited_once(anvil: Anvil, parties: list[Party]) -> None:
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    for amount in (1, 2, 3):
+        alice.books.settle(amount)
+        bob.books.settle(amount * 10)
+    await until(lambda: alice.books.confirmed() == 6 and bob.books.confirmed() == 60, anvil)
+    await until(lambda: (alice.books.credited[PEER], bob.books.credited[PEER]) == (60, 6), anvil)
+
+
+async def test_a_token_is_transferred_and_found_by_its_events(anvil: Anvil, parties: list[Party]) -> None:
+    token = (await anvil.deploy_test(EVE, "Token")).lower()
+    await anvil.send(EVE, Call(to=token, data=minted(ALICE.address), gas=100_000))
+    alice = transfer_party(anvil, ALICE, token=token, decimals=6)
+    bob = transfer_party(anvil, BOB, token=token, decimals=6)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    for amount in (5, 8):
+        await paid(anvil, alice, amount)
+    await until(lambda: bob.books.credited[PEER] == 13, anvil)
+    await anvil.mine(5)
+    assert bob.books.credited[PEER] == 13
+
+
+def minted(to: str) -> bytes:
+    from tests.ledgers.evm.anvil import mint
+
+    return mint(to, 10**12)
+
+
+# --- a node that lies ---
+
+
+class Liar:
+    """Passes questions on to a chain's node, and answers some of them otherwise."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.answers: dict[str, Any] = {}
+        self._runner: web.AppRunner | None = None
+        self.url = ""
+
+    async def start(self) -> "Liar":
+        app = web.Application(client_max_size=1 << 24)
+        app.router.add_post("/", self._answer)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}/"
+        return self
+
+    async def close(self) -> None:
+        assert self._runner is not None
+        await self._runner.cleanup()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        question = await request.json()
+        if question["method"] in self.answers:
+            lie = self.answers[question["method"]]
+            return web.json_response({"jsonrpc": "2.0", "id": question["id"], "result": lie})
+        async with ClientSession() as session, session.post(self._url, json=question) as response:
+            return web.json_response(await response.json())
+
+
+@pytest.fixture
+async def liar(anvil: Anvil) -> AsyncIterator[Liar]:
+    liar = await Liar(anvil.url).start()
+    yield liar
+    await liar.close()
+
+
+async def test_a_node_that_invents_a_channel_is_not_believed_if_another_is_asked_too(
+    anvil: Anvil, parties: list[Party], liar: Liar
+) -> None:
+    """Alice gives a claim on a channel that she never opened; the liar says that it holds a thousand coins."""
+    alice = channel_party(anvil, ALICE)
+    bob = channel_party(anvil, BOB, urls=(liar.url, anvil.url))
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await paid(anvil, alice, 10)
+    held = bob.books.credited[PEER]
+    liar.answers["eth_call"] = "0x" + (10**21).to_bytes(32, "big").hex() + "00" * 64
+    await until(lambda: bob.books.events("evm_ledger_away"))
+    assert "disagree" in str(bob.books.events("evm_ledger_away")[-1]["reason"])
+    alice.books.settle(2_000)  # more than the channel holds: its top-up is what Bob must look at
+    await until(lambda: out(alice).signed == 2_010 * FINNEY, anvil)
+    assert bob.books.credited[PEER] == held
+    liar.answers.clear()
+    await until(lambda: bob.books.credited[PEER] == 2_010, anvil)
+
+
+@pytest.mark.parametrize(
+    "method, lie",
+    [
+        ("eth_blockNumber", "nonsense"),
+        ("eth_blockNumber", None),
+        ("eth_getBlockByNumber", {"number": "0x1"}),
+        ("eth_getBlockByNumber", []),
+        ("eth_call", "0x12"),
+        ("eth_getTransactionReceipt", {"status": "0x1"}),
+        ("eth_chainId", "0x1"),
+    ],
+)
+async def test_whatever_a_node_answers_the_engine_goes_on(
+    anvil: Anvil, parties: list[Party], liar: Liar, method: str, lie: Any
+) -> None:
+    alice = channel_party(anvil, ALICE, urls=(liar.url,))
+    bob = channel_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await paid(anvil, alice, 10)
+    liar.answers[method] = lie
+    number = alice.books.settle(5_000)
+    await until(lambda: alice.books.state(number) != "begun")
+    await anvil.mine(5)
+    await looked(bob, turns=3)
+    assert (method == "eth_chainId") or alice.books.state(number) == "taken"
+    assert not alice.books.events("evm_engine_defect")
+    liar.answers.clear()
+    await until(lambda: alice.books.state(number) == "confirmed", anvil)
+    assert bob.books.credited[PEER] == 5_010
+    assert contract.address() == channels_of(bob).settings.contract
