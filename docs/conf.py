@@ -42,6 +42,7 @@ PACKAGES = {
     "stream": "STREAM",
     "links": "Links between peers",
     "journal": "Journal",
+    "settlement": "Settlement engines",
     "ledgers": "Ledgers",
     "runtime": "Runtime",
     "client": "Wallet and client",

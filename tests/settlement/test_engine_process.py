@@ -1,14 +1,22 @@
 """`isthmus engine run`: an engine of ours as a process of its own, beside nodes and by itself."""
 
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+import aiohttp
 import pytest
 
 from isthmus.errors import ConfigError
 from isthmus.node.engine_config import load_engine
 from isthmus.node.engines.kinds import KINDS
-from tests.settlement.toy import KIND, KIND_NAME
+from tests.node.conftest import WAIT_SECONDS, free_port
+from tests.settlement.conftest import WRAPPER, isthmus
+from tests.settlement.toy import KIND, KIND_NAME, ToyLedger
 
 FILE: Final = """
 asset = "USD"
@@ -69,3 +77,94 @@ def test_what_a_file_cant_say(tmp_path: Path, old: str, new: str, expected: str)
 def test_only_engines_of_ours_are_served(tmp_path: Path, kind: str) -> None:
     with pytest.raises(ConfigError, match="is no engine of ours"):
         load(tmp_path, FILE, kind)
+
+
+def engine_file(tmp_path: Path, ledger: ToyLedger, listen: int, connector: str) -> Path:
+    text = FILE.replace("127.0.0.1:0", f"127.0.0.1:{listen}").replace("http://127.0.0.1:1", connector)
+    path = tmp_path / "engine.toml"
+    path.write_text(text.replace("http://127.0.0.1:2", ledger.url))
+    return path
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Callable[[str], Awaitable[None]]]:
+    """The engine as a process, from its first word to SIGTERM; what is given waits for a word in its log."""
+    process = await asyncio.create_subprocess_exec(
+        *WRAPPER, "engine", "run", "toy", str(path), stderr=asyncio.subprocess.PIPE
+    )
+    stderr = process.stderr
+    assert stderr is not None
+
+    async def says(word: str) -> None:
+        async with asyncio.timeout(WAIT_SECONDS):
+            while f'"{word}"'.encode() not in (line := await stderr.readline()):
+                assert line, "the engine ended"
+
+    await says("running")
+    try:
+        yield says
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert b"Traceback" not in await stderr.read()
+        assert await process.wait() == 0
+
+
+async def post(url: str, body: dict[str, Any], key: str = "k") -> int:
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=WAIT_SECONDS)) as session,
+        session.post(url, json=body, headers={"Idempotency-Key": key}) as response,
+    ):
+        return response.status
+
+
+async def test_one_that_failed_is_shown_and_replaced_by_the_operator(tmp_path: Path, ledger: ToyLedger) -> None:
+    """SE-10: connectors are never told; the operator looks, mends, and has it paid anew."""
+    ledger.refused.add("us")
+    port = free_port()
+    path = engine_file(tmp_path, ledger, port, "http://127.0.0.1:1")
+    url = f"http://127.0.0.1:{port}/accounts"
+    never = await isthmus("engine", "show", "toy", path)
+    assert (never.returncode, "has never run" in never.stderr) == (1, True)
+    async with running(path):
+        assert await post(url, {"id": "bob"}) == 400  # the file must say who that is on the ledger
+        assert await post(url, {"id": "ann"}) == 201
+        for _ in range(2):
+            assert await post(f"{url}/ann/settlements", {"amount": "500", "scale": 9}) == 201
+        await ledger.until(lambda: ledger.attempts)
+        busy = await isthmus("engine", "retry", "toy", path, "ann", "1", "--note", "x")
+        assert (busy.returncode, "in use by another process" in busy.stderr) == (1, True)
+    shown = await isthmus("engine", "show", "toy", path)
+    assert shown.stdout == "ann  settlement 1  0.0000005 USD  failed  the ledger refuses it for good\n", shown.stderr
+    ledger.refused.clear()
+    done = await isthmus("engine", "retry", "toy", path, "ann", "1", "--note", "they let us")
+    assert (done.returncode, done.stdout) == (0, "Settlement 2 takes its place; the engine pays it when it runs.\n")
+    again = await isthmus("engine", "retry", "toy", path, "ann", "1", "--note", "they let us")
+    assert (again.returncode, "no settlement 1 that has failed" in again.stderr) == (1, True)
+    async with running(path):
+        await ledger.until(lambda: ledger.sent("us") == 500)
+    shown = await isthmus("engine", "show", "toy", path, "--json")
+    assert json.loads(shown.stdout)["credits"] == []
+    assert len(set(ledger.attempts)) == 2
+
+
+async def test_what_came_in_is_shown_until_the_connector_has_it(tmp_path: Path, ledger: ToyLedger) -> None:
+    ledger.transfers.append({"id": "t", "source": "ann", "destination": "us", "amount": "700"})
+    port = free_port()
+    path = engine_file(tmp_path, ledger, port, "http://127.0.0.1:1")
+    async with running(path) as says:
+        assert await post(f"http://127.0.0.1:{port}/accounts", {"id": "ann"}) == 201
+        await says("credit_not_acknowledged")
+        shown = await isthmus("engine", "show", "toy", path)
+        assert "700 at scale 9 came in, not acknowledged" in shown.stdout
+    shown = await isthmus("engine", "show", "toy", path, "--json")
+    (credit,) = json.loads(shown.stdout)["credits"]
+    assert credit == {"account": "ann", "amount": "700", "scale": 9, "text": "transfer t"}
+
+
+async def test_an_engine_that_cant_be_used_ends_in_one_line(tmp_path: Path, ledger: ToyLedger) -> None:
+    path = engine_file(tmp_path, ledger, 0, "http://127.0.0.1:1")
+    path.write_text(path.read_text().replace(ledger.url, "gold://x"))
+    done = await isthmus("engine", "run", "toy", path)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (1, "isthmus: gold://x is no URL of a ledger")
+    done = await isthmus("engine", "run", "gold", path)
+    assert (done.returncode, "'gold' is no engine of ours. Kinds: " in done.stderr) == (2, True)

@@ -145,6 +145,11 @@ def _show(config: "NodeConfig") -> None:
     console.print(_accounts_table(config))
     for line in rate_lines(config.rates):
         console.print(line, highlight=False)
+    for engine in config.engines:
+        settled = [
+            each.id for each in config.accounts if each.settlement and each.settlement.terms.engine == engine.name
+        ]
+        console.print(f"Engine {engine.name} ({engine.kind}): {', '.join(settled) or 'no account'}", highlight=False)
     for prefix, account in config.routes:
         console.print(f"{prefix or 'default'} → {account}", highlight=False)
 

@@ -12,6 +12,7 @@ from isthmus.errors import ConfigError
 from isthmus.ilp.packet import Fulfill, Reject, encode_fulfill, encode_reject
 from isthmus.node.engines.rfc38 import listener_at
 from isthmus.settlement.port import SettlingAccount
+from isthmus.settlement.rfc38 import http
 from isthmus.settlement.rfc38.http import Client
 from isthmus.settlement.rfc38.remote import RemoteEngine
 from tests.runtime.engine_world import PEER, USD, World
@@ -458,3 +459,19 @@ async def test_an_answer_that_is_too_long_is_not_relayed(world: World, other: Ot
     answered = await world.answer()
     assert isinstance(answered, Reject)
     assert answered.code == "T01"
+
+
+async def test_a_body_that_never_ends_is_not_waited_for(
+    world: World, remote: RemoteEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http, "BODY_S_MAX", 0.05)
+    await world.start()
+    host, port = ours(remote).split("/")[2].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"POST /accounts/peer/settlements HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 9\r\n\r\n{"
+    )
+    async with asyncio.timeout(10):
+        assert b" 408 " in await reader.readline()
+    writer.close()
+    await writer.wait_closed()

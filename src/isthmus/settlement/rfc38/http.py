@@ -26,6 +26,7 @@ KEY_HEADER: Final = "Idempotency-Key"
 # A message (SE-14) is the longest thing that anybody sends.
 BODY_BYTES_MAX: Final = DATA_BYTES_MAX
 CONNECT_S_MAX: Final = 10.0
+BODY_S_MAX: Final = 10.0  # of a request's body, from its headers to its last byte
 # Node closes idle connections after 5 s; a POST into a closing one would have no answer.
 IDLE_S: Final = 4.0
 CONNECTIONS_MAX: Final = 32  # of ours, to one server
@@ -173,6 +174,7 @@ _TITLES: Final = {
     404: "Not Found",
     405: "Method Not Allowed",
     409: "Conflict",
+    408: "Request Timeout",
     413: "Content Too Large",
     429: "Too Many Requests",
     500: "Internal Server Error",
@@ -209,6 +211,8 @@ class Server:
             return await handler(request)
         except RefusedError as refused:
             return _problem(refused)
+        except LedgerError as error:  # a disk that refuses, most likely
+            return _problem(RefusedError(503, f"{error}."))
         except web.HTTPException as refused:
             return _problem(RefusedError(refused.status, refused.reason))
 
@@ -239,7 +243,11 @@ async def body_of(request: web.Request, bytes_max: int) -> bytes:
         raise RefusedError(400, "Send it as it is, not compressed.")
     if (request.content_length or 0) > bytes_max:
         raise RefusedError(413, f"The body is longer than {bytes_max} bytes.")
-    body = await request.read()
+    try:
+        async with asyncio.timeout(BODY_S_MAX):
+            body = await request.read()
+    except TimeoutError:
+        raise RefusedError(408, f"The body took longer than {BODY_S_MAX:g} s.") from None
     if len(body) > bytes_max:
         raise RefusedError(413, f"The body is longer than {bytes_max} bytes.")
     return body
