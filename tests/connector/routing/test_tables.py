@@ -27,14 +27,14 @@ def chosen(rib: Rib, prefix: str, now: int = 0) -> str | None:
 
 
 def test_relation_then_length_then_name_decide() -> None:
-    """CCP-18, CONN-13."""
+    """CCP-18, CONN-13; a peer is no better than a parent, or networks may never come to rest."""
     rib = Rib()
     ranked = [
         (source("zoe", "child"), route("test.x", "test.a", "test.b", "test.c")),
         (source("bob"), route("test.x", "test.a")),
         (source("carl"), route("test.x", "test.a")),
-        (source("amy"), route("test.x", "test.a", "test.b")),
         (source("dad", "parent"), route("test.x", "test.a")),
+        (source("amy"), route("test.x", "test.a", "test.b")),
     ]
     for one, way in reversed(ranked):
         rib.put(one, way)

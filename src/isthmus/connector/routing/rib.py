@@ -12,8 +12,9 @@ from isthmus.connector.routing.price import UNKNOWN, add_prices, read_price
 from isthmus.connector.routing.records import Record
 from isthmus.ilp.ccp import Route
 
-# The order of relations: the better one comes first (CONN-13).
-RELATION_ORDER: Final = {"local": 0, "child": 1, "peer": 2, "parent": 3}
+# The better one comes first (CONN-13). Peers and parents are alike, the shorter path wins: peers are told what we reach
+# over others, and with peers before parents some networks never come to rest (docs/adr/0007).
+RELATION_ORDER: Final = {"local": 0, "child": 1, "peer": 2, "parent": 2}
 
 Order: TypeAlias = tuple[bool, int, int, int, int, str]
 # A hop that was chosen stays chosen until another is better by so much, where packets have shown anything: two steps of

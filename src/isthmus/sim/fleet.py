@@ -1,0 +1,251 @@
+"""A graph's connectors run on virtual time: how soon their tables are right, at what cost, and how good the ways are.
+
+Real are the kernels with their routing (timers, pacing, packets of CCP, byte for byte) and the links' delays. There are
+no disks, sessions, wallets or payments: ways are read from nodes' forwarding tables, hop by hop, as the switch does,
+and no packet but CCP's is sent. Everything follows from graph and seed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import Any, Final, final
+
+from isthmus.connector.events import AccountId, Append, Durable, Effect, Event, Inbound, LinkDown, LinkUp, Now, Release
+from isthmus.connector.kernel import Kernel
+from isthmus.connector.routing.terms import RouteTerms
+from isthmus.connector.tables import CHILD, AccountTerms, RateTable, RouteTable, TableEvent, Tables, TablesChanged
+from isthmus.sim.agenda import WALL_START_MS, Agenda, Due
+from isthmus.sim.graphs import PARTS, Graph
+from isthmus.sim.oracle import Oracle, price
+from isthmus.sim.plan import ASSETS
+
+START_MS: Final = 1_000  # nodes start within it
+SAMPLE_MS: Final = 500
+QUIET_MS: Final = 5_000  # without a new choice anywhere: the tables have come to rest
+PHASE_MS_MAX: Final = 180_000
+PAIRS: Final = 1_000  # whose ways are looked at
+_LIMIT: Final = 10**30
+_RATES: Final = {
+    (base, quote): ASSETS[base][1] / ASSETS[quote][1] for base in ASSETS for quote in ASSETS if base != quote
+}
+
+
+@final
+@dataclass(slots=True)
+class Phase:
+    """What followed one event. Times are virtual, since the event."""
+
+    name: str
+    settled_ms: int | None  # until the last choice changed anywhere, to `SAMPLE_MS`; None: not within `PHASE_MS_MAX`
+    messages: int  # all packets on all links, answers and heartbeats included
+    bytes: int
+    reached: list[tuple[int, int]]  # (ms, pairs of the sample that have a way)
+    looped: int  # most ways of the sample that led in a circle at one time, while tables differed
+
+
+@final
+class Fleet:
+    """All nodes of one graph, and one clock."""
+
+    def __init__(self, graph: Graph, seed: int, *, pairs: int = PAIRS) -> None:
+        self.graph: Final = graph
+        self.agenda: Final = Agenda()
+        self.messages = 0
+        self.bytes = 0
+        self._rng: Final = Random(f"fleet {seed}")
+        self._kernels: Final[list[Kernel | None]] = [None for _ in graph.nodes]
+        self._wakes: Final[list[Due | None]] = [None for _ in graph.nodes]
+        self._numbers: Final = {node.name: number for number, node in enumerate(graph.nodes)}
+        self._links: Final = {
+            (one, other.node): other.link for one, around in enumerate(graph.around) for other in around
+        }
+        self._cuts: Final = [0 for _ in graph.links]  # odd: the link is down
+        size = len(graph.nodes)
+        self.pairs: Final = [self._rng.sample(range(size), 2) for _ in range(pairs)]
+        for number in range(size):
+            self._cuts_of(number, down=True)
+            self.agenda.at(self._rng.randrange(START_MS), lambda number=number: self.start(number))
+
+    # --- what happens to nodes and links ------------------------------------------------------------------------
+
+    def start(self, number: int) -> None:
+        """A node's process begins; its links to nodes that run come up."""
+        kernel = Kernel(self._rng.randbytes(32))
+        self._kernels[number] = kernel
+        kernel.opened(self._now())
+        self._tell(number, TablesChanged(self._tables(number)))
+        for one in self.graph.around[number]:
+            if self._kernels[one.node] is not None:
+                self.mend(one.link)
+
+    def stop(self, number: int) -> None:
+        """A node dies, and its neighbours see that their links to it are closed."""
+        due = self._wakes[number]
+        if due is not None:
+            due.cancel()
+        self._kernels[number] = None
+        self._cuts_of(number, down=False)
+
+    def _cuts_of(self, number: int, *, down: bool) -> None:
+        for one in self.graph.around[number]:
+            if down:
+                self._cuts[one.link] |= 1
+            else:
+                self.cut(one.link)
+
+    def cut(self, link: int) -> None:
+        """Both ends see that it is closed; what was under way is lost."""
+        if self._cuts[link] % 2 == 0:
+            self._cuts[link] += 1
+            self._tell_ends(link, lambda other: LinkDown(other, "cut"))
+
+    def mend(self, link: int) -> None:
+        if self._cuts[link] % 2 == 1:
+            self._cuts[link] += 1
+            self._tell_ends(link, LinkUp)
+
+    def _tell_ends(self, link: int, event: Callable[[AccountId], Event]) -> None:
+        ends = self.graph.links[link].first, self.graph.links[link].second
+        for one, other in (ends, ends[::-1]):
+            if self._kernels[one] is not None:
+                self._tell(one, event(AccountId(self.graph.nodes[other].name)))
+
+    def _tables(self, number: int) -> Tables:
+        graph = self.graph
+        accounts: dict[AccountId, AccountTerms] = {}
+        spreads: dict[AccountId, Fraction] = {}
+        for one in graph.around[number]:
+            name = AccountId(graph.nodes[one.node].name)
+            accounts[name] = AccountTerms(
+                id=name,
+                asset=ASSETS[graph.links[one.link].asset][0],
+                relation=one.relation,
+                receivable_max=_LIMIT,
+                payable_max=_LIMIT,
+                child_address=f"test.{name}" if one.relation == CHILD else "",
+                routes=RouteTerms(send=True, receive=True),
+            )
+            spreads[name] = Fraction(one.keeps_ppm, PARTS)
+        rates = RateTable(_RATES, account_spreads=spreads)
+        return Tables(f"test.{graph.nodes[number].name}", accounts, RouteTable({}), rates)
+
+    # --- running ------------------------------------------------------------------------------------------------
+
+    def _now(self) -> Now:
+        return Now(WALL_START_MS + self.agenda.now, self.agenda.now)
+
+    def _tell(self, number: int, *events: Event | TableEvent) -> None:
+        kernel = self._kernels[number]
+        if kernel is None:
+            return
+        waiting: list[Event | TableEvent] = list(events)
+        while True:
+            durable = self._carry_out(number, kernel.handle(waiting, self._now()))
+            if not durable:
+                break
+            waiting = list(durable)
+        due, at = self._wakes[number], kernel.wakes_at()
+        if due is not None:
+            due.cancel()
+        # A kernel with work left wants to be called again at once; a millisecond passes meanwhile.
+        self._wakes[number] = (
+            None if at is None else self.agenda.at(max(at, self.agenda.now + 1), lambda: self._tell(number))
+        )
+
+    def _carry_out(self, number: int, effects: list[Effect]) -> list[Durable]:
+        durable: list[Durable] = []
+        for effect in effects:
+            if isinstance(effect, Append):
+                durable.append(Durable(effect.sequence))
+            elif isinstance(effect, Release):
+                self._send(number, effect)
+        return durable
+
+    def _send(self, number: int, release: Release) -> None:
+        other = self._numbers[release.account]
+        link = self._links[number, other]
+        cuts, at = self._cuts[link], self.agenda.now + self.graph.links[link].delay_ms
+        self.messages += len(release.frames)
+        self.bytes += sum(len(frame.packet) for frame in release.frames)
+        account = AccountId(self.graph.nodes[number].name)
+        came = [Inbound(account, frame.session, frame.request_id, frame.packet, at) for frame in release.frames]
+
+        def arrive() -> None:
+            if self._cuts[link] == cuts:
+                self._tell(other, *came)
+
+        if cuts % 2 == 0:
+            self.agenda.at(at, arrive)
+
+    def run(self, name: str, seen: Callable[[int], None] = lambda _ms: None) -> Phase:
+        """Until all choices have stayed for `QUIET_MS`, or `PHASE_MS_MAX` is over; `seen` hears of each sample."""
+        start, messages, sent = self.agenda.now, self.messages, self.bytes
+        last, since = self._choices(), 0
+        reached: list[tuple[int, int]] = []
+        looped = 0
+        for passed in range(0, PHASE_MS_MAX + 1, SAMPLE_MS):
+            while (at := self.agenda.next_at()) is not None and at <= start + passed:
+                self.agenda.step()
+            self.agenda.now = start + passed
+            choices = self._choices()
+            if choices != last:
+                last, since = choices, passed
+            ways = [self.way(source, target) for source, target in self.pairs]
+            reached.append(
+                (
+                    passed,
+                    sum(way is not None and way[-1] == pair[1] for way, pair in zip(ways, self.pairs, strict=True)),
+                )
+            )
+            looped = max(looped, sum(way is not None and len(set(way)) < len(way) for way in ways))
+            seen(passed)
+            if passed - since >= QUIET_MS and self.agenda.now > START_MS + QUIET_MS:
+                return Phase(name, since, self.messages - messages, self.bytes - sent, reached, looped)
+        return Phase(name, None, self.messages - messages, self.bytes - sent, reached, looped)
+
+    def _choices(self) -> list[int]:
+        """The epochs of what all nodes tell: each new choice makes a new one."""
+        return [-1 if one is None else one.switch.router.log.epoch for one in self._kernels]
+
+    # --- what they chose ----------------------------------------------------------------------------------------
+
+    def way(self, source: int, target: int) -> list[int] | None:
+        """Nodes that a packet passes by the tables of now; None if one knows no hop. A circle ends where it closes."""
+        destination = f"test.{self.graph.nodes[target].name}".encode()
+        path = [source]
+        while path[-1] != target:
+            kernel = self._kernels[path[-1]]
+            if kernel is None:
+                return None
+            found = kernel.switch.router.find(kernel.switch, destination)
+            if found is None:
+                return None
+            path.append(self._numbers[found[1]])
+            if path[-1] in path[:-1]:
+                return path
+        return path if self._kernels[target] is not None else None
+
+    def compare(self) -> dict[str, Any]:
+        """The sample's ways beside the shortest and the best-priced ones of the whole graph."""
+        oracle = Oracle(self.graph)
+        hops = shortest = ways = 0
+        shares: list[Fraction] = []
+        for source in sorted({pair[0] for pair in self.pairs}):
+            far, best = oracle.hops(source), oracle.best(source)
+            for target in [pair[1] for pair in self.pairs if pair[0] == source]:
+                way, least, dearest = self.way(source, target), far[target], best[target]
+                if way is None or way[-1] != target or least is None or dearest is None:
+                    continue
+                ways += 1
+                hops += len(way) - 1
+                shortest += least
+                shares.append(price(self.graph, tuple(way)) / dearest.kept)
+        return {
+            "pairs": len(self.pairs),
+            "ways": ways,
+            "hops": hops,
+            "hops_shortest": shortest,
+            "of_best_price_mean_ppm": int(sum(shares, Fraction(0)) / ways * PARTS) if ways else None,
+            "of_best_price_least_ppm": int(min(shares) * PARTS) if ways else None,
+        }
