@@ -8,6 +8,7 @@ and no packet but CCP's is sent. Everything follows from graph and seed.
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from random import Random
 from typing import Any, Final, final
 
@@ -65,7 +66,7 @@ class Fleet:
         self.pairs: Final = [self._rng.sample(range(size), 2) for _ in range(pairs)]
         for number in range(size):
             self._cuts_of(number, down=True)
-            self.agenda.at(self._rng.randrange(START_MS), lambda number=number: self.start(number))
+            self.agenda.at(self._rng.randrange(START_MS), partial(self.start, number))
 
     # --- what happens to nodes and links ------------------------------------------------------------------------
 
