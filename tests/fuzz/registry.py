@@ -40,6 +40,7 @@ MODULES: Final[dict[str, str]] = {
     "config": "settings",
     "rates": "prices",
     "quantity": "settlement",
+    "evm-messages": "settlement",
     "xrp": "xrp",
     "xrp-api": "xrp",
     "node": "node",
