@@ -78,7 +78,8 @@ class Sender:
             times.append(self.traffic.progress_at + self._patience())
             if self._window.paused_until > now:
                 times.append(self._window.paused_until)
-            if self.traffic.poll_ms and not self._flights:  # else the question is on its way: nothing to do then
+            # Otherwise the question is on its way, or waits for the end of a pause: nothing to do then.
+            if self.traffic.poll_ms and not self._flights and not self._session.control:
                 times.append(self._poll_at)
         elif self._session.control and self._window.paused_until > now:
             times.append(self._window.paused_until)
