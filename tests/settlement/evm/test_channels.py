@@ -107,6 +107,20 @@ async def test_more_is_added_before_the_channel_is_empty(anvil: Anvil, parties: 
     await until(lambda: out(alice).deposited == 2_000 * FINNEY, anvil)
 
 
+async def test_the_operator_adds_to_an_open_channel_one_amount_at_a_time(
+    anvil: Anvil, pair: tuple[Party, Party]
+) -> None:
+    alice, _ = pair
+    assert not await channels_of(alice).add_to_channel(PEER, 5)  # there is none
+    assert not await channels_of(alice).close_channel(PEER)
+    await pay(anvil, alice, 300)
+    assert await channels_of(alice).add_to_channel(PEER, 5 * FINNEY)
+    assert not await channels_of(alice).add_to_channel(PEER, 5 * FINNEY)  # it is under way
+    await until(lambda: out(alice).deposited == 1_005 * FINNEY, anvil)
+    shown = channels_of(alice).describe(PEER)
+    assert (shown["outgoing"], shown["outgoing_deposited"]) == ("open", str(1_005 * FINNEY))
+
+
 async def test_both_pay_each_other_by_two_channels(anvil: Anvil, pair: tuple[Party, Party]) -> None:
     alice, bob = pair
     alice.books.settle(100)

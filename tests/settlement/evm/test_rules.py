@@ -137,7 +137,7 @@ def test_a_claim_is_credited_by_its_growth_and_never_beyond_the_channel(
     assert found.claim >= record.claim and found.credited >= record.credited
     if found != record:
         assert found.credited == found.claim == amount <= min(confirmed.deposited, newest.deposited)
-        assert confirmed.is_open and newest.is_open and not record.is_agreed
+        assert not confirmed.closing_at and not newest.closing_at and not record.is_agreed
 
 
 @given(records, channel_states, channel_states)

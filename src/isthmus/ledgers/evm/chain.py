@@ -53,10 +53,6 @@ class ChannelState:
     def has_ended(self) -> bool:
         return self.deposited == 0 and self.closing_at == CLOSED
 
-    @property
-    def is_open(self) -> bool:
-        return self.is_there and self.closing_at == 0
-
 
 @final
 @dataclass(slots=True, frozen=True)
