@@ -183,7 +183,7 @@ def _hop_with_more(
     switch: Switch, lane: Lane, destination: bytes, target: Lane, problem: tuple[str, str], tried: tuple[AccountId, ...]
 ) -> Hop | None:
     """Another hop for a packet that our account with this one has no room for; None without any."""
-    if problem is not _NO_LIQUIDITY and problem is not _TOO_MUCH_IN_FLIGHT:
+    if problem not in (_NO_LIQUIDITY, _TOO_MUCH_IN_FLIGHT):  # compiled, tuples have no identity
         return None
     switch.router.hop_scarce(switch, destination, target.id, b"")
     if not switch.router.splits or len(tried) >= HOPS_TRIED_MAX:
