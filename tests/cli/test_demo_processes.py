@@ -89,7 +89,7 @@ def test_free_ports_are_different() -> None:
 
 
 PARENT = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from isthmus.cli.demo.processes import Processes, running
 
@@ -100,6 +100,7 @@ async def main(folder):
         print(child.pid, flush=True)
         await asyncio.Event().wait()
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are started without
 asyncio.run(main(Path(sys.argv[1])))
 """
 
@@ -119,7 +120,10 @@ def test_children_end_with_their_parent(tmp_path: Path, number: signal.Signals) 
         # Readable when the child has ended: its journal's lock is let go by the system.
         child = os.pidfd_open(pid)
         parent.send_signal(number)
-        parent.wait(WAIT_S)
+        try:
+            parent.wait(WAIT_S)
+        finally:
+            parent.kill()
     ended(child)
 
 
