@@ -217,6 +217,11 @@ class Config:
         return cls.over(name, relation, link, **limits)
 
     @staticmethod
+    def without_routes(account: str) -> str:
+        """The same account, over which no routes are told or asked for: the peer sees only what a test sends."""
+        return account.replace("\nlink = ", '\nroutes = "off"\nlink = ', 1)
+
+    @staticmethod
     def over(name: str, relation: str, link: str, **limits: str) -> str:
         # A sender of ilp-protocol-stream leaves while a packet to it may be in flight: the stop waits for its expiry.
         allowed = {"receivable": "1000000", "payable": "1000000", "hold": "3 s", **limits}

@@ -12,7 +12,7 @@ async def test_packets_go_both_ways_between_http_and_btp(
     plugin = peers.http(ours, incoming="their-token", outgoing=f"{config.TOKEN}-them")
     await them.call("start", plugin=plugin, handler="fulfill")
     theirs = f"http://127.0.0.1:{(await them.event('listening'))['port']}/"
-    account = config.http_account("them", "peer", theirs, outgoing="their-token")
+    account = config.without_routes(config.http_account("them", "peer", theirs, outgoing="their-token"))
     carol_account = config.account("carol", "child")
     routes = {"test.them": "them"}
     await nodes.run(config.node(port, account, carol_account, routes=routes, http_port=http_port), port)

@@ -19,7 +19,8 @@ async def test_our_node_asks_their_server(nodes: Any, peers: Any, config: Any, p
     serve = {"handler": "ildcp", "serverAddress": "test.parent", "info": PARENTS_WORD}
     await parent.call("start", plugin=peers.listener(), **serve)
     uplink = config.account("uplink", "parent", dial=(await parent.event("listening"))["port"])
-    await nodes.run(config.node(port, uplink, config.account("carol", "child"), address=None), port)
+    accounts = (config.without_routes(uplink), config.account("carol", "child"))
+    await nodes.run(config.node(port, *accounts, address=None), port)
     await parent.event("ildcp")
     carol = await peers.endpoint(peers.dial(port, token=f"{config.TOKEN}-carol"))
     assert (await carol.call("ildcp"))["clientAddress"] == "test.parent.us.carol"
