@@ -1,7 +1,10 @@
 """The patches of this folder, the table and the page belong together. `make mutants` says whether each is caught."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,7 @@ from tests.mutants.__main__ import ROOT, SIMULATOR, TABLE, Mutant, MutantError, 
 from tests.mutants.page import PAGE, page
 
 KNOWN = mutants()
+NAMES = "F821,F822,F823,E9"  # undefined names, and what is no Python
 
 
 def test_there_are_as_many_mutants_as_were_promised() -> None:
@@ -34,9 +38,24 @@ needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
 
 @needs_git
 @pytest.mark.parametrize("mutant", KNOWN, ids=lambda mutant: mutant.name)
-def test_each_patch_applies(mutant: Mutant) -> None:
+def test_each_patch_applies_and_names_only_what_there_is(mutant: Mutant) -> None:
+    """A mutant that breaks by a name that is nowhere would be caught by anything."""
+    changed = re.findall(r"^\+\+\+ b/src/(\S+)", mutant.patch.read_text(encoding="utf-8"), re.MULTILINE)
+    assert changed
     with mutated(mutant) as copy:
-        assert copy.is_dir()
+        command = [
+            "-m",
+            "ruff",
+            "check",
+            "--isolated",
+            "--no-cache",
+            "--quiet",
+            "--select",
+            "F821,F822,F823,E9",
+            *changed,
+        ]
+        done = subprocess.run([sys.executable, *command], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @needs_git
