@@ -3,12 +3,13 @@
 from collections.abc import Iterable
 from typing import Final
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from isthmus.connector.books import settled_name
 from isthmus.connector.settling import OPEN_STATES, SETTLEMENT_BOUNDS_MS, STATES
+from isthmus.node.histograms import histogram
 from isthmus.runtime import clock
 from isthmus.runtime.driver import Driver
 from isthmus.runtime.engines import EngineRunner
@@ -66,14 +67,8 @@ class SettlementCollector(Collector):
 
     def _latency(self) -> Metric:
         tally = self._driver.kernel.switch.settlement_tally
-        buckets: list[tuple[str, float]] = []
-        count = 0
-        for bound, number in zip([*SETTLEMENT_BOUNDS_MS, None], tally.latency, strict=True):
-            count += number
-            buckets.append(("+Inf" if bound is None else str(bound / 1000), count))
-        family = HistogramMetricFamily("isthmus_settlement_seconds", "From a settlement's begin to its end.")
-        family.add_metric([], buckets, sum_value=tally.latency_sum_ms / 1000)
-        return family
+        words = "From a settlement's begin to its end."
+        return histogram("isthmus_settlement_seconds", words, SETTLEMENT_BOUNDS_MS, tally.latency, tally.latency_sum_ms)
 
     def _of_engines(self) -> Iterable[Metric]:
         works = GaugeMetricFamily("isthmus_engine_works", "1 once the engine has started.", labels=["engine"])

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
@@ -15,6 +15,7 @@ from isthmus.connector.switch import LATENCY_BOUNDS_MS
 from isthmus.node.admin.operation import RefusedError
 from isthmus.node.build import build_kind
 from isthmus.node.corrections import kind_of
+from isthmus.node.histograms import histogram
 from isthmus.node.rates.metrics import RatesCollector
 from isthmus.node.rates.provider import Provider
 from isthmus.node.settlement_metrics import SettlementCollector
@@ -165,20 +166,13 @@ class NodeCollector(Collector):
 
     def _latency(self) -> Metric:
         switch = self._driver.kernel.switch
-        buckets: list[tuple[str, float]] = []
-        count = 0
-        for bound, number in zip([*LATENCY_BOUNDS_MS, None], switch.latency, strict=True):
-            count += number
-            buckets.append(("+Inf" if bound is None else str(bound / 1000), count))
-        family = HistogramMetricFamily("isthmus_fulfill_seconds", "From a Prepare's arrival to its Fulfill.")
-        family.add_metric([], buckets, sum_value=switch.latency_sum_ms / 1000)
-        return family
+        words = "From a Prepare's arrival to its Fulfill."
+        return histogram("isthmus_fulfill_seconds", words, LATENCY_BOUNDS_MS, switch.latency, switch.latency_sum_ms)
 
     def _commits(self) -> Metric:
         commits = self._driver.commits
-        family = HistogramMetricFamily("isthmus_journal_commit_seconds", "From a batch's append until it was durable.")
-        family.add_metric([], commits.buckets(), sum_value=commits.sum_ms / 1000)
-        return family
+        words = "From a batch's append until it was durable."
+        return histogram("isthmus_journal_commit_seconds", words, commits.BOUNDS_MS, commits.counts, commits.sum_ms)
 
 
 def _packets(lanes: list[Lane]) -> Iterable[Metric]:
