@@ -8,7 +8,7 @@ import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, final
+from typing import Any, Final, TypeVar, final
 
 from isthmus.connector.events import (
     AccountId,
@@ -62,6 +62,8 @@ from isthmus.runtime.fairness import Fairness
 TIMER_GRAIN_MS: Final = 2
 _PREPARE_BYTE: Final = bytes((PREPARE,))
 
+T = TypeVar("T")
+
 
 @final
 class CommitTimes:
@@ -83,15 +85,6 @@ class CommitTimes:
             took = now - self._submitted.pop(one)
             self.sum_ms += took
             self.counts[bisect_left(self.BOUNDS_MS, took)] += 1
-
-    def buckets(self) -> list[tuple[str, float]]:
-        """Cumulative, by upper bound in seconds, as Prometheus has them."""
-        total = 0
-        found: list[tuple[str, float]] = []
-        for bound, count in zip([*self.BOUNDS_MS, None], self.counts, strict=True):
-            total += count
-            found.append(("+Inf" if bound is None else str(bound / 1000), total))
-        return found
 
 
 class Driver:
@@ -227,8 +220,7 @@ class Driver:
         Raises JournalError if the node halts or stops.
         """
         token = self._take_token()
-        done: asyncio.Future[Digested] = self._loop.create_future()
-        self._asked[token] = done
+        done: asyncio.Future[Digested] = self._expect(token)
         self.post(DigestAsked(token))
         return await done
 
@@ -238,8 +230,7 @@ class Driver:
         Raises JournalError if the node halts or stops: then it may be booked or not, and the same key is safe.
         """
         correction.token = self._take_token()
-        done: asyncio.Future[Corrected] = self._loop.create_future()
-        self._asked[correction.token] = done
+        done: asyncio.Future[Corrected] = self._expect(correction.token)
         self.post(correction)
         return await done
 
@@ -259,16 +250,9 @@ class Driver:
     async def ping(self, account: AccountId, timeout_ms: int) -> Ponged | None:
         """Ask the neighbour something harmless; None if it doesn't answer in time. Raises JournalError as others."""
         token = self._take_token()
-        done: asyncio.Future[Ponged] = self._loop.create_future()
-        self._asked[token] = done
+        done: asyncio.Future[Ponged] = self._expect(token)
         self.post(Ping(account, token))
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                return await done
-        except TimeoutError:
-            return None
-        finally:
-            self._asked.pop(token, None)
+        return await self._in_time(token, done, timeout_ms)
 
     async def settle(self, event: Settle) -> SettlementAnswered:
         """Pay a peer, once for its key; returns when it is booked, durably. Its token is set here.
@@ -276,8 +260,7 @@ class Driver:
         Raises JournalError if the node halts or stops: then it may be booked or not, and the same key is safe.
         """
         event.token = self._take_token()
-        done: asyncio.Future[SettlementAnswered] = self._loop.create_future()
-        self._asked[event.token] = done
+        done: asyncio.Future[SettlementAnswered] = self._expect(event.token)
         self.post(event)
         return await done
 
@@ -288,8 +271,7 @@ class Driver:
         node halts or stops; it comes, and is lost, if nobody waits for it any more.
         """
         event.token = self._take_token()
-        done: asyncio.Future[SettlementAnswered] = self._loop.create_future()
-        self._asked[event.token] = done
+        done: asyncio.Future[SettlementAnswered] = self._expect(event.token)
         self._events.append(event)
         self._turn()
         return done
@@ -299,9 +281,26 @@ class Driver:
     ) -> SettlementMessageAnswered | None:
         """Ask the engine of an account's peer; None if it doesn't answer in time. Raises JournalError as others."""
         token = self._take_token()
-        done: asyncio.Future[SettlementMessageAnswered] = self._loop.create_future()
-        self._asked[token] = done
+        done: asyncio.Future[SettlementMessageAnswered] = self._expect(token)
         self.post(SendSettlementMessage(account, data, token))
+        return await self._in_time(token, done, timeout_ms)
+
+    async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
+        """As `change_tables`, for the rates alone."""
+        return await self._change(RatesChanged(rates, settings, self._take_token()))
+
+    async def _change(self, event: TableEvent) -> TablesTaken:
+        done: asyncio.Future[TablesTaken] = self._expect(event.token)
+        self.post(event)
+        return await done
+
+    def _expect(self, token: int) -> "asyncio.Future[Any]":
+        """What the answer to the event with this token will be; it fails with JournalError if the node ends before."""
+        done = self._asked[token] = self._loop.create_future()
+        return done
+
+    async def _in_time(self, token: int, done: "asyncio.Future[T]", timeout_ms: int) -> T | None:
+        """The answer of somebody else; None, and no longer expected, if it takes too long."""
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 return await done
@@ -309,16 +308,6 @@ class Driver:
             return None
         finally:
             self._asked.pop(token, None)
-
-    async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
-        """As `change_tables`, for the rates alone."""
-        return await self._change(RatesChanged(rates, settings, self._take_token()))
-
-    async def _change(self, event: TableEvent) -> TablesTaken:
-        done: asyncio.Future[TablesTaken] = self._loop.create_future()
-        self._asked[event.token] = done
-        self.post(event)
-        return await done
 
     def _take_token(self) -> int:
         """For an event that will have an answer."""
