@@ -191,15 +191,22 @@ def key_and_note(key: str | None, note: str) -> tuple[str, str]:
 def _book(path: Path, event: Correction, asset: Asset, config: Path | None, as_json: bool) -> None:
     amount, where = book(path, event, config)
     kind = kind_of(event)
-    if as_json:
-        found = {"account": event.account, "kind": kind, "amount": str(amount), "key": event.key}
-        click.echo(json.dumps(found, indent=2))
-    elif kind == WRITE_OFF:
-        click.echo(f"Written off {where}: {format_amount(amount, asset)} of {event.account}. Key: {event.key}")
+    if kind == WRITE_OFF:
+        words = f"Written off {where}: {format_amount(amount, asset)} of {event.account}"
     elif kind == GIVE_UP:
-        click.echo(f"Given up {where}: {event.account}, {format_amount(amount, asset)} at risk. Key: {event.key}")
+        words = f"Given up {where}: {event.account}, {format_amount(amount, asset)} at risk"
     else:
-        click.echo(f"Adjusted {where}: {event.account}, {in_words(amount, asset)}. Key: {event.key}")
+        words = f"Adjusted {where}: {event.account}, {in_words(amount, asset)}"
+    show_booked(event, amount, words, as_json)
+
+
+def show_booked(event: Correction, amount: int, words: str, as_json: bool) -> None:
+    """Tell what was booked: in words with its key, or as one JSON object."""
+    if as_json:
+        found = {"account": event.account, "kind": kind_of(event), "amount": str(amount), "key": event.key}
+        click.echo(json.dumps(found, indent=2))
+    else:
+        click.echo(f"{words}. Key: {event.key}")
 
 
 def book(path: Path, event: Correction, config: Path | None) -> tuple[int, str]:

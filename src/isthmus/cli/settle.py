@@ -8,7 +8,7 @@ from typing import Final
 import click
 
 from isthmus.cli.admin_api import AdminApi, find_api, find_node, node_options
-from isthmus.cli.books_correct import asset_of, book, key_and_note, units_of
+from isthmus.cli.books_correct import asset_of, book, key_and_note, show_booked, units_of
 from isthmus.cli.books_replay import journal_path
 from isthmus.cli.http_json import Json
 from isthmus.connector.events import AccountId, RecordSettlement
@@ -90,12 +90,8 @@ def _by_hand(
     signed = units if paid == BY_PEER else -units
     event = RecordSettlement(AccountId(account), signed, *key_and_note(key, note), 0)
     booked, where = book(path, event, config)
-    if as_json:
-        found = {"account": account, "kind": "settlement", "amount": str(booked), "key": event.key}
-        click.echo(json.dumps(found, indent=2))
-        return
-    words = f"{account} paid us" if booked > 0 else f"we paid {account}"
-    click.echo(f"Booked {where}: {words} {format_amount(abs(booked), asset)}. Key: {event.key}")
+    who = f"{account} paid us" if booked > 0 else f"we paid {account}"
+    show_booked(event, booked, f"Booked {where}: {who} {format_amount(abs(booked), asset)}", as_json)
 
 
 def _asset(api: AdminApi, account: str) -> Asset:

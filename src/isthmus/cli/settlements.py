@@ -10,7 +10,7 @@ from rich.table import Table
 
 from isthmus.cli.accounts_view import console
 from isthmus.cli.admin_api import find_api, find_node, is_running, node_options
-from isthmus.cli.books_correct import asset_of, book, key_and_note
+from isthmus.cli.books_correct import asset_of, book, key_and_note, show_booked
 from isthmus.cli.books_replay import journal_path, latest
 from isthmus.cli.books_view import cell, in_words, new_table, time_of
 from isthmus.connector.events import AccountId, ReverseSettlement
@@ -165,8 +165,5 @@ def reverse(
     asset = asset_of(path, account)
     event = ReverseSettlement(AccountId(account), number, *key_and_note(key, note), 0, certain)
     amount, where = book(path, event, config)
-    if as_json:
-        found = {"account": account, "kind": "reverse-settlement", "amount": str(amount), "key": event.key}
-        click.echo(json.dumps(found, indent=2))
-        return
-    click.echo(f"Reversed {where}: {format_amount(amount, asset)} are owed to {account} again. Key: {event.key}")
+    words = f"Reversed {where}: {format_amount(amount, asset)} are owed to {account} again"
+    show_booked(event, amount, words, as_json)
