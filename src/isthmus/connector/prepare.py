@@ -255,23 +255,25 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
     if not tables.allows(address):
         switch.refuse(lane, inbound, "F02", "addresses of this kind are not carried here")  # ADDR-5 to ADDR-7
         return None
-    target = find_next_hop(switch, destination)
-    if target is None:
+    found = _find_way(switch, destination)
+    if found is None:
         switch.refuse(lane, inbound, "F02", "no route to the destination")
         return None
+    prefix, target = found
+    is_divided = switch.router.is_divided(prefix)
     if target.disabled:
         switch.refuse(lane, inbound, "T01", "the account of the next hop takes no packets for now")
         return None
-    if target is lane and _is_divided(switch, destination):
-        target = next(iter(switch.router.others(switch, _prefix_of(switch, destination), lane.id)), lane)
+    if target is lane and is_divided:
+        target = next(iter(switch.router.others(switch, prefix, lane.id)), lane)
     if target is lane:
         switch.refuse(lane, inbound, "F02", "the route leads back to where the packet came from")  # P-15
         return None
-    hop = _hop_between(switch, lane, target) or _hop_that_exchanges(switch, lane, destination, target)
+    hop = _hop_between(switch, lane, target) or _hop_that_exchanges(switch, lane, prefix, target)
     if hop is None:
         _not_exchanged(switch, lane, inbound, target)
         return None
-    if switch.router.splits and _is_divided(switch, destination):
+    if is_divided:
         return hop
     if len(lane.hops) >= HOPS_MAX:
         lane.hops.clear()
@@ -279,18 +281,9 @@ def _resolve(switch: Switch, lane: Lane, inbound: Inbound, destination: bytes) -
     return hop
 
 
-def _prefix_of(switch: Switch, destination: bytes) -> bytes:
-    found = switch.router.find(switch, destination)
-    return b"" if found is None else found[0]
-
-
-def _is_divided(switch: Switch, destination: bytes) -> bool:
-    return switch.router.is_divided(_prefix_of(switch, destination))
-
-
-def _hop_that_exchanges(switch: Switch, lane: Lane, destination: bytes, target: Lane) -> Hop | None:
+def _hop_that_exchanges(switch: Switch, lane: Lane, prefix: bytes, target: Lane) -> Hop | None:
     """Where the rate to the next hop is stopped, or there is none: another one that reaches the prefix."""
-    for other in switch.router.others(switch, _prefix_of(switch, destination), target.id):
+    for other in switch.router.others(switch, prefix, target.id):
         hop = None if other is lane else _hop_between(switch, lane, other)
         if hop is not None:
             return hop
@@ -299,6 +292,12 @@ def _hop_that_exchanges(switch: Switch, lane: Lane, destination: bytes, target: 
 
 def find_next_hop(switch: Switch, destination: bytes) -> Lane | None:
     """The lane that a valid destination's packets go to; None without a route."""
+    found = _find_way(switch, destination)
+    return None if found is None else found[1]
+
+
+def _find_way(switch: Switch, destination: bytes) -> tuple[bytes, Lane] | None:
+    """The same, with the prefix that it goes by."""
     tables = switch.tables
     found = switch.router.find(switch, destination)
     if found is None:
@@ -309,7 +308,7 @@ def find_next_hop(switch: Switch, destination: bytes) -> Lane | None:
     if own and len(prefix) < len(own) and (destination == own or destination.startswith(own + b".")):
         return None
     lane = switch.lanes.get(account)
-    return None if lane is None or lane.closed else lane
+    return None if lane is None or lane.closed else (prefix, lane)
 
 
 def _not_exchanged(switch: Switch, lane: Lane, inbound: Inbound, target: Lane) -> None:

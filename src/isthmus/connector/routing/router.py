@@ -170,7 +170,7 @@ class Router:
 
     def is_divided(self, prefix: bytes) -> bool:
         """Whether the hop is chosen for each packet anew."""
-        return bool(self.splits) and prefix in self.splits
+        return prefix in self.splits
 
     def _divided(self, switch: "Switch", prefix: bytes, account: AccountId) -> AccountId:
         for one in self.splits.choose(self.rib, prefix, switch.mono):
@@ -305,7 +305,7 @@ class Router:
         found = self._candidate(destination, account)
         if found is None or is_from_home(reject, found.route.prefix):
             return
-        self._note_failure(found, switch.mono)
+        self._note(found, switch.mono, None)
         prefix = found.route.prefix.encode("ascii")
         is_new = prefix not in self.splits
         if self.splits.begin(self.rib, prefix, account, switch.mono) and is_new:
@@ -315,25 +315,25 @@ class Router:
         """The receiver refused a packet (F99): what arrives over this hop may be less than was told, and wanted."""
         found = self._candidate(leg.destination, leg.account.name)
         if found is not None:
-            self._note_failure(found, now)
+            self._note(found, now, None)
 
     def hop_fulfilled(self, leg: OutgoingLeg, delay_ms: int, now: int) -> None:
         """One of many packets came back fulfilled; called for a sample of them."""
         found = self._candidate(leg.destination, leg.account.name)
-        if found is None or len(self.rib.candidates(found.route.prefix)) < 2:
-            return
-        if found.record is None:
-            found.record = Record(now)
-        found.record.fulfilled(delay_ms, now)
-        self._choose_again(found.route.prefix, now)
+        if found is not None:
+            self._note(found, now, delay_ms)
 
-    def _note_failure(self, found: Candidate, now: int) -> None:
+    def _note(self, found: Candidate, now: int, delay_ms: int | None) -> None:
+        """A packet over this hop was fulfilled after so long, or failed; where there is no other hop nobody asks."""
         prefix = found.route.prefix
         if len(self.rib.candidates(prefix)) < 2:
             return
         if found.record is None:
             found.record = Record(now)
-        found.record.failed(now)
+        if delay_ms is None:
+            found.record.failed(now)
+        else:
+            found.record.fulfilled(delay_ms, now)
         self._choose_again(prefix, now)
 
     def _choose_again(self, prefix: str, now: int) -> None:
