@@ -12,6 +12,7 @@ from isthmus.errors import ConfigError, JournalError, LedgerError
 from isthmus.ilp.packet import Fulfill, Reject, encode_fulfill
 from isthmus.runtime import engines, kernel_desk
 from isthmus.runtime.engines import ALARMS_MAX, HANDLERS_MAX
+from isthmus.settlement.pauses import RETRY_S_MAX
 from isthmus.settlement.port import MessageRefusedError, SettlingAccount, Step, StepRefusedError
 from tests.runtime.engine_world import ACCOUNTS, PEER, World
 
@@ -86,7 +87,7 @@ async def test_pauses_grow_up_to_an_hour(world: World, monkeypatch: pytest.Monke
     await world.bank.until_paid(26)
     assert pauses[:3] == [0.001, 0.002, 0.004]
     assert pauses == sorted(pauses)
-    assert pauses[-1] == engines.RETRY_S_MAX == 3_600
+    assert pauses[-1] == RETRY_S_MAX == 3_600
 
 
 async def test_a_settlement_that_was_not_taken_comes_again_in_the_next_process(worlds: list[World]) -> None:

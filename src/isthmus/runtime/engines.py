@@ -16,12 +16,11 @@ from isthmus.connector.events import AccountId, Log, Now
 from isthmus.connector.settling import BEGUN, Settlement, Settling
 from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
 from isthmus.ilp.packet import DATA_BYTES_MAX
+from isthmus.settlement.pauses import RETRY_S_MIN, growing_pause
 from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
 
 # A node that starts waits so long for an engine to say that it is misconfigured; then it goes on without it.
 START_S_MAX: Final = 15.0
-RETRY_S_MIN: Final = 1.0
-RETRY_S_MAX: Final = 3_600.0  # SE-9
 # Of one call of `pay`, which returns soon. What it has had booked by then stays.
 PAY_S_MAX: Final = 120.0
 # From a `pay` that returned to the step by which the engine takes the settlement.
@@ -248,7 +247,7 @@ class EngineRunner:
             problem = await self._pay(one, account, settlement)
             if self._begun(account, number) is None:
                 return
-            pause_s = min(RETRY_S_MAX, self._retry_s_min * 2 ** min(attempt, 30)) * (0.5 + self._random() / 2)
+            pause_s = growing_pause(attempt, self._retry_s_min, self._random())
             attempt += 1
             text = f"settlement {number} of {settlement.amount} units: {problem}; again in {pause_s:.0f} s"
             self._alarm(one, "warning", "settlement_not_taken", account, text)

@@ -12,13 +12,12 @@ from uuid import UUID
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import ENDED
 from isthmus.errors import ConfigError, LedgerError
+from isthmus.settlement.pauses import RETRY_S_MIN, growing_pause
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
 from isthmus.settlement.rfc38.accounting import AccountingServer
 from isthmus.settlement.rfc38.http import OCTETS, Client, MakeListener, NoAnswerError, StatusError
 from isthmus.settlement.rfc38.quantity import encode_quantity
 
-RETRY_S_MIN: Final = 1.0
-RETRY_S_MAX: Final = 3_600.0  # SE-9
 # The runner answers the peer before: it has 30 s at most.
 MESSAGE_S_MAX: Final = 29.0
 
@@ -126,7 +125,7 @@ class RemoteEngine:
             await self._pause(attempt, "engine_not_told_of_end", account, problem)
 
     async def _pause(self, attempt: int, event: str, account: AccountId, problem: str) -> None:
-        pause_s = min(RETRY_S_MAX, self._retry_s_min * 2 ** min(attempt, 30)) * (0.5 + self._random() / 2)
+        pause_s = growing_pause(attempt, self._retry_s_min, self._random())
         text = f"{problem}; again in {pause_s:.0f} s"
         self._port.log("warning", event, {"account": account, "problem": text})
         await asyncio.sleep(pause_s)

@@ -16,6 +16,7 @@ from isthmus.connector.events import AccountId
 from isthmus.connector.settling import Settling
 from isthmus.errors import CodecError, LedgerError
 from isthmus.ilp.packet import DATA_BYTES_MAX
+from isthmus.settlement.pauses import RETRY_S_MIN, growing_pause
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.rfc38.accounting import RETRY_S, read_key, read_quantity, status_of
 from isthmus.settlement.rfc38.http import (
@@ -35,8 +36,6 @@ from isthmus.settlement.rfc38.store import Store
 ACCOUNT_BYTES_MAX: Final = 1_024
 # How long an answer to a peer's message may take: the connector has packets that expire.
 MESSAGE_MS_MAX: Final = 29_000
-RETRY_S_MIN: Final = 1.0
-RETRY_S_MAX: Final = 3_600.0  # SE-9
 
 
 class Host(Protocol):
@@ -208,7 +207,7 @@ class EngineServer:
                 self._store.acknowledged(credit, _taken(answer))
                 attempt = 0
             except LedgerError as error:
-                pause_s = min(RETRY_S_MAX, self._retry_s_min * 2 ** min(attempt, 30)) * (0.5 + self._random() / 2)
+                pause_s = growing_pause(attempt, self._retry_s_min, self._random())
                 attempt += 1
                 problem = f"{error}; again in {pause_s:.0f} s"
                 self._log("warning", "credit_not_acknowledged", {"account": account, "problem": problem})
