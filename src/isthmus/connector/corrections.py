@@ -124,12 +124,10 @@ def _book(books: Books, account: Account, event: Correction, kind: int, amount: 
         debit = credit = account
     elif kind == SETTLE_BY_HAND:
         debit, credit = settlement_books.settled_account(books, account), account
-        if amount < 0:
-            debit, credit = credit, debit
     else:
         debit, credit = account, books.internal[internal_name(ADJUSTMENT, *asset)]
-        if amount < 0:
-            debit, credit = credit, debit
+    if amount < 0:  # only of these two
+        debit, credit = credit, debit
     is_new = books.transfer(debit, credit, abs(amount), kind, key, event.text)
     assert is_new
     if kind == GIVE_UP:

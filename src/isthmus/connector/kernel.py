@@ -97,7 +97,6 @@ class Kernel:
         "_asked",
         "_closed",
         "_drained",
-        "_draining",
         "_just_opened",
         "_more",
         "_parent",
@@ -127,7 +126,6 @@ class Kernel:
         self._asked: list[int] = []  # who wants the digest at the next boundary
         self._parent: ParentQuestion | None = None
         self._replay: Replay | None = None
-        self._draining = False
         self._drained = False
         self._closed = False  # the journal says that the stop was in order
         self._just_opened = False  # the first tables come: what the process before left in doubt is to be listed
@@ -300,12 +298,12 @@ class Kernel:
         if self._parent is not None:
             self._parent.tick(switch)
         switch.tick_reporters()
-        if self._draining and not self._drained:
+        if switch.draining and not self._drained:
             self._close_books()
         self._work()
         switch.router.tick(switch)
         self._flush()
-        if self._draining and not self._drained:
+        if switch.draining and not self._drained:
             self._tell_drained()
         switch.effects = []
         return effects
@@ -328,7 +326,7 @@ class Kernel:
     def _enqueue(self, lane: Lane, event: Inbound) -> None:
         """Put a Prepare into its account's inbox; T03 without books or journal where it is full."""
         inbox = lane.inbox
-        if self.slow or self._draining or lane.closed or len(inbox) >= lane.terms.inbox_max:
+        if self.slow or self.switch.draining or lane.closed or len(inbox) >= lane.terms.inbox_max:
             self._refuse_busy(lane, event)
             return
         if not inbox:
@@ -349,7 +347,7 @@ class Kernel:
         elif isinstance(event, WriteOff | Adjust | GiveUp | RecordSettlement | ReverseSettlement):
             switch.answer_after_all(take_correction(switch, event))
         elif isinstance(event, Drain):
-            self._draining = switch.draining = True
+            switch.draining = True
             self._refuse_waiting()
         elif isinstance(event, TablesChanged):
             self._take_tables(event)
