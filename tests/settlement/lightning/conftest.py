@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,18 +10,11 @@ import pytest_asyncio
 
 from isthmus.ledgers.lightning.lnd import Lnd
 from isthmus.settlement.lightning.engine import LightningEngine
-from tests.ledgers.lightning.simnet import Node, Simnet, why_not
+from tests.ledgers.lightning.fixture import simnet
+from tests.ledgers.lightning.simnet import Node, Simnet
 from tests.settlement.lightning.ports import Side
 
-
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def simnet(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Simnet]:
-    reason = why_not()
-    if reason:
-        pytest.skip(reason)
-    folder: Path = tmp_path_factory.mktemp("simnet")
-    async with Simnet(folder) as net:
-        yield net
+__all__ = ["simnet"]
 
 
 def make_engine(node: Node, **changes: Any) -> LightningEngine:

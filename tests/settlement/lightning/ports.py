@@ -1,7 +1,7 @@
 """Two engines that settle one account with each other, each over a real kernel's books; their messages go across."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from isthmus.connector.events import (
@@ -69,8 +69,7 @@ class Side:
         self.changed.set()
         return found
 
-    async def until(self, is_so: "object", seconds: float = 60) -> None:
-        assert callable(is_so)
+    async def until(self, is_so: Callable[[], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds):
             while not is_so():
                 self.changed.clear()
