@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.ilp.packet import Fulfill
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
@@ -76,6 +77,14 @@ async def balanced(east: NodeProcess, west: NodeProcess) -> None:
             await asyncio.sleep(0.05)
 
 
+async def paid(alice: Peer, amount: int) -> None:
+    """Again while the link between the two isn't up yet (T01: nothing was sent)."""
+    async with asyncio.timeout(30):
+        while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
+            assert answer.code == "T01", answer
+            await asyncio.sleep(0.05)
+
+
 @pytest.mark.parametrize("method", ["channels", "transfers"])
 async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     mined: Anvil, nodes: Nodes, tmp_path: Path, method: str
@@ -88,9 +97,9 @@ async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await alice.pay("test.west.bob", 3 * UNIT)
+    await paid(alice, 3 * UNIT)
     await balanced(east, west)
-    await alice.pay("test.west.bob", 2 * UNIT)
+    await paid(alice, 2 * UNIT)
     for node in (east, west):
         await node.kill()
     await alice.close()
@@ -99,7 +108,7 @@ async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await alice.pay("test.west.bob", 4 * UNIT)
+    await paid(alice, 4 * UNIT)
     await balanced(east, west)
     await alice.close()
     await bob.close()
