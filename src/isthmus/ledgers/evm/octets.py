@@ -8,7 +8,6 @@ from Crypto.Hash import keccak
 from isthmus.errors import CodecError
 
 NO_ADDRESS: Final = "0x" + 40 * "0"
-WORD_MAX: Final = 2**256 - 1
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _HEX: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
 

@@ -5,7 +5,6 @@ from typing import Final
 from isthmus.ledgers.evm.contract import selector, topic
 from isthmus.ledgers.evm.octets import word
 
-DECIMALS_MAX: Final = 77  # more decimal places than 2^256 has digits
 TRANSFERRED: Final = topic("Transfer(address,address,uint256)")
 ALLOWANCE_ALL: Final = 2**256 - 1
 

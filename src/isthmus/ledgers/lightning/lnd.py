@@ -26,7 +26,6 @@ LINE_BYTES_MAX: Final = 1024 * 1024
 # lnd tries other routes for so long; then the payment has failed.
 PAY_S_MAX: Final = 60
 CREDENTIAL_BYTES_MAX: Final = 65_536
-HASH_BYTES: Final = 32
 INVOICE_PAGE: Final = 500
 INVOICE_PAGES_MAX: Final = 400
 FIRST_INVOICE_S: Final = 1  # until the first invoice is paid lnd is asked again after this

@@ -174,11 +174,14 @@ class LightningEngine:
         if expected and invoice.payee != expected:
             raise LedgerError("the peer's invoice pays another node than the one configured")
 
-    async def _check_route(self, request: str, msat: int, fee: int) -> None:
-        """What can't be routed is not tried blindly."""
+    async def _check_liquidity(self, msat: int) -> None:
         outbound = await self._lnd.outbound_msat()
         if outbound < msat:
             raise LedgerError(f"our channels could send {outbound} msat, and {msat} are due: open or fill one")
+
+    async def _check_route(self, request: str, msat: int, fee: int) -> None:
+        """What can't be routed is not tried blindly."""
+        await self._check_liquidity(msat)
         cost = await self._lnd.routing_fee_msat(request)
         if cost is None:
             raise LedgerError("no route to the peer's node has the liquidity now")
@@ -193,9 +196,7 @@ class LightningEngine:
         expected = self._accounts[account].settings.get("node", "")
         if expected and node != expected:
             raise LedgerError("the peer names another node than the one configured")
-        outbound = await self._lnd.outbound_msat()
-        if outbound < msat:
-            raise LedgerError(f"our channels could send {outbound} msat, and {msat} are due: open or fill one")
+        await self._check_liquidity(msat)
         preimage = self._random_bytes(32)
         payment_hash = sha256(preimage).digest()
         return Outgoing(payment_hash, msat, fee, attempt, payee=node, tag=tag, preimage=preimage)

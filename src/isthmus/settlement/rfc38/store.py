@@ -44,7 +44,6 @@ FORMAT: Final = 1
 ANSWER_KEPT_MS: Final = 7 * 86_400_000
 ANSWERS_MAX: Final = 100_000  # of one account; beyond it no other settlement is taken
 ACCOUNTS_MAX: Final = 65_536
-CREDITS_WAITING_MAX: Final = 10_000  # of one account, not acknowledged by the connector
 TEXT_CHARS_MAX: Final = 500
 
 _SCHEMA: Final = """

@@ -17,8 +17,7 @@ DEPLOYER: Final = "0x4e59b44847b379578588920ca78fbf26c0b4956c"
 SALT: Final = bytes(32)
 
 _TERMS: Final = "(address,address,address,uint32,bytes32)"
-# Gas that a call can need at most, with a token that is not too strange; what isn't used isn't paid.
-GAS_MAX: Final = 250_000
+# Gas that the deployment can need at most; what isn't used isn't paid.
 GAS_DEPLOY_MAX: Final = 3_000_000
 
 
