@@ -26,6 +26,7 @@ from isthmus.runtime import clock
 from isthmus.stream.tokens import Invitation, Tokens
 
 PORT: Final = 7780
+CONNECTIONS_MAX: Final = 100  # of which we know what we were told, if another process takes over
 IDLE_S_MAX: Final = 75.0  # a payer asks once, and seldom again on the same connection
 EXAMPLES: Final = """\b
 Examples:
@@ -108,12 +109,15 @@ class _Receiver:
         self._goal = goal
         self._as_json = as_json
         self._address = ""
+        self._leads_here = ""  # the URL that payers are given
+        self._at: int | None = None  # since when we are told of money
+        self._told: dict[str, tuple[str, int]] = {}  # by connection: its total and packets; the latest last
         self._total = 0
         self._reached = asyncio.Event()
 
     async def work(self, session: AnySession, stop: asyncio.Event) -> int:
         """Until stopped, or the goal; returns what came in."""
-        server = await self._serve(session)
+        server, self._leads_here = await self._serve(session)
         stopping = asyncio.create_task(self._stop_when_reached(stop))
         try:
             await self._listen(session, stop)
@@ -125,11 +129,15 @@ class _Receiver:
     async def _listen(self, session: AnySession, stop: asyncio.Event) -> None:
         """Hear what comes in; if another process held the wallet and ends, the next to hold it may be us."""
         own: AnySession | None = None
+        listening = True
         try:
-            while not stop.is_set():
+            while listening:
+                since = {} if self._at is None else {"since": {"at": self._at, "told": self._told}}
                 try:
-                    await session.ask("receive", {}, on_event=self._money, cancelled=stop)
+                    await session.ask("receive", since, on_event=self._event, cancelled=stop)
+                    listening = not stop.is_set()
                 except LinkError:
+                    # Even if we are to stop: what came in meanwhile is told by the next answer.
                     session = own = await open_session(self._folder)
                     self._address = str((await session.ask("show", {}))["address"])
         finally:
@@ -142,7 +150,8 @@ class _Receiver:
 
     # --- SPSP ---------------------------------------------------------------------------------------------------
 
-    async def _serve(self, session: AnySession) -> HttpListener:
+    async def _serve(self, session: AnySession) -> tuple[HttpListener, str]:
+        """The server, and the URL that leads to it."""
         self._address = str((await session.ask("show", {}))["address"])
         server = SpspServer()
         for path in ("/", WELL_KNOWN_PATH):
@@ -164,9 +173,7 @@ class _Receiver:
         except LinkError as error:
             raise LinkError(f"can't serve SPSP: {error}; name another place with --listen") from None
         host, port = listener.address
-        url = self._url or f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-        self._announce(url)
-        return listener
+        return listener, self._url or f"http://{f'[{host}]' if ':' in host else host}:{port}/"
 
     def _announce(self, url: str) -> None:
         if self._as_json:
@@ -188,8 +195,16 @@ class _Receiver:
 
     # --- money --------------------------------------------------------------------------------------------------
 
-    def _money(self, event: Json) -> None:
-        came = event["money"]
+    def _event(self, event: Json) -> None:
+        if "money" in event:
+            self._money(event["money"])
+        elif self._at is None:
+            # Only now: whoever is told where to pay may pay at once, and that must be heard.
+            self._at = int(event["receiving"]["at"])
+            self._announce(self._leads_here)
+
+    def _money(self, came: Json) -> None:
+        self._remember(came)
         self._total += int(came["amount"])
         if self._as_json:
             print_json({"money": came})
@@ -205,6 +220,13 @@ class _Receiver:
         sys.stdout.flush()
         if self._goal is not None and self._total >= self._goal:
             self._reached.set()
+
+    def _remember(self, came: Json) -> None:
+        connection = str(came["connection"])
+        self._told.pop(connection, None)
+        self._told[connection] = (str(came["total"]), int(came.pop("total_packets")))
+        if len(self._told) > CONNECTIONS_MAX:
+            del self._told[next(iter(self._told))]
 
 
 def _pair(invitation: Invitation) -> tuple[str, bytes]:

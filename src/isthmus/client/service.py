@@ -4,10 +4,12 @@ Amounts are strings in base units beside their asset; rates are exact fractions 
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from fractions import Fraction
 from typing import Any, Final, TypeAlias, final
 
+from isthmus.client.arrivals import Arrivals
 from isthmus.client.control import ControlError, Emit, Json
 from isthmus.client.hops import Hop
 from isthmus.client.ledger import Payment, Receipts
@@ -17,12 +19,12 @@ from isthmus.client.terms import Offer, PaymentRequest
 from isthmus.client.trace import Trace
 from isthmus.client.wallet import Pong, Wallet
 from isthmus.ilp.asset import Asset
+from isthmus.runtime import clock
 from isthmus.stream.orders import Credit
 
 HISTORY_PAGE_MAX: Final = 50  # entries of one answer: below the socket's bound on a line
 INTERRUPTED: Final = 130  # the exit status for it
 TELL_MS: Final = 100  # money that comes in is told at most so often, for each connection
-CREDITS_MAX: Final = 1_024  # connections with untold money; beyond it the rest waits for the next telling
 
 Method: TypeAlias = Callable[[Json, Emit, asyncio.Event], Coroutine[Any, Any, Json]]
 
@@ -150,42 +152,33 @@ class Service:
         }
 
     async def _receive(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
-        """Tell what comes in, until the caller goes."""
-        untold: dict[bytes, tuple[int, int]] = {}
+        """Tell what comes in, until the caller goes: {"receiving": {"at": wall ms}} first, then {"money": …}.
+
+        A caller whose last teller ended gives as `since` the first `at` that it was told, and what it knows of each
+        connection: it is told of what came in between.
+        """
+        arrivals = Arrivals(self._wallet.core.ledger, params.get("since"))
         asset = asset_json(self._wallet.asset)
 
         def credited(connection: Connection, credit: Credit) -> None:
-            amount, packets = untold.get(credit.connection_id, (0, 0))
-            if packets or len(untold) < CREDITS_MAX:
-                untold[credit.connection_id] = (amount + credit.amount, packets + 1)
+            arrivals.credited(credit.connection_id)
+
+        def tell() -> None:
+            for arrival in arrivals.take():
+                emit({"money": {**arrival, "asset": asset}})
 
         unsubscribe = self._wallet.subscribe(credited)
-        total = 0
         try:
+            emit({"receiving": {"at": clock.system_now().wall_ms}})
             while not cancelled.is_set():
-                try:
+                tell()
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(TELL_MS / 1000):
                         await cancelled.wait()
-                except TimeoutError:
-                    pass
-                for connection_id, (amount, packets) in untold.items():
-                    total += amount
-                    known = self._wallet.core.ledger.receipts.get(connection_id)
-                    emit(
-                        {
-                            "money": {
-                                "connection": connection_id.hex(),
-                                "amount": str(amount),
-                                "total": str(amount if known is None else known.total),
-                                "packets": packets,
-                                "asset": asset,
-                            }
-                        }
-                    )
-                untold.clear()
+            tell()
         finally:
             unsubscribe()
-        return {"received": str(total), "asset": asset}
+        return {"received": str(arrivals.told), "asset": asset}
 
 
 async def _unless(cancelled: asyncio.Event, answering: Coroutine[Any, Any, Json]) -> Json:
