@@ -82,7 +82,7 @@ class RoutesView:
         chosen = next((one for one in candidates if one.source.account == account), None)
         if chosen is None or len(candidates) < 2:
             return ""
-        return f" {account}: {'; '.join(_facts(chosen, self._driver.kernel.switch.mono))}."
+        return f" {account}: {'; '.join(facts(chosen, self._driver.kernel.switch.mono))}."
 
     def _divided(self, prefix: str) -> str:
         router = self._driver.kernel.switch.router
@@ -101,22 +101,24 @@ def _longest(prefix: str) -> str:
     return f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
 
 
-def _facts(candidate: Candidate, now: int) -> list[str]:
+def facts(candidate: Candidate, now: int) -> list[str]:
     """What decides among hops that policy, relation and length leave equal."""
     price = candidate.told_price
-    facts = ["tells no price" if price == UNKNOWN else f"tells {price} ppm, with what we keep"]
-    record = candidate.record
-    penalty = 0 if record is None else record.penalty(now)
+    told = ["tells no price" if price == UNKNOWN else f"tells {price} ppm, with what we keep"]
+    shown = candidate.shown
+    if shown is None:
+        return told
+    record = shown.record
     if record is not None and record.remembers(now):
-        facts.append(
+        told.append(
             f"packets showed {record.good} fulfilled and {record.bad} refused of late, in {record.delay_ms} ms:"
-            f" {penalty} ppm"
+            f" {record.penalty(now)} ppm"
         )
-    if candidate.rests_until > now:
-        facts.append(f"rests for {candidate.rests_until - now} ms more, after a failure")
-    if candidate.scarce_until > now:
-        facts.append(f"lacked liquidity, and is left out for {candidate.scarce_until - now} ms")
-    return facts
+    if shown.rests_until > now:
+        told.append(f"rests for {shown.rests_until - now} ms more, after a failure")
+    if shown.scarce_until > now:
+        told.append(f"lacked liquidity, and is left out for {shown.scarce_until - now} ms")
+    return told
 
 
 def _described(candidate: Candidate, now: int) -> Json:
@@ -125,5 +127,5 @@ def _described(candidate: Candidate, now: int) -> Json:
         "relation": candidate.source.relation,
         "preference": candidate.source.preference,
         "path": list(candidate.route.path),
-        "text": "; ".join(_facts(candidate, now)),
+        "text": "; ".join(facts(candidate, now)),
     }

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from random import Random
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,7 +20,9 @@ from isthmus.connector.routing.records import (
     STEP_PPM,
     Record,
 )
+from isthmus.connector.routing.rests import REST_MS_FIRST, Rests
 from isthmus.connector.routing.rib import STAYS_PPM, Rib, Source
+from isthmus.connector.routing.shown import PREFIXES_MAX, Showings
 from isthmus.connector.routing.splits import SCARCE_MS_FIRST, SPLIT_MS, SPLITS_MAX, Splits
 from isthmus.connector.routing.terms import RouteTerms
 from isthmus.connector.tables import RatesChanged, RateTable, TablesChanged
@@ -47,14 +50,26 @@ class Fork:
         for name in (*HOPS, "sam"):
             net.link("me", name)
         net.run(1)
-        for name, ppm in prices.items():
-            for frame in net.taken("me", name):
-                net.answer(name, "me", frame, encode_response())
-            props = () if ppm is None else (write_price(ppm),)
-            route = Route("test.x", (f"test.{name}",), bytes(32), props)
-            table = name.encode().ljust(16)
-            net.play(name, "me", encode_update(RouteUpdate(table, 1, 0, 1, 600_000, f"test.{name}", (route,), ()), FAR))
+        self.prices = prices
+        for name in prices:
+            self.announce(name)
         net.run(500)
+
+    def announce(self, name: str, *, table: str = "", since: int = 0, withdraws: bool = False) -> None:
+        """A hop tells its route in a table, or withdraws it."""
+        for frame in self.net.taken("me", name):
+            self.net.answer(name, "me", frame, encode_response())
+        ppm = self.prices[name]
+        route = Route("test.x", (f"test.{name}",), bytes(32), () if ppm is None else (write_price(ppm),))
+        new, gone = ((), ("test.x",)) if withdraws else ((route,), ())
+        number = (table or name).encode().ljust(16)
+        update = RouteUpdate(number, since + 1, since, since + 1, 600_000, f"test.{name}", new, gone)
+        self.net.play(name, "me", encode_update(update, FAR))
+        self.net.run(400)
+
+    @property
+    def rib(self) -> Rib:
+        return self.net.kernels["me"].switch.router.rib
 
     def pay(self, amount: int = 5) -> tuple[str, "Outbound"]:
         """Sam sends a packet; gives the hop that it went to."""
@@ -194,10 +209,10 @@ def test_no_hop_flaps_between_two_that_are_nearly_alike() -> None:
     for name in ("bob", "carl"):
         rib.put(Source(AccountId(name), "peer", 0), Route("test.x", (), bytes(32), (write_price(1_000),)))
     bob, carl = rib.candidates("test.x")
-    bob.record = Record(0)
-    bob.record.bad = 2 * COUNT_MAX * STEP_PPM // PENALTY_PPM
-    bob.record.good = COUNT_MAX - bob.record.bad
-    assert 0 < bob.record.penalty(0) < STAYS_PPM
+    record = rib.note(bob).record = Record(0)
+    record.bad = 2 * COUNT_MAX * STEP_PPM // PENALTY_PPM
+    record.good = COUNT_MAX - record.bad
+    assert 0 < bob.penalty(0) < STAYS_PPM
     for current in ("bob", "carl"):
         best = rib.choose("test.x", 0, current)
         assert best is not None and best.source.account == current
@@ -215,6 +230,169 @@ def test_a_record_is_bounded_and_forgets(story: list[tuple[int, bool, int]]) -> 
         assert 0 <= record.penalty(now) <= PENALTY_PPM + DELAY_MS_MAX * DELAY_PPM_PER_MS
     later = now + HALF_LIFE_MS * COUNT_MAX.bit_length()
     assert record.penalty(later) == 0 and not record.remembers(later)
+
+
+# --- what a hop can't wash off --------------------------------------------------------------------------------------
+
+
+def tells_again(fork: Fork, name: str, how: str) -> None:
+    """The neighbour's route goes, and comes back."""
+    if how == "withdrawn":
+        fork.announce(name, since=1, withdraws=True)
+        assert [one.source.account for one in fork.rib.candidates("test.x")] == ["carl"]
+        fork.announce(name, since=2)
+    elif how == "another table":
+        fork.announce(name, table="other")
+    else:
+        fork.net.cut("me", name)
+        fork.net.run(400)
+        fork.net.link("me", name)
+        fork.net.run(400)
+        fork.announce(name)
+    assert {one.source.account for one in fork.rib.candidates("test.x")} == {"bob", "carl"}
+
+
+WAYS = pytest.mark.parametrize("how", ["withdrawn", "another table", "link down and up"])
+
+
+@WAYS
+def test_a_liar_that_tells_its_route_again_is_the_same_liar(net: "Net", make_spoken: "Spoken", how: str) -> None:
+    fork = Fork(net, make_spoken, {"bob": 0, "carl": 1_000})
+    while fork.reject("F99", by="test.x.z") == "bob":
+        fork.net.run(200)
+    tells_again(fork, "bob", how)
+    assert fork.goes() == "carl"
+    fork.net.run(HALF_LIFE_MS * 8)
+    assert fork.goes() == "bob"  # it is forgiven after a while, as if it had never gone
+
+
+@WAYS
+def test_a_black_hole_that_tells_its_route_again_rests_on(net: "Net", make_spoken: "Spoken", how: str) -> None:
+    fork = Fork(net, make_spoken, {"bob": 0, "carl": 1_000})
+    assert fork.reject("F02") == "bob"
+    tells_again(fork, "bob", how)
+    assert fork.goes() == "carl"
+    fork.net.run(REST_MS_FIRST)
+    assert fork.reject("F02") == "bob"
+    fork.net.run(REST_MS_FIRST)
+    assert fork.goes() == "carl"  # it failed again: twice as long
+
+
+def test_hops_that_left_for_good_are_forgotten(net: "Net", make_spoken: "Spoken") -> None:
+    fork = Fork(net, make_spoken, {"bob": 0, "carl": 1_000})
+    assert fork.reject("F02") == "bob"
+    assert fork.rib.showings.of(AccountId("bob"), "test.x") is not None
+    tables = fork.net.tables["me"]
+    bob = replace(tables.accounts[AccountId("bob")], routes=RouteTerms())
+    fork.net.change("me", replace(tables, accounts={**tables.accounts, bob.id: bob}))
+    assert fork.rib.showings.of(AccountId("bob"), "test.x") is None
+
+
+def test_what_is_remembered_of_a_neighbour_is_bounded_and_is_no_others_loss() -> None:
+    showings = Showings()
+    bob, carl = AccountId("bob"), AccountId("carl")
+    kept = showings.note(carl, "test.x")
+    for number in range(PREFIXES_MAX):
+        showings.note(bob, f"test.x{number}")
+    first = showings.note(bob, "test.x0")  # noted of just now: not the next to go
+    showings.note(bob, "test.one_more")
+    assert showings.of(bob, "test.x0") is first
+    assert showings.of(bob, "test.x1") is None
+    assert showings.of(bob, "test.x2") is not None
+    assert showings.of(carl, "test.x") is kept
+
+
+def test_whoever_tells_too_low_a_price_is_no_measure_for_the_others(net: "Net", make_spoken: "Spoken") -> None:
+    """Dora says zero; once receivers have missed something, the honest ones are divided over as if without her."""
+    fork = Fork(net, make_spoken, {"bob": 3_000, "carl": 4_000, "dora": 0})
+    assert len(fork.rib.alike("test.x", fork.net.now().mono_ms, 2_000)) == 1
+    while fork.reject("F99", by="test.x.z") == "dora":
+        fork.net.run(200)
+    assert fork.reject("T04") == "bob"
+    assert fork.goes() == "carl"
+
+
+def test_lack_of_liquidity_and_slowness_make_no_way_dearer(net: "Net", make_spoken: "Spoken") -> None:
+    """They decide which hop is first, and not whether packets may be divided over it: the rate is the same."""
+    fork = Fork(net, make_spoken, {"bob": 1_000, "carl": 1_500})
+    for _ in range(20):
+        fork.reject("T04")
+        fork.net.run(60)
+    shown = [one.penalty(fork.net.now().mono_ms) for one in fork.rib.candidates("test.x")]
+    assert max(shown) > 2_000
+    assert len(fork.rib.alike("test.x", fork.net.now().mono_ms + 5_000, 2_000)) == 2
+
+
+# --- whatever the state ----------------------------------------------------------------------------------------------
+
+PREFERENCES, PPMS = st.integers(0, 1), st.sampled_from([None, 0, 500, 1_000, 2_500, 50_000])
+RELATIONS = st.sampled_from(["child", "peer", "parent"])
+HOP = st.tuples(PREFERENCES, RELATIONS, st.integers(0, 2), PPMS)
+EVENTS = st.tuples(
+    st.integers(0, 5), st.sampled_from(["scarce", "short", "good", "rest", "gone"]), st.integers(0, 3_000)
+)
+
+
+@given(st.lists(HOP, min_size=1, max_size=6), st.lists(EVENTS, max_size=40), st.randoms(use_true_random=False))
+def test_the_choice_is_one_of_the_best_and_is_the_same_in_any_order(
+    hops: list[tuple[int, str, int, int | None]], story: list[tuple[int, str, int]], random: Random
+) -> None:
+    """By policy, relation and length, whatever packets showed; and dividing stays within 0.2 % of the best price."""
+    rib, splits, rests, now = Rib(), Splits(), Rests(), 0
+    splits.within_ppm = 2_000
+    sources = [Source(AccountId(f"n{at}"), hop[1], hop[0]) for at, hop in enumerate(hops)]
+    routes = [
+        Route(
+            "test.x",
+            tuple(f"test.h{n}" for n in range(hop[2])),
+            bytes(32),
+            () if hop[3] is None else (write_price(hop[3]),),
+        )
+        for hop in hops
+    ]
+    told = list(zip(sources, routes, strict=True))
+    for source, route in told:
+        rib.put(source, route)
+    for at, what, wait in story:
+        now += wait
+        source, route = told[at % len(told)]
+        candidate = source.candidates.get("test.x")
+        if candidate is None:
+            rib.put(source, route)
+        elif what == "gone":
+            rib.remove(source, "test.x")
+        elif what == "rest":
+            rests.failed(rib, candidate, now)
+        elif what == "scarce":
+            splits.begin(rib, b"test.x", source.account, now)
+        else:
+            shown = rib.note(candidate)
+            shown.record = shown.record or Record(now)
+            shown.record.failed(now, is_short=True) if what == "short" else shown.record.fulfilled(wait, now)
+    living = rib.candidates("test.x")
+    best = rib.choose("test.x", now)
+    if best is None:
+        assert not living
+        return
+    assert best.order(now)[:4] == min(one.order(now)[:4] for one in living)
+    for current in (one.source.account for one in living):
+        stays = rib.choose("test.x", now, current)
+        assert stays is not None
+        assert stays.order(now)[:4] == best.order(now)[:4]
+        assert stays.order(now)[4] - best.order(now)[4] < STAYS_PPM
+    divided = splits.choose(rib, b"test.x", now)
+    prices = [one.proven_price(now) for one in divided]
+    assert not prices or max(prices) - min(prices) <= splits.within_ppm
+    assert len({(one.source.preference, one.source.order, one.rests(now)) for one in divided}) <= 1
+    waits = [one.scarce_until(now) for one in divided]
+    assert waits == sorted(waits)
+    again = Rib()
+    random.shuffle(living)
+    for one in living:
+        again.put(Source(one.source.account, one.source.relation, one.source.preference), one.route)
+        again.candidates("test.x")[-1].shown = one.shown
+    chosen = again.choose("test.x", now)
+    assert chosen is not None and chosen.source.account == best.source.account
 
 
 # --- rates -----------------------------------------------------------------------------------------------------------

@@ -28,11 +28,12 @@ _DELAY_WEIGHT: Final = 8
 class Record:
     """Of one hop and one prefix."""
 
-    __slots__ = ("_at", "_delay", "bad", "good")
+    __slots__ = ("_at", "_delay", "bad", "good", "missed")
 
     def __init__(self, now: int) -> None:
         self.good = 0
         self.bad = 0
+        self.missed = 0  # those of the bad ones that the receiver wanted more of
         self._delay = 0  # ms times `_DELAY_WEIGHT`, smoothed
         self._at = now
 
@@ -47,10 +48,11 @@ class Record:
             self._delay = delay_ms * _DELAY_WEIGHT
         self._bound()
 
-    def failed(self, now: int) -> None:
-        """A packet came back because the hop had no liquidity, or the receiver wanted more of it."""
+    def failed(self, now: int, *, is_short: bool = False) -> None:
+        """A packet came back because the hop had no liquidity, or (`is_short`) the receiver wanted more of it."""
         self._decay(now)
         self.bad += 1
+        self.missed += is_short
         self._bound()
 
     def _decay(self, now: int) -> None:
@@ -58,6 +60,7 @@ class Record:
         if periods > 0:
             self.good >>= periods
             self.bad >>= periods
+            self.missed >>= periods
             if not self.good:
                 self._delay = 0
             self._at += periods * HALF_LIFE_MS
@@ -66,6 +69,7 @@ class Record:
         if self.good + self.bad > COUNT_MAX:
             self.good >>= 1
             self.bad >>= 1
+            self.missed >>= 1
 
     def remembers(self, now: int) -> bool:
         """Whether anything is left of what packets showed."""
@@ -79,5 +83,16 @@ class Record:
     def penalty(self, now: int) -> int:
         """What is added to the price that was told, in ppm, in whole steps."""
         self._decay(now)
-        raw = self.bad * PENALTY_PPM // (self.good + self.bad + PRIOR) + self.delay_ms * DELAY_PPM_PER_MS
-        return raw - raw % STEP_PPM
+        return _steps(self._share(self.bad) + self.delay_ms * DELAY_PPM_PER_MS)
+
+    def shortfall(self, now: int) -> int:
+        """The part of the penalty that is about the price: less arrived than was told."""
+        self._decay(now)
+        return _steps(self._share(self.missed))
+
+    def _share(self, count: int) -> int:
+        return count * PENALTY_PPM // (self.good + self.bad + PRIOR)
+
+
+def _steps(ppm: int) -> int:
+    return ppm - ppm % STEP_PPM

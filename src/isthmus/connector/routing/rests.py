@@ -33,14 +33,15 @@ class Rests:
     def failed(self, rib: Rib, failed: Candidate, now: int) -> None:
         """A packet under its prefix failed at this hop."""
         prefix = failed.route.prefix
-        if failed.rests_until > now or len(rib.candidates(prefix)) < 2:
+        if failed.rests(now) or len(rib.candidates(prefix)) < 2:
             return
-        if now > failed.rests_until + FORGIVEN_MS:
-            failed.failures = 0
-        failed.rests_until = now + min(REST_MS_MAX, REST_MS_FIRST << min(failed.failures, 6))
-        failed.failures += 1
+        shown = rib.note(failed)
+        if now > shown.rests_until + FORGIVEN_MS:
+            shown.failures = 0
+        shown.rests_until = now + min(REST_MS_MAX, REST_MS_FIRST << min(shown.failures, 6))
+        shown.failures += 1
         rib.dirty[prefix] = None
-        heappush(self._ends, (failed.rests_until, prefix))
+        heappush(self._ends, (shown.rests_until, prefix))
 
     def wakes_at(self) -> int | None:
         """When the next rest ends."""

@@ -9,7 +9,7 @@ from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.routing.price import UNKNOWN, add_prices, read_price
-from isthmus.connector.routing.records import Record
+from isthmus.connector.routing.shown import Showings, Shown
 from isthmus.ilp.ccp import Route
 
 # The better one comes first (CONN-13). Peers and parents are alike, the shorter path wins: peers are told what we reach
@@ -42,41 +42,49 @@ class Source:
 class Candidate:
     """One route of one neighbour."""
 
-    __slots__ = ("failures", "price", "record", "rests_until", "route", "scarce_until", "scarcities", "source")
+    __slots__ = ("price", "route", "shown", "source")
 
-    def __init__(self, source: Source, route: Route) -> None:
+    def __init__(self, source: Source, route: Route, shown: Shown | None = None) -> None:
         self.source: Final = source
         self.route: Final = route
         self.price: Final = read_price(route.props)  # ppm from that neighbour on; None: unknown
-        self.rests_until = 0  # it failed: others go first until then
-        self.failures = 0  # of late, one after the other
-        self.scarce_until = 0  # it lacked liquidity: what may go elsewhere does until then
-        self.scarcities = 0
-        self.record: Record | None = None  # what packets showed, where there was a choice
-
-    def take_over(self, before: "Candidate") -> None:
-        """What is known of the hop stays when it tells its route anew."""
-        self.rests_until = before.rests_until
-        self.failures = before.failures
-        self.scarce_until = before.scarce_until
-        self.scarcities = before.scarcities
-        self.record = before.record
+        self.shown = shown  # None as long as packets have shown nothing
 
     @property
     def told_price(self) -> int:
         """With what we keep ourselves; `UNKNOWN` without one."""
         return UNKNOWN if self.price is None else add_prices(self.price, self.source.spread_ppm)
 
+    def rests(self, now: int) -> bool:
+        return self.shown is not None and self.shown.rests_until > now
+
+    def scarce_until(self, now: int) -> int:
+        """When it is tried again, if it lacked liquidity just now; 0 otherwise."""
+        return self.shown.scarce_until if self.shown is not None and self.shown.scarce_until > now else 0
+
+    def penalty(self, now: int) -> int:
+        """What packets showed, in ppm."""
+        record = None if self.shown is None else self.shown.record
+        return 0 if record is None else record.penalty(now)
+
+    def remembers(self, now: int) -> bool:
+        """Whether its penalty may change by itself."""
+        return self.shown is not None and self.shown.record is not None and self.shown.record.remembers(now)
+
+    def proven_price(self, now: int) -> int:
+        """What was told, and what receivers missed of it: the rate that the next packet may get."""
+        record = None if self.shown is None else self.shown.record
+        return self.told_price + (0 if record is None else record.shortfall(now))
+
     def order(self, now: int) -> Order:
         """The least is chosen: what doesn't rest, the operator's preference, relation, path's length, price, name."""
         source = self.source
-        record = self.record
         return (
-            self.rests_until > now,
+            self.rests(now),
             -source.preference,
             source.order,
             len(self.route.path),
-            self.told_price if record is None else self.told_price + record.penalty(now),
+            self.told_price + self.penalty(now),
             source.account,
         )
 
@@ -85,11 +93,12 @@ class Candidate:
 class Rib:
     """Candidates by prefix. `dirty` are the prefixes whose choice may have changed since they were looked at."""
 
-    __slots__ = ("_candidates", "_dying", "count", "dirty")
+    __slots__ = ("_candidates", "_dying", "count", "dirty", "showings")
 
     def __init__(self) -> None:
         self._candidates: Final[dict[str, list[Candidate]]] = {}
         self._dying: Final[deque[Source]] = deque()
+        self.showings: Final = Showings()
         self.count = 0  # of all candidates, those of dead sources included until they are cleared away
         # In the order of their change. A plain dict gets slow when it is emptied from its front.
         self.dirty: Final[OrderedDict[str, None]] = OrderedDict()
@@ -113,13 +122,18 @@ class Rib:
             if known.route == route:
                 return
             self._take_out(known)
-        candidate = Candidate(source, route)
-        if known is not None:
-            candidate.take_over(known)
+        # Of a route told anew we may know more than the table still holds.
+        shown = self.showings.of(source.account, prefix) if known is None else known.shown
+        candidate = Candidate(source, route, shown)
         source.candidates[prefix] = candidate
         self._candidates.setdefault(prefix, []).append(candidate)
         self.count += 1
         self.dirty[prefix] = None
+
+    def note(self, candidate: Candidate) -> Shown:
+        """Where to write what a packet over this hop shows."""
+        candidate.shown = self.showings.note(candidate.source.account, candidate.route.prefix)
+        return candidate.shown
 
     def remove(self, source: Source, prefix: str) -> None:
         """The source doesn't reach the prefix any more."""
@@ -175,7 +189,7 @@ class Rib:
                 best = one
             if one.source.account == current:
                 stays = one
-        if best is None or stays is None or stays is best or (best.record is None and stays.record is None):
+        if best is None or stays is None or stays is best or (best.shown is None and stays.shown is None):
             return best
         first, second = best.order(now), stays.order(now)
         return stays if second[:4] == first[:4] and 0 < second[4] - first[4] < STAYS_PPM else best
@@ -183,17 +197,18 @@ class Rib:
     def alike(self, prefix: str, now: int, within_ppm: int) -> list[Candidate]:
         """Those that packets may be divided over, best first: of one policy and relation, and of nearly the best price.
 
-        Where no price is known nothing is known to be within it.
+        Where no price is known nothing is known to be within it. What receivers missed counts: whoever tells less than
+        it takes is no measure for the others.
         """
-        living = [one for one in self.candidates(prefix) if one.rests_until <= now and one.price is not None]
+        living = [one for one in self.candidates(prefix) if not one.rests(now) and one.price is not None]
         if not living:
             return []
         living.sort(key=lambda one: one.order(now))
         best = living[0]
-        least = min(one.told_price for one in living)
+        least = min(one.proven_price(now) for one in living)
         return [
             one
             for one in living
             if (one.source.preference, one.source.order) == (best.source.preference, best.source.order)
-            and one.told_price - least <= within_ppm
+            and one.proven_price(now) - least <= within_ppm
         ]

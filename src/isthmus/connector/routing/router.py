@@ -260,6 +260,7 @@ class Router:
         neighbour.listener.stop_peer(switch)
         neighbour.listener.link_down(switch.mono)
         neighbour.speaker.link_down()
+        self.rib.showings.forget(neighbour.lane.id)
         del self.neighbours[neighbour.lane.id]
 
     def link_up(self, switch: "Switch", lane: Lane) -> None:
@@ -305,7 +306,7 @@ class Router:
         found = self._candidate(destination, account)
         if found is None or is_from_home(reject, found.route.prefix):
             return
-        self._note(found, switch.mono, None)
+        self._note(found, switch.mono)
         prefix = found.route.prefix.encode("ascii")
         is_new = prefix not in self.splits
         if self.splits.begin(self.rib, prefix, account, switch.mono) and is_new:
@@ -315,7 +316,7 @@ class Router:
         """The receiver refused a packet (F99): what arrives over this hop may be less than was told, and wanted."""
         found = self._candidate(leg.destination, leg.account.name)
         if found is not None:
-            self._note(found, now, None)
+            self._note(found, now, is_short=True)
 
     def hop_fulfilled(self, leg: OutgoingLeg, delay_ms: int, now: int) -> None:
         """One of many packets came back fulfilled; called for a sample of them."""
@@ -323,17 +324,18 @@ class Router:
         if found is not None:
             self._note(found, now, delay_ms)
 
-    def _note(self, found: Candidate, now: int, delay_ms: int | None) -> None:
+    def _note(self, found: Candidate, now: int, delay_ms: int | None = None, *, is_short: bool = False) -> None:
         """A packet over this hop was fulfilled after so long, or failed; where there is no other hop nobody asks."""
         prefix = found.route.prefix
         if len(self.rib.candidates(prefix)) < 2:
             return
-        if found.record is None:
-            found.record = Record(now)
+        shown = self.rib.note(found)
+        if shown.record is None:
+            shown.record = Record(now)
         if delay_ms is None:
-            found.record.failed(now)
+            shown.record.failed(now, is_short=is_short)
         else:
-            found.record.fulfilled(delay_ms, now)
+            shown.record.fulfilled(delay_ms, now)
         self._choose_again(prefix, now)
 
     def _choose_again(self, prefix: str, now: int) -> None:
@@ -343,16 +345,18 @@ class Router:
             heappush(self._looks_at, (now + CHOOSE_MS, prefix, True))
 
     def _look_again(self, now: int) -> None:
-        """Choose for prefixes of which packets have shown something; and again when half of it is forgotten."""
+        """Choose for prefixes of which packets have shown something, or half of it is forgotten."""
         looks = self._looks_at
         while looks and looks[0][0] <= now:
             _, prefix, is_soon = heappop(looks)
             (self._soon if is_soon else self._later).pop(prefix, None)
             self.rib.dirty[prefix] = None
-            records = [one.record for one in self.rib.candidates(prefix) if one.record is not None]
-            if prefix not in self._later and any(one.remembers(now) for one in records):
-                self._later[prefix] = None
-                heappush(looks, (now + HALF_LIFE_MS, prefix, False))
+
+    def _choose_later(self, prefix: str, now: int) -> None:
+        """What packets showed counts for less by then; also where a route came back of which that was known before."""
+        if prefix not in self._later and any(one.remembers(now) for one in self.rib.candidates(prefix)):
+            self._later[prefix] = None
+            heappush(self._looks_at, (now + HALF_LIFE_MS, prefix, False))
 
     def _candidate(self, destination: bytes, account: str) -> Candidate | None:
         """The learned route by which a packet to there went over this account."""
@@ -504,6 +508,7 @@ class Router:
         """Choose for one prefix, and let packets and peers know; True if peers must be told."""
         key = prefix.encode("ascii")
         best = self.rib.choose(prefix, switch.mono, self._owner.get(key))
+        self._choose_later(prefix, switch.mono)
         account = None if best is None else best.source.account
         if self._owner.get(key) != account:
             if account is None:

@@ -41,11 +41,12 @@ class Splits:
         scarce = next((one for one in alike if one.source.account == account), None)
         if scarce is None or len(alike) < 2:
             return False
-        if now > scarce.scarce_until + ENOUGH_MS:
-            scarce.scarcities = 0
-        if now >= scarce.scarce_until:  # packets that were under way already say nothing new
-            scarce.scarce_until = now + min(SCARCE_MS_MAX, SCARCE_MS_FIRST << min(scarce.scarcities, 8))
-            scarce.scarcities += 1
+        shown = rib.note(scarce)
+        if now > shown.scarce_until + ENOUGH_MS:
+            shown.scarcities = 0
+        if now >= shown.scarce_until:  # packets that were under way already say nothing new
+            shown.scarce_until = now + min(SCARCE_MS_MAX, SCARCE_MS_FIRST << min(shown.scarcities, 8))
+            shown.scarcities += 1
         self._until.pop(prefix, None)
         if len(self._until) >= SPLITS_MAX:
             del self._until[next(iter(self._until))]
@@ -55,7 +56,7 @@ class Splits:
     def choose(self, rib: Rib, prefix: bytes, now: int) -> list[Candidate]:
         """Hops for the next packet, the best one first: those that have liquidity, then whoever lacks it for least."""
         alike = rib.alike(prefix.decode("ascii"), now, self.within_ppm)
-        return sorted(alike, key=lambda one: one.scarce_until if one.scarce_until > now else 0)
+        return sorted(alike, key=lambda one: one.scarce_until(now))
 
     def end_old(self, now: int) -> bool:
         """Forget those where nothing was scarce for a while; True if there were any."""
