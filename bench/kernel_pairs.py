@@ -74,19 +74,21 @@ def commit(kernel: Kernel, effects: Sequence[Effect], mono: int) -> tuple[list[R
     return releases, journaled, spent
 
 
-def run(pairs: int, window: int, *, rate: bool, limits: bool) -> tuple[float, float]:
-    kernel = make_kernel(rate=rate, limits=limits)
+def run(
+    pairs: int, window: int, kernel: Kernel, *, mono: int = 0, to: Sequence[str] = ("test.bob.x7Rk",)
+) -> tuple[float, float]:
+    """Microseconds and bytes of journal a pair. The Prepares go `to` these addresses in turn, all of them Bob's."""
     session = bytes(16)
     spent = 0.0
     journaled = fulfilled = 0
-    mono = 0
     gc.freeze()  # as a node does once it runs: else what was imported is looked through again and again
     for first in range(0, pairs, window):
         mono += 5
         ids = range(first + 1, first + window + 1)
         secrets = {number: sha256(b"%d" % number).digest() for number in ids}
         prepares: list[Event] = [
-            Inbound(ALICE, session, number, _prepare(number, secrets[number], mono), mono) for number in ids
+            Inbound(ALICE, session, number, _prepare(number, secrets[number], mono, to[number % len(to)]), mono)
+            for number in ids
         ]
         start = time.thread_time()
         effects = kernel.handle(prepares, Now(WALL + mono, mono))
@@ -110,10 +112,10 @@ def run(pairs: int, window: int, *, rate: bool, limits: bool) -> tuple[float, fl
     return spent / fulfilled * 1e6, journaled / fulfilled
 
 
-def _prepare(number: int, secret: bytes, mono: int) -> bytes:
+def _prepare(number: int, secret: bytes, mono: int, to: str) -> bytes:
     condition = sha256(secret).digest()
     data = number.to_bytes(32, "big")
-    return encode_prepare(Prepare(1_000_000 + number % 1000, WALL + mono + 30_000, condition, "test.bob.x7Rk", data))
+    return encode_prepare(Prepare(1_000_000 + number % 1000, WALL + mono + 30_000, condition, to, data))
 
 
 def main() -> None:
@@ -124,12 +126,13 @@ def main() -> None:
     parser.add_argument("--limits", action="store_true", help="packet rate, value in flight and value per second")
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    kernel = make_kernel(rate=arguments.rate, limits=arguments.limits)
     if arguments.profile:
         profile = cProfile.Profile()
-        profile.runcall(run, arguments.pairs, arguments.window, rate=arguments.rate, limits=arguments.limits)
+        profile.runcall(run, arguments.pairs, arguments.window, kernel)
         pstats.Stats(profile).sort_stats("tottime").print_stats(25)
         return
-    microseconds, size = run(arguments.pairs, arguments.window, rate=arguments.rate, limits=arguments.limits)
+    microseconds, size = run(arguments.pairs, arguments.window, kernel)
     print(f"{microseconds:.2f} µs a pair in the kernel, {size:.0f} bytes of journal a pair")
 
 
