@@ -13,6 +13,7 @@ from isthmus.node.histograms import histogram
 from isthmus.runtime import clock
 from isthmus.runtime.driver import Driver
 from isthmus.runtime.engines import EngineRunner
+from isthmus.settlement.channels import Channel, ChannelKeeper
 
 
 class SettlementCollector(Collector):
@@ -35,6 +36,7 @@ class SettlementCollector(Collector):
         yield from self._open()
         yield self._latency()
         yield from self._of_engines()
+        yield from self._channels()
 
     def _open(self) -> Iterable[Metric]:
         """What is under way, and how old it is: one that gets old is worth an alarm."""
@@ -77,3 +79,34 @@ class SettlementCollector(Collector):
             works.add_metric([one.name], int(one.works))
             alarms.add_metric([one.name], one.alarm_count)
         yield from (works, alarms)
+
+    def _channels(self) -> Iterable[Metric]:
+        """What would be lost if a channel ended unredeemed, and how long there is until then."""
+        labels = ["account", "engine", "direction", "unit", "scale"]
+        words = "What channels hold, in the ledger's units."
+        capacity = GaugeMetricFamily("isthmus_channels_capacity", words, labels=labels)
+        unredeemed = GaugeMetricFamily(
+            "isthmus_channels_unredeemed", "Signed, and not redeemed on the ledger, in its units.", labels=labels
+        )
+        ends = GaugeMetricFamily(
+            "isthmus_channel_ends_seconds",
+            "Until the first of the channels that close has ended; none close without a value.",
+            labels=["account", "engine", "direction"],
+        )
+        wall = clock.system_now().wall_ms
+        for one in self._engines.engines():
+            keeper = one.engine
+            if not one.works or not isinstance(keeper, ChannelKeeper):
+                continue
+            for account in one.accounts:
+                by_way: dict[str, list[Channel]] = {}
+                for each in keeper.channels(account):
+                    by_way.setdefault(each.direction, []).append(each)
+                for way, found in by_way.items():
+                    values = [account, one.name, way, found[0].unit.code, str(found[0].unit.scale)]
+                    capacity.add_metric(values, sum(each.capacity for each in found))
+                    unredeemed.add_metric(values, sum(each.unredeemed for each in found))
+                    closing = [each.ends_at for each in found if each.ends_at is not None]
+                    if closing:
+                        ends.add_metric(values[:3], max(0, min(closing) - wall) / 1000)
+        yield from (capacity, unredeemed, ends)

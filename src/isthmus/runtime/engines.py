@@ -192,6 +192,10 @@ class EngineRunner:
         """All of them, in the order of the configuration."""
         return list(self._engines.values())
 
+    def engine_of(self, account: AccountId) -> Running | None:
+        """The one that settles this account."""
+        return self._by_account.get(account)
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """What the account's engine tells operators of it; nothing of one that doesn't work."""
         one = self._by_account.get(account)

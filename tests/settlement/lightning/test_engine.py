@@ -7,6 +7,8 @@ import pytest
 
 from isthmus.connector.events import ReverseSettlement
 from isthmus.errors import LedgerError
+from isthmus.ilp.asset import Asset
+from isthmus.settlement.lightning.engine import LightningEngine
 from isthmus.settlement.port import MessageRefusedError
 from tests.settlement.lightning.ports import PEER
 
@@ -124,3 +126,41 @@ async def test_nonsense_is_refused_and_a_question_that_comes_again_has_one_answe
     await pair.bob.killed()
     await pair.start_engine(pair.bob)
     assert await pair.bob.engine.take_message(PEER, question) == first
+
+
+async def test_an_operator_sees_opens_and_closes_channels(pair: "Pair") -> None:
+    """Beside the channel that is there, which other tests need: so what is closed is closed by its point."""
+    engine, simnet = pair.alice.engine, pair.simnet
+    assert isinstance(engine, LightningEngine)
+    with pytest.raises(LedgerError, match=r"set accounts.peer.settlement.node"):
+        await engine.open_channel(PEER, 1_000_000)
+    pair.alice.settings["node"] = await simnet.bob.api.identity()
+    await engine.accounts_changed(pair.alice.accounts)
+
+    def states() -> list[str]:
+        return sorted(one.state for one in engine.channels(PEER))
+
+    async def until(wanted: list[str]) -> None:
+        async def is_so() -> bool:
+            await engine._look()  # as its watch does twice a minute
+            return states() == wanted
+
+        await simnet.until(is_so, f"channels are {wanted}")
+
+    await until(["open"])
+    (first,) = engine.channels(PEER)
+    assert first.unit == Asset("BTC", 8)
+    assert 0 < first.can_send < first.capacity and 0 < first.can_receive < first.capacity
+    assert await engine.open_channel(PEER, 1_000_000)
+    assert states() == ["open", "opening"]
+    await simnet.mine(6)
+    await until(["open", "open"])
+    second = next(one for one in engine.channels(PEER) if one.id != first.id)
+    assert second.capacity == 1_000_000 and second.can_receive == 0
+    with pytest.raises(LedgerError, match="open another one"):
+        await engine.add_to_channel(PEER, 5)
+    assert await engine.redeem_channels(PEER, and_end=True) == 0
+    await pair.simnet.alice.api.close_channel(second.id)
+    await simnet.mine(6)
+    await until(["open"])
+    await simnet.until(simnet._is_open, "the first channel can be used")

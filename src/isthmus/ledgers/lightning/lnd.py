@@ -9,7 +9,8 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
@@ -35,6 +36,12 @@ KEYSEND_RECORD: Final = 5_482_373_484
 SUCCEEDED: Final = "SUCCEEDED"
 FAILED: Final = "FAILED"
 IN_FLIGHT: Final = "IN_FLIGHT"
+# Where lnd lists channels that are not open, and what they are.
+PENDING: Final = {
+    "pending_open_channels": "opening",
+    "waiting_close_channels": "closing",
+    "pending_force_closing_channels": "closing",
+}
 UNKNOWN: Final = "UNKNOWN"  # lnd has never heard of this payment
 
 
@@ -73,6 +80,19 @@ class Invoice:
     payee: str = ""
     expires_at_s: int = 0  # seconds since 1970
     records: Mapping[int, bytes] | None = None  # custom records that came with the payment
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class ChannelSeen:
+    """A channel of lnd's. Amounts are satoshi."""
+
+    point: str  # "transaction:output"
+    node: str  # the other side's public key, in hex
+    state: str  # "open", "offline", "opening", "closing"
+    capacity: int
+    local: int  # ours
+    remote: int
 
 
 @final
@@ -153,7 +173,7 @@ class Lnd:
             await self.close()  # with the files as they are by then
             raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
 
-    async def _stream(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncIterator[dict[str, Any]]:
+    async def _stream(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncGenerator[dict[str, Any]]:
         """The results of a streaming call, as they come; ends when lnd ends it."""
         try:
             async with self._client().request(
@@ -287,9 +307,38 @@ class Lnd:
         found = await self.get("/v1/balance/channels")
         return int(found["local_balance"]["msat"])
 
-    async def channels(self) -> list[dict[str, Any]]:
+    async def channels(self) -> list[ChannelSeen]:
+        """Its channels, with those that open and close."""
         found = await self.get("/v1/channels")
-        return list(found.get("channels", []))
+        pending = await self.get("/v1/channels/pending")
+        try:
+            seen = [_channel(one, "open" if one["active"] else "offline") for one in found.get("channels", [])]
+            for name, state in PENDING.items():
+                seen += [_channel(one["channel"], state) for one in pending.get(name, [])]
+        except (KeyError, ValueError, TypeError, AttributeError):
+            raise LedgerError("lnd's channels make no sense") from None
+        return seen
+
+    async def open_channel(self, node: str, satoshi: int) -> str:
+        """Begin to open a channel that holds so much; its point. lnd must be connected to that node."""
+        body = {"node_pubkey": _encode(bytes.fromhex(node)), "local_funding_amount": str(satoshi)}
+        found = await self.post("/v1/channels", body)
+        try:
+            octets = _decode(found["funding_txid_bytes"]) if found.get("funding_txid_bytes") else b""
+            name = octets[::-1].hex() or str(found["funding_txid_str"])
+            return f"{name}:{int(found.get('output_index', 0))}"
+        except (KeyError, ValueError, TypeError):
+            raise LedgerError("lnd's answer about a channel makes no sense") from None
+
+    async def close_channel(self, point: str) -> None:
+        """Begin to close a channel, with the other side; returns once lnd has begun."""
+        transaction, _, output = point.partition(":")
+        async with (
+            asyncio.timeout(CALL_S_MAX),
+            aclosing(self._stream("DELETE", f"/v1/channels/{transaction}/{output}?no_wait=true", None)) as updates,
+        ):
+            async for _ in updates:
+                return
 
 
 class RefusedError(LedgerError):
@@ -362,6 +411,17 @@ def _payment(found: Mapping[str, Any]) -> Payment:
         return Payment(status, int(found["value_msat"]), int(found["fee_msat"]), "" if why == "none" else why)
     except (KeyError, ValueError, TypeError):
         raise LedgerError("lnd's payment makes no sense") from None
+
+
+def _channel(found: Mapping[str, Any], state: str) -> ChannelSeen:
+    return ChannelSeen(
+        str(found["channel_point"]),
+        str(found.get("remote_pubkey") or found["remote_node_pub"]),
+        state,
+        int(found["capacity"]),
+        int(found["local_balance"]),
+        int(found["remote_balance"]),
+    )
 
 
 def _invoice(found: Mapping[str, Any]) -> Invoice:

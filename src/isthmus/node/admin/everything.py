@@ -2,6 +2,7 @@
 
 from isthmus.node.admin.accounts import account_operations
 from isthmus.node.admin.books import View, books_operations
+from isthmus.node.admin.channels import channel_operations
 from isthmus.node.admin.joining import join_operations
 from isthmus.node.admin.openapi import with_document
 from isthmus.node.admin.operation import Operation
@@ -32,6 +33,7 @@ def all_operations(
             *route_operations(control, driver),
             *rates_operations(driver, rates),
             *join_operations(joining),
+            *channel_operations(engines),
             *settlement_operations(view, driver, engines, journal),
         ]
     )

@@ -6,19 +6,21 @@ For each account there is at most one channel of ours to the peer, and some of t
 
 import asyncio
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import JournalError, LedgerError
+from isthmus.ilp.asset import Asset
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.claims import AMOUNT_MAX, ChannelTerms, Domain, sign, signer
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement import channels as shown
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
     INCOMING_MAX,
@@ -40,6 +42,7 @@ from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 
 OUT: Final = b"out"
 IN: Final = b"in/"
+WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
 NO_CHANNEL: Final = ChannelState(0, 0, 0)
 STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
 RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides once in every process
@@ -113,6 +116,16 @@ class ChannelEngine(EvmEngine):
         kept = self._port.kept(account)
         return [Incoming.decode(kept[key]) for key in sorted(kept) if key.startswith(IN)]
 
+    async def open_channel(self, account: AccountId, amount: int) -> bool:
+        """Open a channel that holds so much (the ledger's units). False: there is one, or it is under way."""
+        if self.outgoing(account).phase is not Phase.NONE or self._has_pending(account, FUNDING):
+            return False
+        if not 0 < amount <= AMOUNT_MAX:
+            raise LedgerError(f"a channel holds 1 to {AMOUNT_MAX} units")
+        await self._port.step(account, Step(kept=[(WANTED, b"%d" % amount)]))
+        self._wake.set()
+        return True
+
     async def close_channel(self, account: AccountId) -> bool:
         """Begin to end our channel to this peer, with its agreement or without. False: there is none."""
         state = self.outgoing(account)
@@ -127,7 +140,10 @@ class ChannelEngine(EvmEngine):
         state = self.outgoing(account)
         if state.phase is not Phase.OPEN or self._has_pending(account, FUNDING):
             return False
-        assert self.head is not None
+        if self.head is None:
+            raise LedgerError("the chain has not been seen yet")
+        if not 0 < amount <= AMOUNT_MAX - state.deposited:
+            raise LedgerError(f"a channel holds {AMOUNT_MAX} units at most")
         await self._put_in(account, state, amount, self.head)
         return True
 
@@ -281,6 +297,8 @@ class ChannelEngine(EvmEngine):
         """Open our channel or add to it, if that is due."""
         state = self.outgoing(account)
         amount = deposit_for(state, deposit=self.policy.deposit, reserve=self.policy.reserve)
+        if state.phase is Phase.NONE:
+            amount = max(amount, int(self._port.kept(account).get(WANTED, b"0")))
         if amount > 0 and not self._has_pending(account, FUNDING):
             await self._put_in(account, state, amount, head)
 
@@ -295,7 +313,8 @@ class ChannelEngine(EvmEngine):
             now = self.outgoing(account).with_raw(one.raws[0])
             if purpose == "open":
                 now = replace(now, phase=Phase.OPENING, terms=terms)
-            return Step(kept=[(OUT, now.encode())])
+            is_wanted = WANTED in self._port.kept(account)
+            return Step(kept=[(OUT, now.encode()), *([(WANTED, b"")] if is_wanted else [])])
 
         await self._begin(account, data, purpose, terms, value=value, step=step)
 
@@ -480,6 +499,53 @@ class ChannelEngine(EvmEngine):
 
     # --- what people see ---
 
+    def unit(self, account: AccountId) -> Asset:
+        """The coin's or the token's own."""
+        return Asset(self._accounts[account].asset.code, self.settings.decimals)
+
+    def channels(self, account: AccountId) -> Sequence[shown.Channel]:
+        """Ours first."""
+        unit = self.unit(account)
+        found: list[shown.Channel] = []
+        state = self.outgoing(account)
+        if state.terms is not None:
+            _, _, newest = self._states.get(state.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
+            closing = state.phase is Phase.ENDING or newest.closing_at not in (0, CLOSED)
+            found.append(
+                shown.Channel(
+                    id=hexed(state.terms.id),
+                    direction=shown.OUT,
+                    state="closing" if closing else state.phase.value,
+                    unit=unit,
+                    capacity=state.deposited,
+                    can_send=state.left,
+                    paid=state.signed,
+                    redeemed=newest.claimed,
+                    ends_at=_ends_at(newest),
+                    delay_s=state.terms.settle_delay,
+                    text=f"{state.needed} units wait for more funds" if state.needed else "",
+                )
+            )
+        for record in self.incoming(account):
+            _, confirmed, newest = self._states.get(record.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
+            is_closing = record.is_agreed or newest.closing_at != 0
+            found.append(
+                shown.Channel(
+                    id=record.name,
+                    direction=shown.IN,
+                    state="closing" if is_closing else "open",
+                    unit=unit,
+                    capacity=confirmed.deposited,
+                    can_receive=0 if is_closing else max(0, confirmed.deposited - record.claim),
+                    paid=record.claim,
+                    redeemed=newest.claimed,
+                    ends_at=_ends_at(newest),
+                    delay_s=record.terms.settle_delay,
+                    text="its end is agreed" if record.is_agreed else "",
+                )
+            )
+        return found
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """Amounts are in the ledger's units."""
         state = self.outgoing(account)
@@ -507,3 +573,7 @@ class ChannelEngine(EvmEngine):
         for one in self._sender.pending(self._port, account):
             shown[f"transaction_{one.nonce}"] = f"{one.purpose}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
         return shown
+
+
+def _ends_at(state: ChannelState) -> int | None:
+    return None if state.closing_at in (0, CLOSED) else state.closing_at * 1_000

@@ -16,16 +16,19 @@ from typing import Final, TypeAlias, final
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import CodecError, ConfigError, JournalError, LedgerError
+from isthmus.ilp.asset import Asset
 from isthmus.ledgers.lightning.lnd import (
     FAILED,
     IN_FLIGHT,
     SUCCEEDED,
     UNKNOWN,
+    ChannelSeen,
     Invoice,
     Lnd,
     Payment,
     RefusedError,
 )
+from isthmus.settlement.channels import BOTH, Channel
 from isthmus.settlement.lightning.messages import (
     MSAT_SCALE,
     InvoiceAsked,
@@ -58,6 +61,9 @@ RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 600.0
 # A payment that is in flight for so long is told as an alarm, each time.
 SLOW_S: Final = 900
+# How often lnd is asked for its channels, which are only shown.
+CHANNELS_S: Final = 30
+SATOSHI_SCALE: Final = 8
 
 Payments: TypeAlias = AsyncIterator[Payment]
 
@@ -92,7 +98,8 @@ class LightningEngine:
         self._port: Port
         self._accounts: Final[dict[AccountId, SettlingAccount]] = {}
         self._following: Final[dict[tuple[AccountId, int], asyncio.Task[None]]] = {}
-        self._watch: asyncio.Task[None] | None = None
+        self._watches: Final[list[asyncio.Task[None]]] = []
+        self._seen: Sequence[ChannelSeen] = ()
         self._asking: Final[dict[AccountId, asyncio.Lock]] = {}
         self._node = ""
         self._problem = ""
@@ -107,7 +114,7 @@ class LightningEngine:
             for key in port.kept(one.id):
                 if key.startswith(_OUT):
                     self._follow(one.id, int(key[len(_OUT) :]))
-        self._watch = asyncio.create_task(self._watch_incoming())
+        self._watches.extend(asyncio.create_task(one()) for one in (self._watch_incoming, self._watch_channels))
 
     async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
         for one in accounts:
@@ -118,7 +125,7 @@ class LightningEngine:
         self._accounts.update({one.id: one for one in accounts})
 
     async def close(self) -> None:
-        tasks = [*self._following.values(), *([] if self._watch is None else [self._watch])]
+        tasks = [*self._following.values(), *self._watches]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -132,6 +139,66 @@ class LightningEngine:
             "invoices not paid": str(sum(1 for key in kept if key.startswith(_IN))),
             "problem": self._problem or "none",
         }
+
+    # --- channels ---------------------------------------------------------------------------------------------------
+
+    async def _watch_channels(self) -> None:
+        while True:
+            with suppress(LedgerError):  # it is told by whoever pays
+                await self._look()
+            await asyncio.sleep(CHANNELS_S)
+
+    async def _look(self) -> None:
+        self._seen = await self._lnd.channels()
+
+    def unit(self, account: AccountId) -> Asset:
+        return Asset("BTC", SATOSHI_SCALE)
+
+    def channels(self, account: AccountId) -> Sequence[Channel]:
+        """Those with the peer's node if it is configured, else all of our lnd's: each may carry a part of a payment."""
+        node = self._accounts[account].settings.get("node", "")
+        return [
+            Channel(
+                id=one.point,
+                direction=BOTH,
+                state=one.state,
+                unit=self.unit(account),
+                capacity=one.capacity,
+                can_send=one.local,
+                can_receive=one.remote,
+                text=f"with {one.node[:16]}…",
+            )
+            for one in self._seen
+            if not node or one.node == node
+        ]
+
+    async def open_channel(self, account: AccountId, amount: int) -> bool:
+        await self._lnd.open_channel(self._configured_node(account), amount)
+        await self._look()
+        return True
+
+    async def add_to_channel(self, account: AccountId, amount: int) -> bool:
+        raise LedgerError("nothing can be added to a Lightning channel: open another one beside it")
+
+    async def close_channel(self, account: AccountId) -> bool:
+        """Those that are open with the peer's node, with its agreement."""
+        node = self._configured_node(account)
+        await self._look()
+        closing = [one.point for one in self._seen if one.node == node and one.state == "open"]
+        for point in closing:
+            await self._lnd.close_channel(point)
+        await self._look()
+        return bool(closing)
+
+    async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:
+        """What Lightning channels hold is ours at any time."""
+        return 0
+
+    def _configured_node(self, account: AccountId) -> str:
+        node = self._accounts[account].settings.get("node", "")
+        if not node:
+            raise LedgerError(f"the peer's node isn't configured: set accounts.{account}.settlement.node")
+        return node
 
     # --- outgoing ---------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,69 @@
+"""Payment channels as operators see and handle them, the same for all engines that have some."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, final, runtime_checkable
+
+from isthmus.connector.events import AccountId
+from isthmus.ilp.asset import Asset
+
+OUT = "out"  # ours, by which we pay
+IN = "in"  # the peer's, by which we are paid
+BOTH = "both"  # by which either pays
+
+
+@final
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Channel:
+    """One channel with a peer, as it was seen last. Amounts are in the ledger's units.
+
+    `paid`: all that its owner has signed for the other side. `redeemed`: what the ledger has given out of that. What
+    lies between is worth what the claim is worth: it must be redeemed before `ends_at`. Both are 0 of a channel that
+    holds money for both sides at any time (`BOTH`).
+    """
+
+    id: str
+    direction: str
+    state: str  # for people: "open", "closing", …
+    unit: Asset
+    capacity: int
+    can_send: int = 0  # what we can pay by it still
+    can_receive: int = 0  # what the peer can
+    paid: int = 0
+    redeemed: int = 0
+    ends_at: int | None = None  # wall ms from which on its owner can take the rest; None: nobody has asked for that
+    delay_s: int | None = None  # from the owner's wish to its end
+    text: str = ""
+
+    @property
+    def unredeemed(self) -> int:
+        return max(0, self.paid - self.redeemed)
+
+
+@runtime_checkable
+class ChannelKeeper(Protocol):
+    """What an `Engine` with channels does for operators. All may raise LedgerError and MessageRefusedError."""
+
+    def unit(self, account: AccountId) -> Asset:
+        """What amounts of channels are in."""
+        ...
+
+    def channels(self, account: AccountId) -> Sequence[Channel]:
+        """With this peer, as they were seen last: nothing is asked for now."""
+        ...
+
+    async def open_channel(self, account: AccountId, amount: int) -> bool:
+        """Begin to open a channel to the peer that holds so much. False: there is one, or it is under way."""
+        ...
+
+    async def add_to_channel(self, account: AccountId, amount: int) -> bool:
+        """Begin to put so much more into our channel. False: none is open, or funds are under way."""
+        ...
+
+    async def close_channel(self, account: AccountId) -> bool:
+        """Begin to end our channel, with the peer's agreement or without. False: none is open."""
+        ...
+
+    async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:
+        """Begin to redeem what the peer's channels owe us, and end them if wanted; how many."""
+        ...
