@@ -110,7 +110,11 @@ def test_the_engine_gets_its_options_and_the_accounts() -> None:
             ACCOUNT + 'threshold = "0.0000000001"',
             ("accounts.bob.settlement.threshold", 12, "0.0000000001 has 10 decimals"),
         ),
-        (ACCOUNT + 'threshold = "-1"', ("accounts.bob.settlement.threshold", 12, "'-1' is not an amount")),
+        (
+            ACCOUNT + 'threshold = "-1"',
+            ("accounts.bob.settlement.threshold", 12, "-1000000000 is not above the target of 0"),
+        ),
+        (ACCOUNT + 'threshold = "--1"', ("accounts.bob.settlement.threshold", 12, "'-1' is not an amount")),
         (ACCOUNT + 'target = "--1"', ("accounts.bob.settlement.target", 12, "'-1' is not an amount")),
         (ACCOUNT + "target = 0.5", ("accounts.bob.settlement.target", 12, "an amount is a string")),
         (

@@ -13,15 +13,17 @@ from aiohttp import web
 from isthmus.apps.pointers import WELL_KNOWN_PATH, is_loopback
 from isthmus.apps.spsp import ReceiptRequest
 from isthmus.apps.spsp_server import SpspServer
+from isthmus.cli.wallet_channels import redeemed_lines
 from isthmus.cli.wallet_session import json_option, print_json, run_with_wallet, wallet_option
 from isthmus.client.control import Json
 from isthmus.client.core import receiver_secret
 from isthmus.client.folder import load_folder
-from isthmus.client.session import AnySession, open_session
+from isthmus.client.session import AnySession, RemoteSession, open_session
 from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import parse_amount
 from isthmus.links.http.listener import HttpListener
 from isthmus.links.places import StrangerBounds
+from isthmus.node.wallet_settlement import load_wallet_settlement
 from isthmus.runtime import clock
 from isthmus.stream.tokens import Invitation, Tokens
 
@@ -126,6 +128,14 @@ class _Receiver:
             await server.close()
         return self._total
 
+    async def _leave(self, session: AnySession) -> None:
+        """What is owed by channels is redeemed before nobody watches them, if it is worth the fee."""
+        if isinstance(session, RemoteSession):
+            return  # whoever holds the wallet goes on watching
+        left = (await session.ask("leave", {}))["channels"]
+        for line in redeemed_lines(left):
+            click.echo(line, err=True)
+
     async def _listen(self, session: AnySession, stop: asyncio.Event) -> None:
         """Hear what comes in; if another process held the wallet and ends, the next to hold it may be us."""
         own: AnySession | None = None
@@ -138,8 +148,9 @@ class _Receiver:
                     listening = not stop.is_set()
                 except LinkError:
                     # Even if we are to stop: what came in meanwhile is told by the next answer.
-                    session = own = await open_session(self._folder)
+                    session = own = await open_session(self._folder, settle=load_wallet_settlement)
                     self._address = str((await session.ask("show", {}))["address"])
+            await self._leave(session)
         finally:
             if own is not None:
                 await own.close(stop)

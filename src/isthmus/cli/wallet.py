@@ -2,11 +2,15 @@
 
 import asyncio
 import os
+import secrets
 from pathlib import Path
 
 import click
 
-from isthmus.cli.wallet_session import default_folder, json_option, look, print_json, wallet_option
+from isthmus.cli.wallet_channels import redeemed_lines
+from isthmus.cli.wallet_session import default_folder, json_option, look, print_json, run_with_wallet, wallet_option
+from isthmus.client.control import Json
+from isthmus.client.session import AnySession
 from isthmus.errors import ConfigError
 
 TOKEN_VARIABLE = "ISTHMUS_TOKEN"
@@ -88,6 +92,7 @@ def show(folder: Path, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
+    from isthmus.cli.wallet_channels import settlement_rows
     from isthmus.cli.wallet_view import money, rows, show_table
 
     balance = int(found["balance"])
@@ -101,6 +106,66 @@ def show(folder: Path, as_json: bool) -> None:
     table.add_row("Balance", f"{money(str(abs(balance)), found['asset'])} {words}" if balance else words)
     if int(found["loss"]):
         table.add_row("Not paid", f"{money(found['loss'], found['asset'])} of it, by the connector")
+    if found["settlement"] is not None:
+        for name, text in settlement_rows(found["settlement"], found["asset"]):
+            table.add_row(name, text)
     table.add_row("Received", money(found["received"], found["asset"]))
     table.add_row("Payments", str(found["payments"]))
     show_table(table)
+
+
+@wallet.command(
+    epilog="\b\nExamples:\n  isthmus wallet settle            # what settlement.toml says\n  isthmus wallet settle 0.01"
+)
+@click.argument("amount", metavar="[AMOUNT]", required=False)
+@click.option("--note", default="", help="Why, for whoever reads the books later.")
+@click.option("--key", help="Makes it happen once, however often you repeat it.  [default: a fresh one]")
+@wallet_option
+@json_option
+def settle(amount: str | None, note: str, key: str | None, folder: Path, as_json: bool) -> int:
+    """Pay the connector by the wallet's settlement engine: what we owe, or ahead; AMOUNT is in the wallet's asset.
+
+    The books are debited before the engine pays. The command waits for the end, a minute at most.
+    """
+    request = {"amount": amount, "key": secrets.token_hex(16) if key is None else key, "note": note}
+
+    async def work(session: AnySession, stop: asyncio.Event) -> Json:
+        return await session.ask("settle", request, cancelled=stop)
+
+    found = run_with_wallet(folder, work)
+    if as_json:
+        print_json(found)
+        return 0
+    from isthmus.cli.wallet_view import money
+
+    shown = money(found["amount"], found["asset"])
+    if found["state"] == "ended":
+        click.echo(f"Settled {shown}.")
+        return 0
+    click.echo(f"{shown} is under way ({found['state']}): isthmus wallet show tells how it goes on.")
+    for text in found["alarms"][:1]:
+        click.echo(text, err=True)
+    return 1
+
+
+@wallet.command(
+    epilog="\b\nExamples:\n  isthmus wallet redeem\n  isthmus wallet redeem --end      # and end the channels"
+)
+@click.option("--end", "ends", is_flag=True, help="End the channels with it: what they hold besides goes back.")
+@wallet_option
+@json_option
+def redeem(ends: bool, folder: Path, as_json: bool) -> int:
+    """Have the ledger pay out what the connector's channels owe this wallet, whatever that costs."""
+
+    async def work(session: AnySession, stop: asyncio.Event) -> Json:
+        return await session.ask("leave", {"always": True, "ends": ends}, cancelled=stop)
+
+    channels = run_with_wallet(folder, work)["channels"]
+    if as_json:
+        print_json({"channels": channels})
+    elif not channels:
+        click.echo("There is nothing to redeem.")
+    else:
+        for line in redeemed_lines(channels):
+            click.echo(line)
+    return 0 if all(one["is_redeemed"] for one in channels) else 1

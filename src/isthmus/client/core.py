@@ -13,14 +13,17 @@ from dataclasses import replace
 from typing import Final, final
 
 from isthmus.client.aftermath import Aftermath
+from isthmus.client.control import Json
 from isthmus.client.endpoint import Endpoint
 from isthmus.client.folder import JOURNAL_FILE, WalletSettings
 from isthmus.client.ledger import WalletLedger
+from isthmus.client.settling import Settler, WalletSettling, settlement_json
 from isthmus.client.tables import UPLINK, wallet_tables
 from isthmus.client.uplink import ask_connector, wait_up
 from isthmus.client.volatile import VolatileJournal
 from isthmus.connector.events import AddressLearned, Log, Outbound
 from isthmus.connector.kernel import Kernel
+from isthmus.connector.settling import NO_SETTLEMENT
 from isthmus.connector.tables import Tables, TablesChanged
 from isthmus.errors import JournalError, LinkError
 from isthmus.ilp.asset import Asset
@@ -54,8 +57,10 @@ def log(fact: Log) -> None:
 class Core:
     """One running wallet. `open` or `open_offline` first, `close` last; everything in one event loop."""
 
-    def __init__(self, settings: WalletSettings) -> None:
+    def __init__(self, settings: WalletSettings, settling: WalletSettling | None = None) -> None:
         self.settings = settings
+        self._settling: Final = settling
+        self.settler: Settler | None = None  # settles with the connector, once the wallet is open
         self.ledger: Final = WalletLedger()
         # Encrypts what the journal must keep secret.
         self.keys: Final = Keys(_derive(settings.secret, b"isthmus wallet journal"))
@@ -96,6 +101,8 @@ class Core:
         if driver is not None:
             if self._has_money_in_flight():
                 await driver.drain(DRAIN_MS_MAX)
+            if self.settler is not None:
+                await self.settler.close()
             if self._keeper is not None:
                 await self._keeper.close()
             await driver.stop()
@@ -163,9 +170,13 @@ class Core:
             allow_insecure=settings.allow_insecure,
             on_log=log,
         )
+        if self._settling is not None:
+            self.settler = Settler(driver, self._settling, settings.asset, log)
         self._halted = asyncio.create_task(self._watch(driver))
         driver.start()
         driver.post(TablesChanged(self._tables()))
+        if self.settler is not None:
+            await self.settler.start()  # before the link: the connector's claims must find the engine
         for link in (endpoint.link, self._link):
             driver.attach(link)
             await link.start()
@@ -220,6 +231,21 @@ class Core:
             raise JournalError(self.problem or "the wallet is closed")
         await self._driver.note(data)
 
+    def settlement_json(self) -> Json | None:
+        """How we settle with the connector; None if we don't by ourselves."""
+        if self.settler is not None:
+            return self.settler.to_json()
+        if self._settling is None:
+            return None
+        assert self._kernel is not None
+        account = self._kernel.books.peers.get(UPLINK)
+        return settlement_json(self._settling, None if account is None else account.settling)
+
+    async def until_paid_ahead(self) -> None:
+        """Where the connector is paid ahead: wait for what is being paid now, for a while."""
+        if self.settler is not None:
+            await self.settler.until_paid_ahead()
+
     async def until_settled(self) -> Aftermath:
         """Wait until each packet of an earlier process has its outcome, by our own clock."""
         aftermath = self._aftermath
@@ -269,7 +295,14 @@ class Core:
         self._settled.set()
 
     def _tables(self) -> Tables:
-        return wallet_tables(self.settings.address, self.asset, self.settings.packet_timeout_ms)
+        settling = self._settling
+        return wallet_tables(
+            self.settings.address,
+            self.asset,
+            self.settings.packet_timeout_ms,
+            settle=NO_SETTLEMENT if settling is None else settling.terms,
+            receivable_max=None if settling is None else settling.receivable_max,
+        )
 
 
 def replay_journal(state: bytes | None, batches: Iterator[StoredBatch]) -> bytes:

@@ -133,6 +133,7 @@ class Payments:
         """What the path offers for it. Moves no money. Raises StreamError, and whatever resolving raises."""
         request.check()
         receiver = await self._receiver(request)
+        await self._core.until_paid_ahead()
         connection = self.open(receiver.address, receiver.secret)
         try:
             found = await self._quote(connection, request)
@@ -262,6 +263,7 @@ class Payments:
     async def _begin(self, request: PaymentRequest) -> "_Run":
         """Resolve, quote, compare with the minimum, and make it durable that this is a payment."""
         receiver = await self._receiver(request)
+        await self._core.until_paid_ahead()
         connection = self.open(receiver.address, receiver.secret)
         try:
             found = await self._quote(connection, request)

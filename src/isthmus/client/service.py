@@ -14,11 +14,12 @@ from isthmus.client.control import ControlError, Emit, Json
 from isthmus.client.hops import Hop
 from isthmus.client.ledger import Payment, Receipts
 from isthmus.client.payment import PaymentResult, Progress
+from isthmus.client.settling import Settler, no_settler
 from isthmus.client.streams import Connection, whole_rate
 from isthmus.client.terms import Offer, PaymentRequest
 from isthmus.client.trace import Trace
 from isthmus.client.wallet import Pong, Wallet
-from isthmus.ilp.asset import Asset
+from isthmus.ilp.asset import Asset, parse_amount
 from isthmus.runtime import clock
 from isthmus.stream.orders import Credit
 
@@ -45,6 +46,8 @@ class Service:
             "history": self._history,
             "invite": self._invite,
             "receive": self._receive,
+            "settle": self._settle,
+            "leave": self._leave,
         }
         self._busy = 0
         self._idle: Final = asyncio.Event()
@@ -93,6 +96,7 @@ class Service:
             "loss": str(core.loss),
             "payments": len(core.ledger.payments),
             "received": str(sum(one.total for one in core.ledger.receipts.values())),
+            "settlement": core.settlement_json(),
         }
 
     async def _quote(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
@@ -150,6 +154,41 @@ class Service:
             "secret": invitation.shared_secret.hex(),
             "receipts_enabled": invitation.receipts_enabled,
         }
+
+    async def _settle(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        """Pay the connector now, once for the key; and wait for its end, for a while."""
+        settler = self._settler()
+        text = params.get("amount")
+        amount = None if text is None else parse_amount(str(text), self._wallet.asset)
+        if amount == 0:
+            raise ControlError("nothing is settled: the amount is zero", status=2)
+        told = await settler.pay(amount, str(params["key"]), str(params.get("note", "")))
+        if told.problem:
+            raise ControlError(f"nothing is settled: {told.problem}", status=1)
+        await settler.until_paid_ahead()
+        shown = settler.to_json()
+        state = next((one["state"] for one in shown["under_way"] if one["number"] == str(told.number)), "ended")
+        return {
+            "amount": str(told.amount),
+            "asset": asset_json(self._wallet.asset),
+            "number": str(told.number),
+            "state": state,
+            "alarms": shown["alarms"],
+        }
+
+    async def _leave(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
+        """Redeem what channels to us owe, before nobody watches them; `always`: whatever it costs; `ends` them."""
+        if self._wallet.core.settler is None and not params.get("always"):
+            return {"channels": []}
+        settler = self._settler()
+        ends, always = bool(params.get("ends")), bool(params.get("always"))
+        return {"channels": await settler.leave(always=always, and_end=ends)}
+
+    def _settler(self) -> Settler:
+        settler = self._wallet.core.settler
+        if settler is None:
+            raise no_settler()
+        return settler
 
     async def _receive(self, params: Json, emit: Emit, cancelled: asyncio.Event) -> Json:
         """Tell what comes in, until the caller goes: {"receiving": {"at": wall ms}} first, then {"money": …}.

@@ -5,6 +5,7 @@ through it; a process that finds the socket of a killed one takes the role itsel
 """
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, final
 
@@ -12,9 +13,13 @@ from isthmus.client.control import ControlServer, Emit, Json, call
 from isthmus.client.folder import SOCKET_FILE, load_folder
 from isthmus.client.payment import Resolve
 from isthmus.client.service import Service
+from isthmus.client.settling import WalletSettling
 from isthmus.client.wallet import Wallet
 from isthmus.errors import LinkError
+from isthmus.ilp.asset import Asset
 from isthmus.journal.lock import JournalInUseError
+
+LoadSettling: TypeAlias = Callable[[Path, Asset], WalletSettling | None]
 
 # Between another process's taking the journal and its serving the socket lies its connecting to the connector.
 OPEN_S: Final = 20.0
@@ -111,9 +116,16 @@ class OfflineSession:
 AnySession: TypeAlias = LocalSession | RemoteSession | OfflineSession
 
 
-async def open_session(folder: Path, *, resolve: Resolve | None = None, online: bool = True) -> AnySession:
-    """Hold the wallet, or reach who does; not `online`: only to look. Raises ConfigError, LinkError, JournalError."""
+async def open_session(
+    folder: Path, *, resolve: Resolve | None = None, settle: LoadSettling | None = None, online: bool = True
+) -> AnySession:
+    """Hold the wallet, or reach who does; not `online`: only to look. Raises ConfigError, LinkError, JournalError.
+
+    `settle` reads what the wallet settles by, if it does.
+    """
     settings = load_folder(folder)
+    assert settings.asset is not None
+    settling = None if settle is None else settle(folder, settings.asset)
     loop = asyncio.get_running_loop()
     gives_up_at = loop.time() + OPEN_S
     while True:
@@ -124,7 +136,7 @@ async def open_session(folder: Path, *, resolve: Resolve | None = None, online: 
                 return remote
             except LinkError:
                 pass  # a killed process left it behind, or one that has just ended
-        wallet = Wallet(settings, resolve=resolve)
+        wallet = Wallet(settings, resolve=resolve, settling=settling)
         try:
             if not online:
                 wallet.core.open_offline()

@@ -3,6 +3,7 @@
 from typing import Final
 
 from isthmus.connector.events import AccountId
+from isthmus.connector.settling import NO_SETTLEMENT, SettleTerms
 from isthmus.connector.tables import LOCAL as LOCAL_RELATION
 from isthmus.connector.tables import PARENT, AccountTerms, RateTable, RouteTable, Tables
 from isthmus.ilp.asset import Asset
@@ -15,11 +16,26 @@ LOCAL_BATCH_MAX: Final = 2_048
 HOLD_MARGIN_MS: Final = 5_000
 
 
-def wallet_tables(address: str, asset: Asset, packet_timeout_ms: int) -> Tables:
-    """The tables of a wallet's kernel."""
+def wallet_tables(
+    address: str,
+    asset: Asset,
+    packet_timeout_ms: int,
+    *,
+    settle: SettleTerms = NO_SETTLEMENT,
+    receivable_max: int | None = None,
+) -> Tables:
+    """The tables of a wallet's kernel. `receivable_max`: what the connector may owe us; None for any amount."""
     hold_ms_max = packet_timeout_ms + HOLD_MARGIN_MS
     accounts = {
-        UPLINK: AccountTerms(id=UPLINK, asset=asset, relation=PARENT, ildcp_client=True, hold_ms_max=hold_ms_max),
+        UPLINK: AccountTerms(
+            id=UPLINK,
+            asset=asset,
+            relation=PARENT,
+            ildcp_client=True,
+            hold_ms_max=hold_ms_max,
+            settle=settle,
+            receivable_max=receivable_max,
+        ),
         LOCAL: AccountTerms(
             id=LOCAL,
             asset=asset,

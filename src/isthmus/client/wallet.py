@@ -23,6 +23,7 @@ from isthmus.client.hops import EndKind, is_destination
 from isthmus.client.ledger import Payment, Receipts, streams
 from isthmus.client.listener import Listener
 from isthmus.client.payment import FAILED, PaymentError, PaymentResult, Payments, Progress, Resolve
+from isthmus.client.settling import WalletSettling
 from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, whole_rate
 from isthmus.client.streams import Offer as MoneyOffer
 from isthmus.client.terms import DEFAULT_SLIPPAGE, Minimum, Offer, PaymentRequest
@@ -68,8 +69,10 @@ class PingResult:
 class Wallet:
     """One wallet. An async context manager: the connection lives within it."""
 
-    def __init__(self, settings: WalletSettings, *, resolve: Resolve | None = None) -> None:
-        self.core: Final = Core(settings)
+    def __init__(
+        self, settings: WalletSettings, *, resolve: Resolve | None = None, settling: WalletSettling | None = None
+    ) -> None:
+        self.core: Final = Core(settings, settling)
         self.payments: Final = Payments(self.core, resolve)
         self._resolve: Final = resolve
         self._listener: Listener | None = None

@@ -28,8 +28,8 @@ ACCOUNT_SETTLEMENT: Final[Section] = (
     Key("engine", Text(), "The name of the engine, one of `settlement`, that pays this peer and sees what it pays."),
     Key(
         "threshold",
-        Amount(may_be_unlimited=False),
-        "From what we owe on the peer is paid, by itself.",
+        SignedAmount(),
+        'From what we owe on the peer is paid, by itself. `"-2"`: once no more than two are left that we paid ahead.',
         None,
         "by `isthmus settle` only",
     ),
@@ -148,7 +148,7 @@ def build_settlement(
         known = ", ".join(sorted(engines)) or "none yet"
         source.problem((*path, "engine"), f"there is no engine {name!r}", f"Engines: {known}.")
         return None
-    terms = _terms(source, path, raw.common, asset, payable_max=payable_max)
+    terms = read_terms(source, path, raw.common, asset, payable_max=payable_max)
     engine: _Raw | None = engines[name]
     if engine is None:
         return None
@@ -161,9 +161,10 @@ def build_settlement(
     return AccountSettlement(terms=terms, settings=settings) if len(source.problems) == before else None
 
 
-def _terms(
+def read_terms(
     source: Source, path: KeyPath, raw: Mapping[str, Any], asset: Asset, *, payable_max: int | None
 ) -> SettleTerms | None:
+    """The keys of `ACCOUNT_SETTLEMENT` as what the kernel knows; None after at least one problem."""
     before = len(source.problems)
 
     def units(key: str) -> int | None:

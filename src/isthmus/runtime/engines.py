@@ -220,7 +220,7 @@ class EngineRunner:
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
-    async def _wait(self, seconds: float | None) -> None:
+    async def wait(self, seconds: float | None) -> None:
         """Until something changes, or so long."""
         changed = self._changed
         try:
@@ -238,7 +238,7 @@ class EngineRunner:
         while (settlement := self._begun(account, number)) is not None:
             one = self._by_account.get(account)
             if self._is_behind(account, number):
-                await self._wait(None)
+                await self.wait(None)
                 continue
             if one is None or not one.works:
                 if not was_told and one is None:
@@ -246,7 +246,7 @@ class EngineRunner:
                     fields: dict[str, str | int] = {"account": account, "number": number, "problem": problem}
                     self._log("error", "settlement_waits", fields)
                 was_told = True
-                await self._wait(None)
+                await self.wait(None)
                 continue
             problem = await self._pay(one, account, settlement)
             if self._begun(account, number) is None:
@@ -282,7 +282,7 @@ class EngineRunner:
             left_s = deadline - asyncio.get_running_loop().time()
             if left_s <= 0:
                 return
-            await self._wait(left_s)
+            await self.wait(left_s)
 
     def _begun(self, account: AccountId, number: int) -> Settlement | None:
         settling = self.settling(account)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, final, runtime_checkable
+from typing import Any, Protocol, final, runtime_checkable
 
 from isthmus.connector.events import AccountId
 from isthmus.ilp.asset import Asset
@@ -36,8 +36,34 @@ class Channel:
     text: str = ""
 
     @property
+    def is_to_us(self) -> bool:
+        return self.direction == IN
+
+    @property
     def unredeemed(self) -> int:
         return max(0, self.paid - self.redeemed)
+
+    def to_json(self) -> dict[str, Any]:
+        """Amounts as strings in the ledger's units; what isn't known is left out."""
+        found: dict[str, Any] = {
+            "id": self.id,
+            "direction": self.direction,
+            "state": self.state,
+            "unit_code": self.unit.code,
+            "unit_scale": self.unit.scale,
+            "capacity": str(self.capacity),
+            "can_send": str(self.can_send),
+            "can_receive": str(self.can_receive),
+            "claimed": str(self.paid),
+            "redeemed": str(self.redeemed),
+            "unredeemed": str(self.unredeemed),
+            "text": self.text,
+        }
+        if self.ends_at is not None:
+            found["ends_at_ms"] = self.ends_at
+        if self.delay_s is not None:
+            found["settle_delay_s"] = self.delay_s
+        return found
 
 
 @runtime_checkable
@@ -62,6 +88,10 @@ class ChannelKeeper(Protocol):
 
     async def close_channel(self, account: AccountId) -> bool:
         """Begin to end our channel, with the peer's agreement or without. False: none is open."""
+        ...
+
+    async def redemption_fee(self, account: AccountId) -> int | None:
+        """What redeeming costs now, in `unit`; None if the ledger takes its fee in another asset."""
         ...
 
     async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:

@@ -18,7 +18,7 @@ from isthmus.node.admin.operation import (
     schema_of,
 )
 from isthmus.runtime.engines import EngineRunner
-from isthmus.settlement.channels import Channel, ChannelKeeper
+from isthmus.settlement.channels import ChannelKeeper
 from isthmus.settlement.port import MessageRefusedError, StepRefusedError
 
 AMOUNT_DIGITS_MAX: Final = 78  # those of 256 bits
@@ -117,28 +117,8 @@ def channels_json(engines: EngineRunner) -> Json:
             unit = keeper.unit(account)
             about = {"account": account, "engine": one.name, "unit_code": unit.code, "unit_scale": unit.scale}
             accounts.append(about)
-            channels += [{**about, **_channel(each)} for each in keeper.channels(account)]
+            channels += [{**about, **each.to_json()} for each in keeper.channels(account)]
     return {"channels": channels, "accounts": accounts}
-
-
-def _channel(one: Channel) -> Json:
-    found: Json = {
-        "id": one.id,
-        "direction": one.direction,
-        "state": one.state,
-        "capacity": str(one.capacity),
-        "can_send": str(one.can_send),
-        "can_receive": str(one.can_receive),
-        "claimed": str(one.paid),
-        "redeemed": str(one.redeemed),
-        "unredeemed": str(one.unredeemed),
-        "text": one.text,
-    }
-    if one.ends_at is not None:
-        found["ends_at_ms"] = one.ends_at
-    if one.delay_s is not None:
-        found["settle_delay_s"] = one.delay_s
-    return found
 
 
 def _keeper(engines: EngineRunner, account: AccountId) -> ChannelKeeper:

@@ -147,6 +147,15 @@ class ChannelEngine(EvmEngine):
         await self._put_in(account, state, amount, self.head)
         return True
 
+    async def redemption_fee(self, account: AccountId) -> int | None:
+        """Of one channel, at the fee of the newest block; None for tokens: it is paid in the chain's coin."""
+        if self.settings.token != NO_ADDRESS:
+            return None
+        return self._claim_fee(await self._chain.head())
+
+    def _claim_fee(self, head: Block) -> int:
+        return (head.base_fee + self.settings.fees.tip) * CLAIM_GAS
+
     async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:
         """Redeem the highest claims of this peer's channels, and end them if wanted. How many transactions began."""
         begun = 0
@@ -475,7 +484,7 @@ class ChannelEngine(EvmEngine):
             await self._redeem_if_due(account, record, newest, head)
 
     async def _redeem_if_due(self, account: AccountId, record: Incoming, newest: ChannelState, head: Block) -> None:
-        fee = (head.base_fee + self.settings.fees.tip) * CLAIM_GAS if record.terms.token == NO_ADDRESS else 0
+        fee = self._claim_fee(head) if record.terms.token == NO_ADDRESS else 0
         due = redeem(record, newest, claim_above=self.policy.claim_above, fee=fee)
         if due is Redeem.NO:
             return

@@ -190,6 +190,9 @@ class LightningEngine:
         await self._look()
         return bool(closing)
 
+    async def redemption_fee(self, account: AccountId) -> int | None:
+        return 0
+
     async def redeem_channels(self, account: AccountId, *, and_end: bool) -> int:
         """What Lightning channels hold is ours at any time."""
         return 0
