@@ -18,7 +18,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
+.PHONY: help setup setup-run demo demo-l2 test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
   interop ledgers contract npm bench bench-smoke native wheel lock clean
 
 help: ## this list
@@ -32,6 +32,11 @@ setup-run:
 
 demo: setup-run ## a payment from BTC to ETH over three connectors (ARGS="--keep" leaves them up)
 	@$(PYTHON_BIN) -m isthmus demo $(ARGS)
+
+demo-l2: setup ## the same settled by real ledgers: Lightning to Ethereum (needs Go and Node; ARGS="--keep")
+	@tools/npm-packages tests/ledgers/evm
+	@tools/lnd >/dev/null
+	@$(PYTHON_BIN) -m tools.demo_l2 $(ARGS)
 
 test: setup ## the tests (ARGS="-k name" for some of them)
 	@$(PYTEST) $(QUICK) -n $(WORKERS) --dist worksteal $(ARGS)

@@ -73,13 +73,22 @@ def connect(
 ) -> "Wallet":
     """The wallet at a BTP URL (in memory) or in a folder (durable); use it with `async with`.
 
+    One in a folder with a `settlement.toml` settles with its connector by the engine that stands there.
     `token` may be in the URL instead. `ca_file` holds certificates to trust in place of the system's. Plain `btp+ws`
     is for this machine, unless `allow_insecure`.
     """
     from isthmus.apps.resolving import resolve
     from isthmus.client.wallet import Wallet
+    from isthmus.node.wallet_settlement import load_wallet_settlement
 
-    return Wallet.at(place, token=token, resolve=resolve, ca_file=ca_file, allow_insecure=allow_insecure)
+    return Wallet.at(
+        place,
+        token=token,
+        resolve=resolve,
+        ca_file=ca_file,
+        allow_insecure=allow_insecure,
+        settle=load_wallet_settlement,
+    )
 
 
 def listen(

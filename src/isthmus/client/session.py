@@ -5,7 +5,6 @@ through it; a process that finds the socket of a killed one takes the role itsel
 """
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Protocol, TypeAlias, final
 
@@ -13,13 +12,10 @@ from isthmus.client.control import ControlServer, Emit, Json, call
 from isthmus.client.folder import SOCKET_FILE, load_folder
 from isthmus.client.payment import Resolve
 from isthmus.client.service import Service
-from isthmus.client.settling import WalletSettling
+from isthmus.client.settling import LoadSettling
 from isthmus.client.wallet import Wallet
 from isthmus.errors import LinkError
-from isthmus.ilp.asset import Asset
 from isthmus.journal.lock import JournalInUseError
-
-LoadSettling: TypeAlias = Callable[[Path, Asset], WalletSettling | None]
 
 # Between another process's taking the journal and its serving the socket lies its connecting to the connector.
 OPEN_S: Final = 20.0

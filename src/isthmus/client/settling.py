@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, TypeAlias, final
 
 from isthmus.client.tables import UPLINK
@@ -37,6 +38,10 @@ class WalletSettling:
     settings: Mapping[str, str]  # the engine's options for this account
     kind: str
     make_engine: Callable[[], Engine]
+
+
+# Reads what the wallet in a folder, which counts in this asset, settles by; None if it doesn't. Raises ConfigError.
+LoadSettling: TypeAlias = Callable[[Path, Asset], WalletSettling | None]
 
 
 @final

@@ -23,7 +23,7 @@ from isthmus.client.hops import EndKind, is_destination
 from isthmus.client.ledger import Payment, Receipts, streams
 from isthmus.client.listener import Listener
 from isthmus.client.payment import FAILED, PaymentError, PaymentResult, Payments, Progress, Resolve
-from isthmus.client.settling import WalletSettling
+from isthmus.client.settling import LoadSettling, WalletSettling
 from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, whole_rate
 from isthmus.client.streams import Offer as MoneyOffer
 from isthmus.client.terms import DEFAULT_SLIPPAGE, Minimum, Offer, PaymentRequest
@@ -89,11 +89,15 @@ class Wallet:
         resolve: Resolve | None = None,
         ca_file: str | None = None,
         allow_insecure: bool = False,
+        settle: LoadSettling | None = None,
     ) -> "Wallet":
-        """A wallet in memory for a BTP URL, the durable one of a folder otherwise."""
+        """A wallet in memory for a BTP URL, the durable one of a folder otherwise, which may settle by itself."""
         text = os.fspath(place)
         if "://" not in text:
-            return cls(load_folder(Path(text)), resolve=resolve)
+            settings = load_folder(Path(text))
+            assert settings.asset is not None
+            settling = None if settle is None else settle(Path(text), settings.asset)
+            return cls(settings, resolve=resolve, settling=settling)
         settings = WalletSettings(
             connector=text,
             token=token,
