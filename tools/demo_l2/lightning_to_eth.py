@@ -121,7 +121,7 @@ class LightningToEth:
             channels=channels,
             notes=[
                 *(f"Bob's wallet said: {line}" for line in received.splitlines() if line and not line.startswith("{")),
-                f"Bob paid the chain {format_amount(fees, WEI_ASSET)} in fees: for his redemption, and the channel's end.",
+                f"Bob paid the chain {format_amount(fees, WEI_ASSET)} in fees: to redeem, and to end the channel.",
             ],
             problems=problems,
         )
