@@ -13,6 +13,7 @@ from isthmus.node.config_settlement import ACCOUNT_SETTLEMENT, AccountSettlement
 from isthmus.node.config_values import Mapped
 from isthmus.node.engine_config import CONNECTOR, ENGINE_FILE
 from isthmus.node.engines.kinds import KINDS
+from isthmus.node.wallet_settlement import WALLET_SETTLEMENT
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "configuration.md"
 
@@ -108,7 +109,12 @@ def page() -> str:
     parts = [HEAD]
     seen: set[str] = set()
     words = "One of our engines for another connector ([how settlement works](settlement.md)); a file of its own."
-    apart = [("the file of isthmus engine run", words, ENGINE_FILE), ("connector in that file", "", CONNECTOR)]
+    wallet = "How a wallet settles with its connector ([wallets](settlement.md#wallets)); beside its `wallet.toml`."
+    apart = [
+        ("the file of isthmus engine run", words, ENGINE_FILE),
+        ("connector in that file", "", CONNECTOR),
+        ("settlement.toml of a wallet", wallet, WALLET_SETTLEMENT),
+    ]
     for title, words, section in [*sections(ROOT, ()), *apart]:
         if title in seen or not section:
             continue
