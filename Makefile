@@ -112,7 +112,7 @@ npm:
 interop: setup npm ## the tests against Interledger implementations by others (needs Node 20)
 	@$(PYTEST) tests/interop $(ARGS)
 
-ledgers: setup ## the tests against real ledgers' nodes (needs Node 20 and Go 1.25.10: a chain of Ethereum's kind, and lnd)
+ledgers: setup ## the tests against real ledgers' nodes (needs Node 20, Go 1.25.10 and PostgreSQL: an Ethereum chain, lnd, the bank)
 	@tools/npm-packages tests/ledgers/evm
 	@$(PYTEST) -m ledger tests/ledgers tests/settlement -n $(WORKERS) $(ARGS)
 
