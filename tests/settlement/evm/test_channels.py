@@ -15,8 +15,9 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, word
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.evm.incoming import INCOMING_MAX, Fault
 from isthmus.settlement.evm.messages import Accepted, Claim, Close, Hello, decode, encode
-from isthmus.settlement.evm.outgoing import Outgoing, Phase
+from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.promises import Phase
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key, mint
 from tests.settlement.evm.world import (
     FINNEY,

@@ -10,7 +10,8 @@ from aiohttp import ClientSession, web
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.fees import GWEI, FeePolicy
 from isthmus.ledgers.evm.transactions import Call
-from isthmus.settlement.evm.outgoing import Outgoing, Phase
+from isthmus.settlement.evm.outgoing import Outgoing
+from isthmus.settlement.promises import Phase
 from tests.ledgers.evm.anvil import Anvil, a_key
 from tests.settlement.evm.world import (
     FINNEY,

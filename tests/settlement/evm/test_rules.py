@@ -13,12 +13,13 @@ from isthmus.ledgers.evm.claims import AMOUNT_MAX, SETTLE_DELAY_MAX, ChannelTerm
 from isthmus.ledgers.evm.fees import Fee
 from isthmus.ledgers.evm.octets import hexed, word
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.conversion import Converter
 from isthmus.settlement.evm import arrivals
 from isthmus.settlement.evm.incoming import Fault, Incoming, Redeem, accept, covered, credited_again, redeem
 from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message, decode, encode
-from isthmus.settlement.evm.outgoing import Outgoing, Phase, deposit_for
+from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.evm.pending import VERSIONS_MAX, Pending
-from isthmus.settlement.evm.settings import Converter
+from isthmus.settlement.promises import Phase, deposit_for
 
 addresses = st.binary(min_size=20, max_size=20).map(hexed)
 amounts = st.integers(0, AMOUNT_MAX)
@@ -193,7 +194,7 @@ class Payer(RuleBasedStateMachine):
     @precondition(lambda self: self.state.phase is Phase.NONE)
     @rule()
     def open(self) -> None:
-        if deposit_for(self.state, deposit=20, reserve=0):
+        if deposit_for(self.state, deposit=20, reserve=0, most=AMOUNT_MAX):
             self.state = replace(self.state, phase=Phase.OPENING, terms=SOME)
             self.peer = 0
 
@@ -241,12 +242,12 @@ TestPayer = Payer.TestCase
 @given(st.integers(1, 100), st.integers(0, 100), st.integers(0, 100), st.integers(0, 100))
 def test_a_channel_is_filled_by_what_is_missing_or_the_usual(needed: int, left: int, usual: int, reserve: int) -> None:
     none = Outgoing(waiting=((1, needed),))
-    assert deposit_for(none, deposit=usual, reserve=reserve) == max(needed, usual)
-    assert deposit_for(Outgoing(), deposit=usual, reserve=reserve) == 0
+    assert deposit_for(none, deposit=usual, reserve=reserve, most=AMOUNT_MAX) == max(needed, usual)
+    assert deposit_for(Outgoing(), deposit=usual, reserve=reserve, most=AMOUNT_MAX) == 0
     state = Outgoing(phase=Phase.OPEN, terms=SOME, deposited=left, waiting=((1, needed),))
-    added = deposit_for(state, deposit=usual, reserve=reserve)
+    added = deposit_for(state, deposit=usual, reserve=reserve, most=AMOUNT_MAX)
     assert left + added >= needed
-    assert deposit_for(replace(state, phase=Phase.ENDING), deposit=usual, reserve=reserve) == 0
+    assert deposit_for(replace(state, phase=Phase.ENDING), deposit=usual, reserve=reserve, most=AMOUNT_MAX) == 0
 
 
 # --- transactions ---

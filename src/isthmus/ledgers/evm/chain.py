@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
 from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.door import ServerAwayError
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.octets import hexed, parse_address, parse_hex, parse_quantity, word
-from isthmus.ledgers.evm.rpc import Node, NodeAwayError, NodeRefusedError
+from isthmus.ledgers.evm.rpc import Node, NodeRefusedError
 
 CLOSED: Final = 2**32 - 1
 LOGS_MAX: Final = 10_000
@@ -79,7 +80,7 @@ class Transfer:
 
 @final
 class Chain:
-    """Questions to a chain. All raise LedgerError: NodeAwayError, NodeRefusedError, NodesDisagreeError."""
+    """Questions to a chain. All raise LedgerError: ServerAwayError, NodeRefusedError, NodesDisagreeError."""
 
     def __init__(self, urls: Sequence[str], chain_id: int) -> None:
         assert urls
@@ -149,7 +150,7 @@ class Chain:
         return any(one is not None for one in found)
 
     async def submit(self, raw: bytes) -> str:
-        """Give the bytes to all nodes: "" if one took them, else the first reason. NodeAwayError if none answers."""
+        """Give the bytes to all nodes: "" if one took them, else the first reason. ServerAwayError if none answers."""
         found = await asyncio.gather(
             *(node.call("eth_sendRawTransaction", hexed(raw)) for node in self._nodes), return_exceptions=True
         )
@@ -162,7 +163,7 @@ class Chain:
             elif not isinstance(one, LedgerError):
                 raise one
         if not reasons:
-            raise NodeAwayError("no node took the transaction: none answered")
+            raise ServerAwayError("no node took the transaction: none answered")
         return reasons[0]
 
     async def coins_to(self, address: str, number: int) -> tuple[Block, list[Transfer]]:
@@ -172,7 +173,7 @@ class Chain:
         for one in found:
             receipt = await self.receipt(one.transaction)
             if receipt is None or receipt.block_hash != block.hash:
-                raise NodeAwayError("a block and its transactions' receipts don't fit; the chain may be changing")
+                raise ServerAwayError("a block and its transactions' receipts don't fit; the chain may be changing")
             if receipt.succeeded:
                 arrived.append(one)
         return block, arrived
@@ -211,14 +212,14 @@ def _read(parse: Callable[[object, str], _T], value: object, field: str) -> _T:
     try:
         return parse(value, field)
     except CodecError as error:
-        raise NodeAwayError(f"a node's answer can't be read: {error}") from None
+        raise ServerAwayError(f"a node's answer can't be read: {error}") from None
 
 
 def _read_with(read: Callable[[Any], _T], value: Any, method: str) -> _T:
     try:
         return read(value)
     except CodecError as error:
-        raise NodeAwayError(f"a node's answer to {method} can't be read: {error}") from None
+        raise ServerAwayError(f"a node's answer to {method} can't be read: {error}") from None
 
 
 def _octets(field: str) -> Callable[[Any], bytes]:

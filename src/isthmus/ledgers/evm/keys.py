@@ -7,7 +7,6 @@ a passphrase is given. Keys appear in no log, no error and no `repr`.
 import json
 import os
 import secrets
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, final
@@ -17,8 +16,9 @@ from eth_account import Account
 
 from isthmus.errors import ConfigError
 from isthmus.ledgers.evm.octets import address_of
+from isthmus.ledgers.key_files import read_secret
 
-KEY_FILE_BYTES_MAX: Final = 65_536
+FORM: Final = "64 hex digits, or an encrypted key file"
 
 
 @final
@@ -55,35 +55,13 @@ def read_key(
     option: str, *, file: Path | None, variable: str | None, passphrase_variable: str | None, environ: Mapping[str, str]
 ) -> Key:
     """The key from one of both places. ConfigError names the option and the remedy, never what was read."""
-    if file is not None:
-        text = _read_file(option, file)
-    elif variable is not None:
-        text = environ.get(variable, "").strip()
-        if not text:
-            raise ConfigError(option, f"the environment has no {variable}", "Set it to the key's 64 hex digits")
-    else:
-        raise ConfigError(option, "there is no key", "Name a key_file, or a key_variable of the environment")
+    text = read_secret(option, file=file, variable=variable, environ=environ, form=FORM)
     if text.startswith("{"):
         return _decrypt(option, text, passphrase_variable, environ)
     try:
         return Key(bytes.fromhex(text.removeprefix("0x")))
     except Exception:  # noqa: BLE001 - an error that holds the text must not go on
-        raise ConfigError(option, "what it names is not a key", "Use 64 hex digits, or an encrypted key file") from None
-
-
-def _read_file(option: str, file: Path) -> str:
-    try:
-        with file.open("rb") as opened:
-            mode = stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
-            data = opened.read(KEY_FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise ConfigError(option, f"{file}: {error.strerror}", "Name a file that this user can read") from None
-    if mode & 0o077:
-        raise ConfigError(option, f"{file} can be read by others (mode {mode:o})", f"chmod 600 {file}")
-    try:
-        return data[:KEY_FILE_BYTES_MAX].decode("ascii").strip()
-    except UnicodeDecodeError:
-        raise ConfigError(option, f"{file} is not a key file", "Use 64 hex digits, or an encrypted key file") from None
+        raise ConfigError(option, "what it names is not a key", f"Use {FORM}") from None
 
 
 def _decrypt(option: str, text: str, passphrase_variable: str | None, environ: Mapping[str, str]) -> Key:

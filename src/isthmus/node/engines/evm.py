@@ -5,13 +5,13 @@ The ledger's libraries are imported when an engine is made: whoever has none nee
 
 import os
 from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
 
 from isthmus.errors import CodecError, ConfigError
 from isthmus.ilp.asset import Asset
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Key, Section, Source
 from isthmus.node.config_values import Amount, Duration, FilePath, Integer, SecretText, Text
+from isthmus.node.engines.checks import check_amount, is_http, units_of
 from isthmus.node.engines.kind import EngineKind, Options, Surroundings
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ ACCOUNT: Final[Section] = (
 
 def _check(source: Source, path: KeyPath, options: Options) -> None:
     for name in ("rpc", "rpc_check"):
-        if options[name] is not None and not _is_http(options[name].reveal()):
+        if options[name] is not None and not is_http(options[name].reveal()):
             source.problem((*path, name), "not a URL with http or https", "Use https://…, or http on this machine.")
     for name in ("token", "contract"):
         _check_address(source, (*path, name), options[name])
@@ -79,21 +79,13 @@ def _check(source: Source, path: KeyPath, options: Options) -> None:
             (*path, "fee_max"), "out of order", "Use tip, fee_max and fee_max_urgent, each at least the last."
         )
     for name in ("deposit", "reserve", "claim_above"):
-        _check_amount(source, (*path, name), options[name], options["decimals"])
+        check_amount(source, (*path, name), options[name], options["decimals"])
     if options["settle_delay"] > options["settle_delay_max"]:
         source.problem((*path, "settle_delay"), "longer than settle_delay_max", "Keep it below.")
 
 
 def _check_account(source: Source, path: KeyPath, options: Options, asset: Asset) -> None:
     _check_address(source, (*path, "peer_address"), options["peer_address"])
-
-
-def _is_http(url: str) -> bool:
-    try:
-        parts = urlsplit(url.strip())
-    except ValueError:
-        return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _check_address(source: Source, path: KeyPath, text: str | None) -> None:
@@ -107,24 +99,6 @@ def _check_address(source: Source, path: KeyPath, text: str | None) -> None:
         parse_address(text)
     except CodecError as error:
         source.problem(path, error.problem, "Write it as your wallet or the chain's explorer shows it.")
-
-
-def _check_amount(source: Source, path: KeyPath, text: str | None, decimals: int) -> None:
-    if text is not None:
-        try:
-            _units(text, decimals)
-        except ValueError as error:
-            source.problem(path, str(error), f"Use {decimals} decimal places at most.")
-
-
-def _units(text: str, decimals: int) -> int:
-    """In the ledger's units. Its amounts are larger than an account's, and may have a code that only people read."""
-    number = text.split(maxsplit=1)[0].replace("_", "")
-    whole, _, fraction = number.partition(".")
-    if len(fraction.rstrip("0")) > decimals or not (whole + fraction).isdigit():
-        raise ValueError(f"{text!r} is not an amount with {decimals} decimal places at most")
-    unit: int = 10**decimals
-    return int(whole or "0") * unit + int((fraction.rstrip("0") or "0").ljust(decimals, "0") or "0")
 
 
 def _make(options: Options, surroundings: Surroundings) -> "EvmEngine":
@@ -177,9 +151,9 @@ def _policy(options: Options) -> "ChannelPolicy":
 
     decimals = options["decimals"]
     return ChannelPolicy(
-        deposit=_units(options["deposit"], decimals),
-        reserve=_units(options["reserve"], decimals),
-        claim_above=_units(options["claim_above"] or "0", decimals),
+        deposit=units_of(options["deposit"], decimals),
+        reserve=units_of(options["reserve"], decimals),
+        claim_above=units_of(options["claim_above"] or "0", decimals),
         settle_delay=options["settle_delay"] // 1000,
         settle_delay_min=options["settle_delay_min"] // 1000,
         settle_delay_max=options["settle_delay_max"] // 1000,

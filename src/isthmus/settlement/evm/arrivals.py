@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from isthmus.ledgers.evm.chain import Transfer
-from isthmus.settlement.evm.settings import Converter
+from isthmus.settlement.conversion import Converter
 
 RECORD: Final = b"in/"
 SINCE: Final = b"since"

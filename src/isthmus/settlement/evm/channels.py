@@ -35,10 +35,11 @@ from isthmus.settlement.evm.incoming import (
     redeem,
 )
 from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message
-from isthmus.settlement.evm.outgoing import Outgoing, Phase, deposit_for
+from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.promises import Phase, deposit_for
 
 OUT: Final = b"out"
 IN: Final = b"in/"
@@ -73,8 +74,8 @@ class ChannelEngine(EvmEngine):
         self._deliveries: Final[set[asyncio.Task[None]]] = set()
         self._asked_to_close: Final[set[bytes]] = set()
 
-    async def _prepare(self, head: Block) -> None:
-        await super()._prepare(head)
+    async def _check_contracts(self, head: Block) -> None:
+        await super()._check_contracts(head)
         if not contract.is_ours(await self._chain.code(self.settings.contract, head.number)):
             raise WrongLedgerError(
                 f"chain {self.settings.chain_id} doesn't have our contract at {checksummed(self.settings.contract)}"
@@ -160,7 +161,7 @@ class ChannelEngine(EvmEngine):
         """Redeem the highest claims of this peer's channels, and end them if wanted. How many transactions began."""
         begun = 0
         for record in self.incoming(account):
-            _, newest = await self._look(record.terms)
+            _, newest = await self._state(record.terms)
             rest = min(record.claim, newest.deposited) - newest.claimed
             if newest.is_there and not self._has_pending(account, {"release"}) and (and_end or rest > 0):
                 await self._redeem(account, record, purpose="release" if and_end else "claim", urgent=False)
@@ -180,9 +181,9 @@ class ChannelEngine(EvmEngine):
             while self._is_unsent(account):
                 await self._send_claim(account)
         except MessageRefusedError as error:
-            self._tell("warning", "evm_claim_not_taken", account, {"reason": str(error)})
+            self._tell("warning", "claim_not_taken", account, {"reason": str(error)})
         except StepRefusedError as error:
-            self._tell("warning", "evm_step_refused", account, {"reason": str(error)})
+            self._tell("warning", "step_refused", account, {"reason": str(error)})
         except JournalError:
             pass  # the node stops; the next process sends it again
         finally:
@@ -227,7 +228,7 @@ class ChannelEngine(EvmEngine):
         if self._is_unsent(account):
             self._deliver_soon(account)
 
-    async def _look(self, terms: ChannelTerms, head: Block | None = None) -> tuple[ChannelState, ChannelState]:
+    async def _state(self, terms: ChannelTerms, head: Block | None = None) -> tuple[ChannelState, ChannelState]:
         """The channel as of a block that is deep enough, and as of the newest."""
         head = head or await self._chain.head()
         deep = head.number - self.settings.confirmations + 1
@@ -243,7 +244,7 @@ class ChannelEngine(EvmEngine):
         state = self.outgoing(account)
         if state.terms is None:
             return
-        confirmed, newest = await self._look(state.terms, head)
+        confirmed, newest = await self._state(state.terms, head)
         state = self.outgoing(account)
         if confirmed.has_ended:
             after, done = state.ended(confirmed.claimed)
@@ -267,7 +268,7 @@ class ChannelEngine(EvmEngine):
     async def _restore(self, account: AccountId, state: Outgoing) -> None:
         """The chain has forgotten the opening or a top-up: the same bytes again, which count once."""
         assert state.terms is not None
-        self._tell("warning", "evm_channel_reorganised", account, {"channel": hexed(state.terms.id)})
+        self._tell("warning", "channel_reorganised", account, {"channel": hexed(state.terms.id)})
         for raw in state.raws:
             await self._chain.submit(raw)
 
@@ -293,7 +294,7 @@ class ChannelEngine(EvmEngine):
         try:
             answer = await self._ask(account, Close(terms))
         except MessageRefusedError as error:
-            self._tell("warning", "evm_close_not_agreed", account, {"reason": str(error)})
+            self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
             answer = None
         self._asked_to_close.add(terms.id)
         if isinstance(answer, Agreed) and answer.amount <= state.signed:
@@ -305,7 +306,7 @@ class ChannelEngine(EvmEngine):
     async def _fund(self, account: AccountId, head: Block) -> None:
         """Open our channel or add to it, if that is due."""
         state = self.outgoing(account)
-        amount = deposit_for(state, deposit=self.policy.deposit, reserve=self.policy.reserve)
+        amount = deposit_for(state, deposit=self.policy.deposit, reserve=self.policy.reserve, most=AMOUNT_MAX)
         if state.phase is Phase.NONE:
             amount = max(amount, int(self._port.kept(account).get(WANTED, b"0")))
         if amount > 0 and not self._has_pending(account, FUNDING):
@@ -332,7 +333,7 @@ class ChannelEngine(EvmEngine):
         delay = max(self.policy.settle_delay, hello.settle_delay_min)
         if delay > self.policy.settle_delay_max:
             fields: dict[str, str | int] = {"reason": "the peer asks for a longer settle delay than we allow"}
-            self._tell("error", "evm_settle_delay_too_long", account, {**fields, "seconds": delay})
+            self._tell("error", "settle_delay_too_long", account, {**fields, "seconds": delay})
             return None
         return ChannelTerms(self.key.address, hello.address, self.settings.token, delay, secrets.token_bytes(32))
 
@@ -376,7 +377,7 @@ class ChannelEngine(EvmEngine):
     async def _transaction_ended(self, account: AccountId, one: Pending, receipt: Receipt | None, step: Step) -> None:
         if receipt is None or not receipt.succeeded:
             reason = "it reverted" if receipt else "its nonce was taken"
-            self._tell("error", "evm_transaction_failed", account, {"reason": f"{one.purpose}: {reason}"})
+            self._tell("error", "transaction_failed", account, {"reason": f"{one.purpose}: {reason}"})
             if one.purpose == "open":
                 after, _ = self.outgoing(account).ended(0)
                 step.kept.append((OUT, after.encode()))
@@ -434,7 +435,7 @@ class ChannelEngine(EvmEngine):
     def _refusal(self, account: AccountId, claim: Claim, fault: Fault) -> MessageRefusedError:
         fields = {"reason": fault.value, "channel": hexed(claim.terms.id)}
         if fault not in PASSING:
-            self._tell("warning", "evm_claim_refused", account, fields)
+            self._tell("warning", "claim_refused", account, fields)
         return MessageRefusedError("T00" if fault in PASSING else "F00", fault.value)
 
     async def _recent(self, claim: Claim) -> tuple[ChannelState, ChannelState]:
@@ -444,7 +445,7 @@ class ChannelEngine(EvmEngine):
             at, confirmed, newest = known
             if 0 <= self._now() - at < STATE_MS_MAX and claim.amount <= min(confirmed.deposited, newest.deposited):
                 return confirmed, newest
-        return await self._look(claim.terms)
+        return await self._state(claim.terms)
 
     async def _agree_to_close(self, account: AccountId, message: Close) -> Agreed:
         """Sign the end of a channel at what it owes us. From then on it brings us nothing more."""
@@ -458,7 +459,7 @@ class ChannelEngine(EvmEngine):
 
     async def _watch(self, account: AccountId, record: Incoming, head: Block) -> None:
         """A channel to us: books follow the chain, and claims are redeemed in time."""
-        confirmed, newest = await self._look(record.terms, head)
+        confirmed, newest = await self._state(record.terms, head)
         key = IN + record.terms.id.hex().encode()
         record = Incoming.decode(self._port.kept(account)[key])
         step = Step()
@@ -468,7 +469,7 @@ class ChannelEngine(EvmEngine):
             step.undone.append((units, f"channel {record.name[:18]}… doesn't hold it any more"))
             record = replace(record, credited=record.credited - amount)
             fields: dict[str, str | int] = {"channel": record.name, "amount": str(units)}
-            self._tell("error", "evm_credit_undone", account, fields)
+            self._tell("error", "credit_undone", account, fields)
         elif (again := credited_again(record, confirmed)) > record.credited:
             text = f"channel {record.name[:18]}… holds it"
             step.credits.append((again - record.credited, self.settings.decimals, "", text))
@@ -491,7 +492,7 @@ class ChannelEngine(EvmEngine):
         urgent = due is Redeem.URGENT
         if urgent:
             fields: dict[str, str | int] = {"channel": record.name, "until": newest.closing_at}
-            self._tell("warning", "evm_channel_closing", account, fields)
+            self._tell("warning", "channel_closing", account, fields)
         for one in self._sender.pending(self._port, account):
             if one.purpose in ("claim", "release") and one.about.startswith(record.name):
                 if urgent:

@@ -1,4 +1,4 @@
-"""What an engine is configured with, and exact conversion between an account's units and the ledger's. Pure."""
+"""What an engine is configured with. Pure."""
 
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -35,27 +35,3 @@ class ChannelPolicy:
     settle_delay: int = 86_400  # of the channels that we open, unless the peer asks for more
     settle_delay_min: int = 43_200  # the least for channels to us: so long we may be away
     settle_delay_max: int = 7 * 86_400  # the most for channels that we open
-
-
-@final
-@dataclass(slots=True, frozen=True)
-class Converter:
-    """Between units of an account and those of the ledger. What is less than one of the ledger's is carried."""
-
-    asset_scale: int
-    decimals: int
-
-    def to_ledger(self, units: int, carried: int = 0) -> tuple[int, int]:
-        """The ledger's units for these and what was carried before, and what is carried on (units of the account)."""
-        total = units + carried
-        if self.decimals >= self.asset_scale:
-            return total * 10 ** (self.decimals - self.asset_scale), 0
-        amount, rest = divmod(total, 10 ** (self.asset_scale - self.decimals))
-        return amount, rest
-
-    def whole_units(self, amount: int) -> tuple[int, int]:
-        """Whole units of the account in an amount of the ledger, and that many in the ledger's units."""
-        if self.decimals <= self.asset_scale:
-            return amount * 10 ** (self.asset_scale - self.decimals), amount
-        size = 10 ** (self.decimals - self.asset_scale)
-        return amount // size, amount - amount % size

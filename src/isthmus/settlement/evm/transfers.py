@@ -132,7 +132,7 @@ class TransferEngine(EvmEngine):
         owner = next((one for one in self._accounts if self.paid_from(one) == hello.address), account)
         if owner != account:
             fields: dict[str, str | int] = {"address": checksummed(hello.address), "belongs_to": owner}
-            self._tell("error", "evm_address_claimed_twice", account, fields)
+            self._tell("error", "address_claimed_twice", account, fields)
             raise MessageRefusedError("F00", "the address belongs to another account")
         if self._port.kept(account).get(FROM) != hello.address.encode():
             await self._port.step(account, Step(kept=[(FROM, hello.address.encode())]))
@@ -168,7 +168,7 @@ class TransferEngine(EvmEngine):
         scanned = self._scanned
         if scanned is None or (await self._chain.block(scanned.number)).hash != scanned.hash:
             if scanned is not None:
-                self._tell("warning", "evm_reorganised", "", {"reason": f"at block {scanned.number}"})
+                self._tell("warning", "reorganised", "", {"reason": f"at block {scanned.number}"})
             await self._check_records()
             start = min(firsts) if scanned is None else max(min(firsts), scanned.number - UNDO_BLOCKS)
         else:
@@ -191,7 +191,7 @@ class TransferEngine(EvmEngine):
         for one in found:
             if one.transfer.sender not in known and one.transfer.sender != self.key.address:
                 reason = f"{one.transfer.amount} from {checksummed(one.transfer.sender)}"
-                self._tell("warning", "evm_unmatched", "", {"reason": f"{reason} in {hexed(one.transfer.transaction)}"})
+                self._tell("warning", "unmatched", "", {"reason": f"{reason} in {hexed(one.transfer.transaction)}"})
         self._scanned = last
 
     async def _arrivals(self, start: int, end: int) -> list[Arrival]:
@@ -239,7 +239,7 @@ class TransferEngine(EvmEngine):
         name = hexed(record.transfer.transaction)
         undone = [(units, f"transaction {name} left the chain")] if units else []
         left = [(record.key, b""), (arrivals.OWED_BACK, str(owed).encode() if owed else b"")]
-        self._tell("error", "evm_credit_undone", account, {"reason": name, "amount": str(units)})
+        self._tell("error", "credit_undone", account, {"reason": name, "amount": str(units)})
         await self._port.step(account, Step(undone=undone, kept=left))
 
     # --- what people see ---

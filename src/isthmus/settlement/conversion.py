@@ -1,0 +1,28 @@
+"""Exact conversion between an account's units and a ledger's. Pure."""
+
+from dataclasses import dataclass
+from typing import final
+
+
+@final
+@dataclass(slots=True, frozen=True)
+class Converter:
+    """Between units of an account and those of the ledger. What is less than one of the ledger's is carried."""
+
+    asset_scale: int
+    decimals: int  # of the ledger's unit
+
+    def to_ledger(self, units: int, carried: int = 0) -> tuple[int, int]:
+        """The ledger's units for these and what was carried before, and what is carried on (units of the account)."""
+        total = units + carried
+        if self.decimals >= self.asset_scale:
+            return total * 10 ** (self.decimals - self.asset_scale), 0
+        amount, rest = divmod(total, 10 ** (self.asset_scale - self.decimals))
+        return amount, rest
+
+    def whole_units(self, amount: int) -> tuple[int, int]:
+        """Whole units of the account in an amount of the ledger, and that many in the ledger's units."""
+        if self.decimals <= self.asset_scale:
+            return amount * 10 ** (self.asset_scale - self.decimals), amount
+        size = 10 ** (self.decimals - self.asset_scale)
+        return amount // size, amount - amount % size

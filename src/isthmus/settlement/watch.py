@@ -1,0 +1,161 @@
+"""What engines share that look at their ledger again and again: a turn for each account at every look, and alarms."""
+
+import asyncio
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar, Final, Generic, TypeVar
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import BEGUN
+from isthmus.errors import JournalError, LedgerError
+from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, StepRefusedError
+
+PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
+SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
+TOLD_MAX: Final = 1_000
+Head = TypeVar("Head")  # the newest that a ledger shows
+
+
+class Watch(ABC, Generic[Head]):
+    """Half of an engine: it looks at its ledger every `poll_ms`, and whenever something is due."""
+
+    name: ClassVar[str]  # its events in the log begin so
+    wrong: ClassVar[type[LedgerError]]  # the ledger isn't the one that is configured
+    refused: ClassVar[tuple[type[LedgerError], ...]]  # it doesn't do what one account needs; others may go on
+
+    def __init__(self, poll_ms: int, *, now: Callable[[], int], random: Callable[[], float]) -> None:
+        """`now`: wall ms. `random`: from 0 up to 1, for pauses."""
+        self._poll_ms: Final = poll_ms
+        self._now: Final = now
+        self._random: Final = random
+        self._accounts: dict[AccountId, SettlingAccount] = {}
+        self._port_or_none: Port | None = None
+        self._wake: Final = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._is_prepared = False
+        self._told: Final[dict[tuple[str, str], int]] = {}  # alarms that were told, and when
+        self.turns = 0  # looks at the ledger that came to their end
+        self.head: Head | None = None
+
+    @property
+    def _port(self) -> Port:
+        assert self._port_or_none is not None
+        return self._port_or_none
+
+    async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
+        """LedgerError (`wrong`) if the ledger is not the one that is configured."""
+        self._port_or_none = port
+        self._accounts = {one.id: one for one in accounts}
+        port.log("info", f"{self.name}_engine", self._whereabouts())
+        try:
+            await self._prepare_once()
+        except self.wrong:
+            await self._close_ledger()
+            raise
+        except LedgerError as error:
+            self._tell("warning", "ledger_away", "", {"reason": str(error)})
+        self._task = asyncio.create_task(self._run())
+
+    async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
+        self._accounts = {one.id: one for one in accounts}
+        self._wake.set()
+
+    async def close(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        await self._close_ledger()
+
+    # --- what each engine says ---
+
+    @abstractmethod
+    def _whereabouts(self) -> Mapping[str, str | int]:
+        """For the log: which ledger, and who we are there."""
+
+    @abstractmethod
+    async def _prepare(self) -> None:
+        """Look whether the ledger is the one that is configured. LedgerError (`wrong`)."""
+
+    @abstractmethod
+    async def _look(self) -> Head: ...
+
+    @abstractmethod
+    async def _follow_transactions(self, account: AccountId, head: Head) -> None:
+        """See what became of this account's transactions."""
+
+    @abstractmethod
+    async def _turn(self, account: AccountId, head: Head) -> None:
+        """What the newest look makes due for one account."""
+
+    async def _look_around(self, head: Head) -> None:
+        """What the newest look makes due for all accounts together."""
+
+    @abstractmethod
+    async def _close_ledger(self) -> None: ...
+
+    # --- the watch ---
+
+    async def _prepare_once(self) -> None:
+        if not self._is_prepared:
+            await self._prepare()
+            self._is_prepared = True
+
+    async def _run(self) -> None:
+        failures = 0
+        while True:
+            try:
+                await self._prepare_once()
+                head = await self._look()
+                self.head = head
+                await self._look_around(head)
+                for account in list(self._accounts):
+                    await self._turn_of(account, head)
+                self.turns += 1
+                failures = 0
+            except JournalError:
+                return  # the node stops; the next process goes on
+            except LedgerError as error:
+                failures += 1
+                level = "error" if isinstance(error, self.wrong) else "warning"
+                self._tell(level, "ledger_away", "", {"reason": str(error)})
+            except Exception as error:  # noqa: BLE001 - whatever happens, the watch over channels goes on
+                failures += 1
+                self._tell("error", "engine_defect", "", {"reason": f"{type(error).__name__}: {error}"})
+            pause = min(self._poll_ms << min(failures, 10), max(PAUSE_MS_MAX, self._poll_ms))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), pause * (1 - self._random() / 4) / 1000)
+            self._wake.clear()
+
+    async def _turn_of(self, account: AccountId, head: Head) -> None:
+        try:
+            await self._follow_transactions(account, head)
+            await self._turn(account, head)
+        except self.refused as error:
+            self._tell("warning", "refused", account, {"reason": str(error)})
+        except StepRefusedError as error:
+            self._tell("warning", "step_refused", account, {"reason": str(error)})
+        except MessageRefusedError as error:
+            self._tell("warning", "peer_refused", account, {"reason": str(error)})
+        except (LedgerError, JournalError):
+            raise
+        except Exception as error:  # noqa: BLE001 - one account's trouble must not stop the watch over the others
+            self._tell("error", "engine_defect", account, {"reason": f"{type(error).__name__}: {error}"})
+
+    def _tell(self, level: str, event: str, account: str, fields: Mapping[str, str | int]) -> None:
+        """In the log, and again after an hour if it still is so. `event` without the engine's name before it."""
+        now = self._now()
+        what = (event, account + str(fields.get("reason", fields.get("channel", ""))))
+        told = self._told.get(what)
+        if told is not None and 0 <= now - told < SAY_AGAIN_MS:
+            return
+        if len(self._told) > TOLD_MAX:
+            self._told.clear()
+        self._told[what] = now
+        shown = {"account": account, **fields} if account else dict(fields)
+        self._port.log(level, f"{self.name}_{event}", shown)
+
+    def _is_begun(self, account: AccountId, number: int) -> bool:
+        """Whether nothing was taken of this settlement yet."""
+        return any(one.number == number and one.state == BEGUN for one in self._port.open(account))
