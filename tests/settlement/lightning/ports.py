@@ -30,9 +30,9 @@ WALL: Final = 1_800_000_000_000
 class Side:
     """One side: books that are durable at once, and its engine. `restart` is a kill: only the records stay."""
 
-    def __init__(self, name: str, scale: int = 11) -> None:
+    def __init__(self, name: str, scale: int = 11, code: str = "BTC") -> None:
         self.name: Final = name
-        self.asset: Final = Asset("BTC", scale)
+        self.asset: Final = Asset(code, scale)
         self.settings: dict[str, str] = {}
         self.records: list[bytes] = []
         self.logs: list[tuple[str, str, Mapping[str, str | int]]] = []

@@ -2,11 +2,12 @@
 
 from typing import Final
 
-from isthmus.node.engines import evm, lightning, rfc38
+from isthmus.node.engines import evm, lightning, rfc38, xrp
 from isthmus.node.engines.kind import EngineKind
 
 KINDS: Final[dict[str, EngineKind]] = {
     "evm": evm.KIND,
     "lightning": lightning.KIND,
     "rfc38": rfc38.KIND,
+    "xrp": xrp.CHANNEL_KIND,
 }

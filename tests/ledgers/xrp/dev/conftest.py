@@ -77,17 +77,17 @@ class Serving:
 
 @asynccontextmanager
 async def serving(
-    path: Path | None = None, *, close_every_ms: int | None = None, **options: Any
+    path: Path | None = None, *, close_every_ms: int | None = None, port: int = 0, **options: Any
 ) -> AsyncIterator[Serving]:
-    """A ledger on a free port; by default it closes on request only."""
+    """A ledger, on a free port unless one is given; by default it closes on request only."""
     service = Service(path, close_every_ms=close_every_ms, **options)
-    port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    taken: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     stop = asyncio.Event()
-    task = asyncio.ensure_future(serve(service, "127.0.0.1", 0, port.set_result, stop))
+    task = asyncio.ensure_future(serve(service, "127.0.0.1", port, taken.set_result, stop))
     try:
-        await asyncio.wait((task, port), return_when=asyncio.FIRST_COMPLETED, timeout=WAIT_SECONDS)
+        await asyncio.wait((task, taken), return_when=asyncio.FIRST_COMPLETED, timeout=WAIT_SECONDS)
         async with ClientSession() as session:
-            yield Serving(service, port.result(), session)
+            yield Serving(service, taken.result(), session)
     finally:
         stop.set()
         await asyncio.wait_for(task, WAIT_SECONDS)

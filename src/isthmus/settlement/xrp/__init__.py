@@ -1,0 +1,1 @@
+"""Settlement on the XRP Ledger: by payment channels, or by plain payments."""

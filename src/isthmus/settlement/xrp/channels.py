@@ -1,0 +1,436 @@
+"""Settles by payment channels: claims ride on the link, the ledger sees openings, top-ups, redemptions and ends.
+
+For each account there is at most one channel of ours to the peer, and some of the peer's to us (`receiving`). What is
+kept: `out`, `wanted`, the peer's address, and transactions under way.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final, final
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import CONFIRMED, TAKEN
+from isthmus.errors import JournalError, LedgerError
+from isthmus.ilp.asset import Asset
+from isthmus.ledgers.xrp import transactions as tx
+from isthmus.ledgers.xrp.hashes import channel_index, claim_message
+from isthmus.ledgers.xrp.network import Applied, Head, PayChan
+from isthmus.ledgers.xrp.signatures import SigningKey
+from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE
+from isthmus.settlement import channels as shown
+from isthmus.settlement.pauses import growing_pause
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.promises import Phase, deposit_for
+from isthmus.settlement.xrp.messages import (
+    NO_CHANNEL_YET,
+    Accepted,
+    ChannelTold,
+    Claim,
+    Close,
+    Info,
+    InfoAsked,
+    Message,
+    had_before,
+)
+from isthmus.settlement.xrp.outgoing import Outgoing
+from isthmus.settlement.xrp.pending import Pending
+from isthmus.settlement.xrp.receiving import ReceivingEngine, ends_at_ms
+from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
+
+OUT: Final = b"out"
+WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
+RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides once in every process
+# A peer that agreed to end a channel has so long to do it; then we begin to end it alone.
+AGREED_MS: Final = 300_000
+FUNDING: Final = frozenset({"open", "top-up"})
+ENDINGS: Final = frozenset({"start-close", "finish"})
+FUNDING_RETRY_S: Final = 5.0  # after a transaction that failed and cost its fee; longer each time
+
+
+@final
+class ChannelEngine(ReceivingEngine):
+    """An `Engine` (settlement.port) on one network with one key."""
+
+    def __init__(
+        self,
+        settings: LedgerSettings,
+        policy: ChannelPolicy,
+        key: SigningKey,
+        *,
+        now: Callable[[], int],
+        random: Callable[[], float],
+    ) -> None:
+        super().__init__(settings, policy, key, now=now, random=random)
+        self._sent: Final[dict[AccountId, tuple[str, int, int]]] = {}  # acknowledged here: channel, total, when
+        self._announced: Final[dict[AccountId, tuple[str, int]]] = {}  # channel and what it held, as the peer was told
+        self._understood: Final[set[AccountId]] = set()  # peers that count as we do, as of this process
+        self._delivering: Final[set[AccountId]] = set()
+        self._deliveries: Final[set[asyncio.Task[None]]] = set()
+        self._agreed: Final[dict[str, int | None]] = {}  # ends that we asked for: agreed when; None: refused
+        self._failures: Final[dict[AccountId, tuple[int, int]]] = {}  # of funding: how many, not before (wall ms)
+
+    async def close(self) -> None:
+        for task in self._deliveries:
+            task.cancel()
+        await asyncio.gather(*self._deliveries, return_exceptions=True)
+        await super().close()
+
+    # --- what we pay ---
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        if not self._is_begun(account, number):
+            return
+        state = self.outgoing(account)
+        due, carried = self._converter(account).to_ledger(amount, state.carried)
+        if due > DROPS_MAX:
+            raise LedgerError(f"{due} drops are more than there are")
+        if due == 0:
+            after = replace(state, carried=carried)
+            text = "less than a drop; it is paid with the next"
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[(OUT, after.encode())]))
+            return
+        after = state.settle(number, due, carried)
+        await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(OUT, after.encode())]))
+        if after.signed > state.signed:
+            self._deliver_soon(account)
+        else:
+            self._wake.set()
+
+    def outgoing(self, account: AccountId) -> Outgoing:
+        """Our channel to this peer."""
+        return Outgoing.decode(self._port.kept(account).get(OUT))
+
+    async def open_channel(self, account: AccountId, amount: int) -> bool:
+        """Open a channel that holds so many drops. False: there is one, or it is under way."""
+        if self.outgoing(account).phase is not Phase.NONE or self._has_pending(account, FUNDING):
+            return False
+        if not 0 < amount <= DROPS_MAX:
+            raise LedgerError(f"a channel holds 1 to {DROPS_MAX} drops")
+        await self._port.step(account, Step(kept=[(WANTED, b"%d" % amount)]))
+        self._failures.pop(account, None)
+        self._wake.set()
+        return True
+
+    async def add_to_channel(self, account: AccountId, amount: int) -> bool:
+        """Put this many drops into our channel. False: none is open, or funds are under way."""
+        state = self.outgoing(account)
+        if state.phase is not Phase.OPEN or self._has_pending(account, FUNDING):
+            return False
+        if not 0 < amount <= DROPS_MAX - state.deposited:
+            raise LedgerError(f"a channel holds {DROPS_MAX} drops at most")
+        await self._begin(account, tx.fund_channel(state.channel, amount), "top-up", state.channel, takes=amount)
+        return True
+
+    async def close_channel(self, account: AccountId) -> bool:
+        """Begin to end our channel to this peer, with its agreement or without. False: none is open."""
+        state = self.outgoing(account)
+        if state.phase is not Phase.OPEN:
+            return False
+        await self._port.step(account, Step(kept=[(OUT, replace(state, phase=Phase.ENDING).encode())]))
+        self._wake.set()
+        return True
+
+    # --- claims ---
+
+    def _deliver_soon(self, account: AccountId) -> None:
+        if account not in self._delivering:
+            self._delivering.add(account)
+            task = asyncio.create_task(self._deliver(account))
+            self._deliveries.add(task)
+            task.add_done_callback(self._deliveries.discard)
+
+    async def _deliver(self, account: AccountId) -> None:
+        """Tell our channel and send the highest claim until the peer has it; the next turn tries again."""
+        try:
+            while self._is_unsent(account):
+                await self._announce(account)
+                await self._send_claim(account)
+        except MessageRefusedError as error:
+            level = "info" if error.code == "T01" else "warning"  # the link is down: it is sent when it is up again
+            self._tell(level, "claim_not_taken", account, {"reason": str(error)})
+        except StepRefusedError as error:
+            self._tell("warning", "step_refused", account, {"reason": str(error)})
+        except LedgerError as error:
+            self._tell("warning", "ledger_away", "", {"reason": str(error)})
+        except JournalError:
+            pass  # the node stops; the next process sends it again
+        finally:
+            self._delivering.discard(account)
+
+    def _is_unsent(self, account: AccountId) -> bool:
+        state = self.outgoing(account)
+        if state.phase is not Phase.OPEN:
+            return False
+        if self._announced.get(account) != (state.channel, state.deposited):
+            return True
+        channel, total, at = self._sent.get(account, ("", 0, 0))
+        is_old = not 0 <= self._now() - at < RESEND_MS
+        return state.signed > 0 and (channel != state.channel or total < state.signed or is_old)
+
+    async def _announce(self, account: AccountId) -> None:
+        """Tell the peer which channel is ours, and that it holds more; learn which is the peer's."""
+        state = self.outgoing(account)
+        told = (state.channel, state.deposited)
+        if state.phase is not Phase.OPEN or self._announced.get(account) == told:
+            return
+        await self._compare_scales(account)
+        try:
+            answer = await self._ask(account, ChannelTold(state.channel))
+        except MessageRefusedError as refused:
+            if refused.message != NO_CHANNEL_YET:
+                raise
+            answer = ChannelTold("")
+        self._announced[account] = told
+        if isinstance(answer, ChannelTold) and answer.channel:
+            await self._learn(account, answer.channel)
+
+    async def _compare_scales(self, account: AccountId) -> None:
+        """Claims of plugins are in units of the account: both must count the same. Engines of ours tell drops too."""
+        if account in self._understood:
+            return
+        answer = await self._ask(account, InfoAsked())
+        if not isinstance(answer, Info):
+            raise MessageRefusedError("F00", "the peer's engine doesn't tell its scale")
+        if answer.scale != self._scale(account) and not answer.knows_drops:
+            raise MessageRefusedError(
+                "F00", f"the peer counts with {answer.scale} decimal places, and we with {self._scale(account)}"
+            )
+        self._understood.add(account)
+
+    async def _send_claim(self, account: AccountId) -> None:
+        state = self.outgoing(account)
+        if state.signed == 0 or state.phase is not Phase.OPEN:
+            return
+        total = state.signed
+        claim = Claim(
+            amount=self._in_units(account, total),
+            signature=self.key.sign(claim_message(state.channel, total)),
+            added=self._in_units(account, total - state.acknowledged),
+            channel=state.channel,
+            drops=total,
+        )
+        await self._have_accepted(account, claim)
+        self._sent[account] = (state.channel, total, self._now())
+        now = self.outgoing(account)
+        if now.channel == state.channel and (now.acknowledged < total or now.signed_for):
+            after, done = now.acknowledge(total)
+            moved = [(number, CONFIRMED, "") for number in done]
+            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+
+    async def _have_accepted(self, account: AccountId, claim: Claim) -> None:
+        """MessageRefusedError if the peer doesn't have it now. A plugin refuses what it has already."""
+        try:
+            answer = await self._ask(account, claim)
+        except MessageRefusedError as refused:
+            before = had_before(refused.message)
+            if before is None or before < claim.amount:
+                raise
+            return
+        assert claim.drops is not None
+        if not isinstance(answer, Accepted) or (answer.drops is not None and answer.drops < claim.drops):
+            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
+
+    def _in_units(self, account: AccountId, drops: int) -> int:
+        """Units of the account. Exact: what is signed is a whole number of them."""
+        scale = self._scale(account)
+        fraction = Fraction(10) ** (scale - XRP_SCALE)
+        return drops * fraction.numerator // fraction.denominator
+
+    # --- a turn ---
+
+    async def _turn(self, account: AccountId, head: Head) -> None:
+        await super()._turn(account, head)
+        await self._follow(account, head)
+        await self._fund(account)
+        if self._is_unsent(account):
+            self._deliver_soon(account)
+
+    async def _follow(self, account: AccountId, head: Head) -> None:
+        """Our channel to the peer, as the ledger has it."""
+        state = self.outgoing(account)
+        if not state.channel or head.index < state.since:
+            return
+        channel = await self._state(state.channel, head)
+        state = self.outgoing(account)
+        if channel is None:
+            if not self._has_pending(account, {"open"}):
+                await self._ended(account, state, head)
+            return
+        if channel.amount != state.deposited or state.phase is Phase.OPENING:
+            phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
+            state = replace(state, deposited=channel.amount, phase=phase).sign_waiting()
+            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+        if state.phase is Phase.OPEN and channel.expiration is not None:
+            state = replace(self.outgoing(account), phase=Phase.ENDING)
+            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+        if state.phase is Phase.ENDING and not self._has_pending(account, ENDINGS):
+            await self._end(account, channel, head)
+
+    async def _ended(self, account: AccountId, state: Outgoing, head: Head) -> None:
+        """The channel is gone. What the peer got out of it is paid; what else was signed waits for the next one."""
+        claimed = await self._network.last_of_channel(state.channel, self.key.address, state.since, head.index)
+        after, done = self.outgoing(account).ended(claimed)
+        self._sent.pop(account, None)
+        self._agreed.pop(state.channel, None)
+        self._states.pop(state.channel, None)
+        moved = [(number, CONFIRMED, "") for number in done]
+        await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+
+    async def _end(self, account: AccountId, channel: PayChan, head: Head) -> None:
+        """One step nearer to the end of our channel: by the peer if it agrees, else after the settle delay."""
+        if channel.expiration is None:
+            if not await self._peer_ends(account, channel.id):
+                await self._begin(account, tx.end_channel(channel.id), "start-close", channel.id)
+        elif head.time >= channel.expiration:
+            await self._begin(account, tx.end_channel(channel.id), "finish", channel.id)
+
+    async def _peer_ends(self, account: AccountId, channel: str) -> bool:
+        """Whether to wait for the peer, which can end the channel at once. Asked once by each process."""
+        if channel not in self._agreed:
+            try:
+                answer = await self._ask(account, Close(channel))
+            except MessageRefusedError as error:
+                self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
+                answer = None
+            self._agreed[channel] = self._now() if answer == Close(channel) else None
+        agreed_at = self._agreed[channel]
+        return agreed_at is not None and 0 <= self._now() - agreed_at < AGREED_MS
+
+    async def _fund(self, account: AccountId) -> None:
+        """Open our channel or add to it, if that is due."""
+        state = self.outgoing(account)
+        policy = self.policy
+        amount = deposit_for(state, deposit=policy.deposit, reserve=policy.reserve, most=DROPS_MAX)
+        if state.phase is Phase.NONE:
+            amount = max(amount, int(self._port.kept(account).get(WANTED, b"0")))
+        not_before = self._failures.get(account, (0, 0))[1]
+        if amount == 0 or self._has_pending(account, FUNDING) or self._now() < not_before:
+            return
+        if state.phase is Phase.OPEN:
+            await self._begin(account, tx.fund_channel(state.channel, amount), "top-up", state.channel, takes=amount)
+        else:
+            await self._open(account, amount)
+
+    async def _open(self, account: AccountId, amount: int) -> None:
+        destination = await self._introduce(account)
+        delay = self.policy.settle_delay
+        fields = tx.create_channel(destination, amount, settle_delay=delay, public_key=self.key.public_key)
+
+        def step(one: Pending) -> Step:
+            state = replace(
+                self.outgoing(account),
+                phase=Phase.OPENING,
+                channel=channel_index(self.key.address, destination, one.sequence),
+                destination=destination,
+                settle_delay=delay,
+                since=one.first,
+            )
+            is_wanted = WANTED in self._port.kept(account)
+            return Step(kept=[(OUT, state.encode()), *([(WANTED, b"")] if is_wanted else [])])
+
+        await self._begin(account, fields, "open", destination, takes=amount, step=step)
+
+    async def _transaction_ended(self, account: AccountId, one: Pending, found: Applied | None, step: Step) -> None:
+        if found is None or not found.succeeded:
+            self._failed(account, one, found)
+            if one.purpose == "open":
+                after, _ = self.outgoing(account).ended(0)
+                step.kept.append((OUT, after.encode()))
+        elif one.purpose == "open":
+            step.kept.append((OUT, replace(self.outgoing(account), since=found.ledger).encode()))
+        if found is not None and found.succeeded and one.purpose in FUNDING:
+            self._failures.pop(account, None)
+        await self._port.step(account, step)
+
+    def _failed(self, account: AccountId, one: Pending, found: Applied | None) -> None:
+        """It is done anew if it is due: at once if no ledger took it, else after a pause, since it cost its fee."""
+        if found is None:
+            fields = {"account": account, "purpose": one.purpose, "hash": one.hash}
+            self._port.log("info", "xrp_transaction_expired", fields)
+            return
+        self._tell("error", "transaction_failed", account, {"reason": f"{one.purpose}: {found.result}"})
+        if one.purpose in FUNDING:
+            failures = self._failures.get(account, (0, 0))[0]
+            pause_s = growing_pause(failures, FUNDING_RETRY_S, self._random())
+            self._failures[account] = (failures + 1, self._now() + int(pause_s * 1000))
+
+    # --- what the peer asks ---
+
+    async def _answer(self, account: AccountId, message: Message) -> Message:
+        if isinstance(message, InfoAsked):
+            return Info(self._scale(account), knows_drops=True)
+        if isinstance(message, ChannelTold):
+            return await self._take_channel(account, message)
+        if isinstance(message, Claim):
+            return await self._take_claim(account, message)
+        if isinstance(message, Close):
+            return await self._agree_to_close(account, message)
+        raise MessageRefusedError("F00", "not a question")
+
+    async def _take_channel(self, account: AccountId, told: ChannelTold) -> ChannelTold:
+        """The peer tells its channel, or that it holds more, and wants to know ours.
+
+        A plugin that gets "" for its first question refuses all packets from then on; one that tells of a top-up needs
+        an answer. So no answer is given to the first unless there is a channel.
+        """
+        grew = await self._note_channel(account, told.channel)
+        state = self.outgoing(account)
+        if state.phase is Phase.OPEN:
+            return ChannelTold(state.channel)
+        if grew:
+            return ChannelTold("")
+        raise MessageRefusedError("T00", NO_CHANNEL_YET)
+
+    # --- what people see ---
+
+    def unit(self, account: AccountId) -> Asset:
+        """Drops of XRP."""
+        return Asset(self._accounts[account].asset.code, XRP_SCALE)
+
+    def channels(self, account: AccountId) -> Sequence[shown.Channel]:
+        """Ours first."""
+        state = self.outgoing(account)
+        found: list[shown.Channel] = []
+        if state.channel:
+            channel = self._seen(state.channel)
+            closing = state.phase is Phase.ENDING or (channel is not None and channel.expiration is not None)
+            found.append(
+                shown.Channel(
+                    id=state.channel,
+                    direction=shown.OUT,
+                    state="closing" if closing else state.phase.value,
+                    unit=self.unit(account),
+                    capacity=state.deposited,
+                    can_send=state.left,
+                    paid=state.signed,
+                    redeemed=0 if channel is None else channel.balance,
+                    ends_at=ends_at_ms(channel),
+                    delay_s=state.settle_delay,
+                    text=f"{state.needed} drops wait for more funds" if state.needed else "",
+                )
+            )
+        return [*found, *self._incoming_shown(account)]
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """Amounts are in drops."""
+        state = self.outgoing(account)
+        found = {
+            "network": str(self.settings.network_id),
+            "address": self.key.address,
+            "peer_address": self.peer_address(account) or "not known yet",
+            "height": str(self.head.index) if self.head else "unknown",
+            "outgoing": state.phase.value,
+            "waiting": str(state.needed),
+        }
+        if state.channel:
+            found["outgoing_channel"] = state.channel
+            found["outgoing_deposited"] = str(state.deposited)
+            found["outgoing_signed"] = str(state.signed)
+            found["outgoing_acknowledged"] = str(state.acknowledged)
+            found["outgoing_settle_delay"] = f"{state.settle_delay} s"
+        found |= self._incoming_described(account)
+        for one in self._sender.pending(self._port, account):
+            found[f"transaction_{one.sequence}"] = f"{one.purpose}, until ledger {one.last}, {one.hash}"
+        return found

@@ -1,0 +1,159 @@
+"""What both engines on the XRP Ledger share: the network, their transactions, and how they ask each other."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from isthmus.connector.events import AccountId
+from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, RefusedError, WrongNetworkError
+from isthmus.ledgers.xrp.signatures import SigningKey
+from isthmus.ledgers.xrp.transactions import XRP_SCALE, Fields
+from isthmus.settlement.conversion import Converter
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.watch import Watch
+from isthmus.settlement.xrp.messages import Address, Message, decode_answer, decode_question, encode
+from isthmus.settlement.xrp.pending import Pending
+from isthmus.settlement.xrp.sending import Sender, UnderfundedError
+from isthmus.settlement.xrp.settings import LedgerSettings
+
+PEER: Final = b"peer"  # the peer's address, as it has told it
+ACCOUNT_CHANGED: Final = "another address was agreed on"
+
+
+class XrpEngine(Watch[Head]):
+    """An engine that looks at validated ledgers every `poll_ms`, and whenever something is due."""
+
+    name = "xrp"
+    wrong = WrongNetworkError
+    refused = (RefusedError, HistoryError, UnderfundedError)
+
+    def __init__(
+        self, settings: LedgerSettings, key: SigningKey, *, now: Callable[[], int], random: Callable[[], float]
+    ) -> None:
+        """`now`: wall ms. `random`: from 0 up to 1, for pauses."""
+        super().__init__(settings.poll_ms, now=now, random=random)
+        self.settings: Final = settings
+        self.key: Final = key
+        self._network: Final = Network(settings.urls, settings.network_id)
+        self._sender: Final = Sender(self._network, key, settings, self._transaction_ended)
+
+    async def take_message(self, account: AccountId, data: bytes) -> bytes:
+        """MessageRefusedError F00 for nonsense, T00 for what may work later."""
+        try:
+            message = decode_question(data)
+        except CodecError as error:
+            raise MessageRefusedError("F00", str(error)) from None
+        try:
+            if isinstance(message, Address):
+                return encode(await self._take_address(account, message))
+            return encode(await self._answer(account, message))
+        except LedgerError:
+            raise MessageRefusedError("T00", "the ledger can't be asked now") from None
+        except StepRefusedError as error:
+            raise MessageRefusedError("T00", f"it can't be booked now: {error}") from None
+
+    @abstractmethod
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None: ...
+
+    @abstractmethod
+    def describe(self, account: AccountId) -> Mapping[str, str]: ...
+
+    @abstractmethod
+    async def _answer(self, account: AccountId, message: Message) -> Message: ...
+
+    @abstractmethod
+    async def _transaction_ended(self, account: AccountId, one: Pending, found: Applied | None, step: Step) -> None:
+        """Take the step, with what its end means (`Sender`)."""
+
+    # --- addresses ---
+
+    async def _take_address(self, account: AccountId, told: Address) -> Address:
+        """The peer says where it is: there we pay. What it pays us is known by channels, or by tags."""
+        await self._note_address(account, told.address)
+        return Address(self.key.address)
+
+    async def _introduce(self, account: AccountId) -> str:
+        """Tell the peer where we are, and learn where it is. MessageRefusedError."""
+        answer = await self._ask(account, Address(self.key.address))
+        if not isinstance(answer, Address):
+            raise MessageRefusedError("F00", "the peer's engine doesn't tell its address")
+        await self._note_address(account, answer.address)
+        return answer.address
+
+    async def _note_address(self, account: AccountId, address: str) -> None:
+        configured = self._configured(account)
+        if configured not in (None, address):
+            raise MessageRefusedError("F00", ACCOUNT_CHANGED)
+        if address == self.key.address:
+            raise MessageRefusedError("F00", "both of us have the same key")
+        if self._port.kept(account).get(PEER) != address.encode():
+            await self._port.step(account, Step(kept=[(PEER, address.encode())]))
+
+    def peer_address(self, account: AccountId) -> str | None:
+        """Where the peer is: as agreed on, or as it told; None if it hasn't."""
+        told = self._port.kept(account).get(PEER)
+        return self._configured(account) or (None if told is None else told.decode())
+
+    def _configured(self, account: AccountId) -> str | None:
+        return self._accounts[account].settings.get("peer_address")
+
+    # --- the ledger ---
+
+    def _whereabouts(self) -> Mapping[str, str | int]:
+        return {"network": self.settings.network_id, "address": self.key.address}
+
+    async def _prepare(self) -> None:
+        await self._network.check()
+
+    async def _look(self) -> Head:
+        return await self._network.head()
+
+    async def _follow_transactions(self, account: AccountId, head: Head) -> None:
+        await self._sender.look_after(self._port, account, head)
+
+    async def _close_ledger(self) -> None:
+        await self._network.close()
+
+    async def _begin(
+        self,
+        account: AccountId,
+        fields: Fields,
+        purpose: str,
+        about: str,
+        *,
+        takes: int = 0,
+        urgent: bool = False,
+        step: Callable[[Pending], Step] = lambda _: Step(),
+    ) -> None:
+        one = await self._sender.begin(
+            self._port,
+            list(self._accounts),
+            account,
+            fields,
+            purpose=purpose,
+            about=about,
+            takes=takes,
+            urgent=urgent,
+            step=step,
+        )
+        told = {"account": account, "purpose": purpose, "about": one.about, "hash": one.hash}
+        self._port.log("info", "xrp_transaction", told)
+
+    def _has_pending(self, account: AccountId, purposes: frozenset[str] | set[str], about: str | None = None) -> bool:
+        pending = self._sender.pending(self._port, account)
+        return any(one.purpose in purposes and about in (None, one.about) for one in pending)
+
+    def _scale(self, account: AccountId) -> int:
+        return self._accounts[account].asset.scale
+
+    def _converter(self, account: AccountId) -> Converter:
+        return Converter(self._scale(account), XRP_SCALE)
+
+    async def _ask(self, account: AccountId, message: Message) -> Message:
+        """The peer's answer. MessageRefusedError, also for one that makes no sense."""
+        answer = await self._port.message(account, encode(message))
+        try:
+            return decode_answer(answer)
+        except CodecError as error:
+            raise MessageRefusedError("F00", f"the peer's answer: {error}") from None

@@ -1,1 +1,0 @@
-"""Settlements by the thousand on real ledgers, while nodes are killed at random (`make settle-crash`)."""
