@@ -17,6 +17,7 @@ bad route. If its prefix is sound, it stands among the withdrawn: what the speak
 """
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from struct import Struct
 from typing import Final, final
 
@@ -64,6 +65,9 @@ ROUTE_BYTES_MAX: Final = 8_192
 
 FEATURES_MAX: Final = 64
 FEATURE_BYTES_MAX: Final = 255
+
+# Names and props that are remembered, so that they are read once and stand in memory once: some megabytes at most.
+_NAMES_MAX: Final = 8_192
 
 _CONTROL_HEAD: Final = Struct(">B16sI")
 _UPDATE_HEAD: Final = Struct(">16sIIII")
@@ -196,11 +200,8 @@ def _encode_route(route: Route) -> bytes:
     _check_size("an auth", route.auth, AUTH_BYTES)
     if len(route.path) > PATH_MAX or len(route.props) > PROPS_MAX:
         raise ValueError(f"a route has at most {PATH_MAX} hops and {PROPS_MAX} props: {route.prefix[:80]!r}")
-    for hop in route.path:
-        if not is_valid(hop):
-            raise ValueError(f"not an ILP address: {hop[:80]!r}")
     parts = [_encode_prefix(route.prefix), encode_var_uint(len(route.path))]
-    parts += [encode_var_octets(hop.encode("ascii")) for hop in route.path]
+    parts += [_encode_hop(hop) for hop in route.path]
     parts += [route.auth, encode_var_uint(len(route.props))]
     parts += [_encode_prop(prop) for prop in route.props]
     octets = b"".join(parts)
@@ -209,6 +210,14 @@ def _encode_route(route: Route) -> bytes:
     return octets
 
 
+@lru_cache(maxsize=_NAMES_MAX)
+def _encode_hop(hop: str) -> bytes:
+    if not is_valid(hop):
+        raise ValueError(f"not an ILP address: {hop[:80]!r}")
+    return encode_var_octets(hop.encode("ascii"))
+
+
+@lru_cache(maxsize=_NAMES_MAX)
 def _encode_prefix(prefix: str) -> bytes:
     if not is_valid_prefix(prefix):
         raise ValueError(f"not a prefix of ILP addresses: {prefix[:80]!r}")
@@ -322,9 +331,24 @@ def _read_route(data: bytes, start: int) -> tuple[str | None, Route | None, int]
 
 def _read_prefix(data: bytes, at: int, field_name: str) -> tuple[str | None, int]:
     octets, at = read_var_octets(data, at, field_name)
+    return _prefix(octets), at
+
+
+# The same few hops stand in the paths of most routes, and a prefix comes from each neighbour: one string for all, and
+# one look at it.
+
+
+@lru_cache(maxsize=_NAMES_MAX)
+def _prefix(octets: bytes) -> str | None:
     # Latin-1 never fails, and valid is ASCII only.
     prefix = octets.decode("latin-1")
-    return (prefix if is_valid_prefix(prefix) else None), at
+    return prefix if is_valid_prefix(prefix) else None
+
+
+@lru_cache(maxsize=_NAMES_MAX)
+def _hop(octets: bytes) -> str | None:
+    hop = octets.decode("latin-1")
+    return hop if is_valid(hop) else None
 
 
 def _read_path(data: bytes, at: int) -> tuple[tuple[str, ...] | None, int]:
@@ -335,9 +359,11 @@ def _read_path(data: bytes, at: int) -> tuple[tuple[str, ...] | None, int]:
     for _ in range(count):
         octets, at = read_var_octets(data, at, "path")
         if is_usable:
-            hop = octets.decode("latin-1")
-            is_usable = is_valid(hop)
-            hops.append(hop)
+            hop = _hop(octets)
+            if hop is None:
+                is_usable = False
+            else:
+                hops.append(hop)
     return (tuple(hops) if is_usable else None), at
 
 
@@ -356,6 +382,7 @@ def _read_props(data: bytes, at: int) -> tuple[tuple[RouteProp, ...] | None, int
     return (tuple(props) if is_usable else None), at
 
 
+@lru_cache(maxsize=_NAMES_MAX)
 def _prop(meta: int, prop_id: int, value: bytes) -> RouteProp:
     """A prop with flags that fit each other, as JS and Java write them (CCP-5); the low four bits mean nothing."""
     is_optional = meta & _OPTIONAL != 0
