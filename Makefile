@@ -18,7 +18,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo demo-l2 test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
+.PHONY: help setup setup-run demo demo-l2 settle-crash test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
   interop ledgers contract npm bench bench-smoke native wheel lock clean
 
 help: ## this list
@@ -57,6 +57,9 @@ fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each,
 
 fuzz-campaign: setup ## the same up to a number of inputs each; goes on where it was stopped (INPUTS=n, TARGET=name)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz campaign --inputs $(INPUTS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
+
+settle-crash: setup ## settlements on real ledgers while nodes are killed (N=1000 of each kind, SEED=…; needs Go and Node for some)
+	@$(PYTHON_BIN) -m tests.settlement.campaign $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 mutants: setup ## breaks of the code on purpose: each must be caught on its recorded seed (ARGS=name for one)
 	@$(PYTHON_BIN) -m tests.mutants --jobs $(WORKERS) $(ARGS)
@@ -109,7 +112,7 @@ npm:
 interop: setup npm ## the tests against Interledger implementations by others (needs Node 20)
 	@$(PYTEST) tests/interop $(ARGS)
 
-ledgers: setup ## the tests against real ledgers' nodes (needs Node 20 and Go 1.25.10: a chain of Ethereum's kind, and lnd)
+ledgers: setup ## the tests against real ledgers' nodes (needs Node 20, Go 1.25.10 and PostgreSQL: an Ethereum chain, lnd, the bank)
 	@tools/npm-packages tests/ledgers/evm
 	@$(PYTEST) -m ledger tests/ledgers tests/settlement -n $(WORKERS) $(ARGS)
 

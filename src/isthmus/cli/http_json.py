@@ -4,6 +4,7 @@ import http.client
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 Json: TypeAlias = dict[str, Any]
@@ -34,6 +35,7 @@ def exchange(
     wait_s_max: float,
     bytes_max: int,
     directly: bool,
+    headers: Mapping[str, str] | None = None,
 ) -> Json:
     """The answer's object. `directly`: without the proxies that the environment may name."""
     data = None if body is None else json.dumps(body).encode()
@@ -42,6 +44,8 @@ def exchange(
         request.add_header("Authorization", f"Bearer {token}")
     if data is not None:
         request.add_header("Content-Type", "application/json")
+    for name, value in (headers or {}).items():
+        request.add_header(name, value)
     opener = urllib.request.build_opener(*([_DIRECTLY] if directly else []))
     try:
         with opener.open(request, timeout=wait_s_max) as response:

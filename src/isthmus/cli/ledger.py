@@ -1,4 +1,4 @@
-"""`isthmus ledger`: ledgers to develop and test against, for people who have no real one at hand."""
+"""`isthmus ledger`: ledgers to develop and test against, for people who have no real one at hand, and a small bank."""
 
 import asyncio
 import json
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from isthmus.cli.bank import bank
 from isthmus.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -27,7 +28,10 @@ Examples:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def ledger() -> None:
-    """Run a ledger for development and tests. Nothing on it has any value."""
+    """Run a ledger: for development and tests, or a small bank of your own."""
+
+
+ledger.add_command(bank)
 
 
 @ledger.command("xrp-dev", epilog=_XRP_EXAMPLES)

@@ -40,7 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "channels": Entry("isthmus.cli.channels:channels", "List payment channels; open, fund, redeem and close them."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),
-    "ledger": Entry("isthmus.cli.ledger:ledger", "Run a ledger for development and tests."),
+    "ledger": Entry("isthmus.cli.ledger:ledger", "Run a ledger: a small bank, or one for development and tests."),
     "decode": Entry("isthmus.cli.decode:decode", "Show an ILP, BTP or STREAM packet as a readable tree."),
     "completion": Entry("isthmus.cli.completion:completion", "Print the completion script of your shell."),
 }

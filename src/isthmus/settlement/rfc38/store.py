@@ -44,6 +44,8 @@ FORMAT: Final = 1
 ANSWER_KEPT_MS: Final = 7 * 86_400_000
 ANSWERS_MAX: Final = 100_000  # of one account; beyond it no other settlement is taken
 ACCOUNTS_MAX: Final = 65_536
+# Of one account, that its connector has not acknowledged. They are sent one after the other, the oldest first.
+CREDITS_WAITING_MAX: Final = 1_000
 TEXT_CHARS_MAX: Final = 500
 
 _SCHEMA: Final = """
@@ -362,10 +364,7 @@ class Store:
         back = min(owed_back * 10 ** (finest - self._scale), total) // 10 ** (finest - self._scale)
         total -= back * 10 ** (finest - self._scale)
         if total:
-            self._db.execute(
-                "INSERT INTO credits (account, key, amount, scale, text) VALUES (?, ?, ?, ?, ?)",
-                (account, self._entropy(SETTLEMENT_KEY_BYTES), str(total), finest, text),
-            )
+            self._let_wait(account, total, finest, text)
         self._db.execute(
             "UPDATE accounts SET carried = '0', carried_scale = 0, owed_back = ? WHERE id = ?",
             (str(owed_back - back), account),
@@ -375,6 +374,22 @@ class Store:
             fresh[key.encode()] = (units, wall)
             self._db.execute("INSERT INTO credited VALUES (?, ?, ?, ?)", (account, key, str(units), wall))
         return units
+
+    def _let_wait(self, account: AccountId, amount: int, scale: int, text: str) -> None:
+        """One more credit for the connector; at the bound it counts with the last one, which was never sent so far."""
+        rows = "FROM credits WHERE account = ?"
+        if self._db.execute(f"SELECT count(*) {rows}", (account,)).fetchone()[0] < CREDITS_WAITING_MAX:
+            self._db.execute(
+                "INSERT INTO credits (account, key, amount, scale, text) VALUES (?, ?, ?, ?, ?)",
+                (account, self._entropy(SETTLEMENT_KEY_BYTES), str(amount), scale, text),
+            )
+            return
+        last = self._db.execute(f"SELECT id, amount, scale {rows} ORDER BY id DESC LIMIT 1", (account,)).fetchone()
+        finest = max(scale, last[2])
+        total = amount * 10 ** (finest - scale) + int(last[1]) * 10 ** (finest - last[2])
+        self._db.execute(
+            "UPDATE credits SET amount = ?, scale = ?, text = ? WHERE id = ?", (str(total), finest, text, last[0])
+        )
 
     def _owe_back(self, account: AccountId, amount: int) -> None:
         """A connector can't be told that a credit is undone: it is kept back from the next ones."""

@@ -1,0 +1,181 @@
+"""The ledgers of the campaign: how nodes are configured for each, and what each says was paid."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Final, Protocol
+
+from isthmus.ledgers.evm import contract
+from isthmus.ledgers.evm.keys import Key
+from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
+from tests.ledgers.lightning.simnet import Simnet
+from tests.settlement.conftest import engine
+from tests.settlement.toy import ToyLedger
+
+BLOCK_S: Final = 0.02
+WEI: Final = 10**9
+SIDES: Final = ("east", "west")
+
+
+class Ledger(Protocol):
+    """One ledger, with both sides on it."""
+
+    asset: str
+    unit: int  # what one settlement pays at least, in units of accounts, which have nine decimal places
+    kills_itself: bool  # whether `kill` can stop and start it again
+
+    def engine(self, side: str, folder: Path) -> str:
+        """The TOML of a side's engine, called `bank`."""
+        ...
+
+    def account(self, other: str) -> str:
+        """Further keys of the account's settlement."""
+        ...
+
+    async def paid(self, side: str) -> list[int]:
+        """Each payment of this side's, in units of accounts; one sum where the ledger sees no single ones."""
+        ...
+
+    async def kill(self, side: str) -> None: ...
+
+
+class Toy:
+    """The ledger of the tests: transfers, each once for its id."""
+
+    asset = "USD"
+    unit = 10**6
+    kills_itself = False
+
+    def __init__(self, ledger: ToyLedger) -> None:
+        self._ledger: Final = ledger
+
+    def engine(self, side: str, folder: Path) -> str:
+        return engine(self._ledger, side)
+
+    def account(self, other: str) -> str:
+        return f'holder = "{other}"\n'
+
+    async def paid(self, side: str) -> list[int]:
+        return [int(one["amount"]) for one in self._ledger.transfers if one["source"] == side]
+
+    async def kill(self, side: str) -> None: ...
+
+
+class Evm:
+    """anvil, by plain transfers or by channels."""
+
+    asset = "ETH"
+    unit = 10**6
+    kills_itself = False
+    KEYS: Final = {"east": a_key(11), "west": a_key(12)}
+
+    def __init__(self, chain: Anvil, method: str) -> None:
+        self._chain: Final = chain
+        self._method: Final = method
+
+    def engine(self, side: str, folder: Path) -> str:
+        key: Key = self.KEYS[side]
+        file = folder / f"{side}.key"
+        if not file.exists():
+            file.write_text(key.secret.hex())
+            file.chmod(0o600)
+        return (
+            f'[settlement.bank]\ntype = "evm"\nmethod = "{self._method}"\nchain_id = {self._chain.chain_id}\n'
+            f'rpc = "{self._chain.url}"\nkey_file = "{file}"\nconfirmations = 3\npoll = "100 ms"\ndeposit = "500"\n'
+        )
+
+    def account(self, other: str) -> str:
+        return ""
+
+    async def paid(self, side: str) -> list[int]:
+        if self._method == "channels":
+            return []  # claims: the books of both sides are what tells
+        found = []
+        for number in range(await self._chain.height() + 1):
+            block = await self._chain.rpc("eth_getBlockByNumber", hex(number), True)
+            for one in block["transactions"]:
+                if one["from"].lower() == self.KEYS[side].address:
+                    assert int((await self._chain.receipt(one["hash"]))["status"], 16) == 1
+                    found.append(int(one["value"], 16) // WEI)
+        return found
+
+    async def kill(self, side: str) -> None: ...
+
+
+class Lightning:
+    """Two lnds on a simnet, which can be killed too."""
+
+    asset = "BTC"
+    unit = 10**4  # a thousand satoshi: the channel's liquidity lasts
+    kills_itself = True
+
+    def __init__(self, simnet: Simnet, *, keysend: bool) -> None:
+        self._simnet: Final = simnet
+        self._mode: Final = "keysend" if keysend else "invoice"
+        self._nodes: Final = {"east": simnet.alice, "west": simnet.bob}
+
+    def engine(self, side: str, folder: Path) -> str:
+        lnd = self._nodes[side].settings
+        return (
+            f'[settlement.bank]\ntype = "lightning"\nurl = "{lnd.url}"\ncertificate = "{lnd.certificate}"\n'
+            f'macaroon = "{lnd.macaroon}"\nmode = "{self._mode}"\n'
+        )
+
+    def account(self, other: str) -> str:
+        return ""
+
+    async def paid(self, side: str) -> list[int]:
+        """A unit of accounts is a hundred millisatoshi: nine decimal places of a bitcoin."""
+        query = "/v1/payments?max_payments=10000"
+        payments = (await self._nodes[side].api.get(query))["payments"]
+        return [int(one["value_msat"]) // 100 for one in payments if one["status"] == "SUCCEEDED"]
+
+    async def kill(self, side: str) -> None:
+        node = self._nodes[side]
+        await node.kill()
+        await node.start()
+
+
+@contextlib.asynccontextmanager
+async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
+    """The ledger of this kind, running."""
+    if kind == "toy":
+        ledger = await ToyLedger().start()
+        try:
+            yield Toy(ledger)
+        finally:
+            await ledger.close()
+    elif kind in ("transfers", "channels"):
+        async with _chain() as chain:
+            yield Evm(chain, kind)
+    else:
+        async with Simnet(folder) as simnet:
+            yield Lightning(simnet, keysend=kind == "keysend")
+
+
+KINDS: Final = ("toy", "transfers", "channels", "lightning", "keysend")
+
+
+@contextlib.asynccontextmanager
+async def _chain() -> AsyncIterator[Anvil]:
+    chain = await Anvil.start()
+
+    async def mine() -> None:
+        while True:
+            await chain.mine()
+            await asyncio.sleep(BLOCK_S)
+
+    task: asyncio.Task[None] | None = None
+    try:
+        deployer = a_key(10)
+        await chain.fund(deployer, *Evm.KEYS.values(), amount=100_000 * ETHER)
+        await chain.deploy_channels(deployer)
+        assert contract.address()
+        task = asyncio.create_task(mine())
+        yield chain
+    finally:
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        await chain.stop()
