@@ -36,8 +36,22 @@ def test_topology_tells_a_network_in_numbers_and_draws_it(tmp_path: Path) -> Non
     assert (told["graph"]["parent_links"], told["graph"]["peer_links"]) == (12, 0)
     assert (told["best"]["diameter"], told["best"]["reachable"]) == (4, 156)
     assert "routes to n12" in (tmp_path / "tree.svg").read_text()
+    assert [phase["fulfilled_after"] for phase in told["run"]["phases"]] == [
+        phase["reachable_pairs"] for phase in told["run"]["phases"]
+    ]
     people = CliRunner().invoke(sim, asked[:5], standalone_mode=False)
-    assert "156 of 156 pairs" in people.output
+    assert "156 of 156 pairs" in people.output and "a node falls" in people.output
+
+
+def test_topology_draws_how_ways_come_to_be_only_if_it_runs(tmp_path: Path) -> None:
+    drawn = tmp_path / "convergence.svg"
+    asked = ["topology", "--graph", "ring", "--nodes", "6", "--pairs", "10", "--convergence", str(drawn)]
+    assert CliRunner().invoke(sim, asked, standalone_mode=False).exception is None
+    assert "it comes back" in drawn.read_text()
+    drawn.unlink()
+    assert isinstance(CliRunner().invoke(sim, [*asked, "--no-run"], standalone_mode=False).exception, UsageError)
+    still = CliRunner().invoke(sim, ["topology", "--nodes", "20", "--no-run"], standalone_mode=False)
+    assert "running" not in still.output
 
 
 def test_topology_knows_its_nodes(tmp_path: Path) -> None:

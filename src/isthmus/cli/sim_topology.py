@@ -6,8 +6,12 @@ from pathlib import Path
 from typing import Final
 
 import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from isthmus.errors import ConfigError
+from isthmus.sim.convergence import convergence_picture
+from isthmus.sim.fleet_story import PHASES, Story
 from isthmus.sim.graphs import KINDS, NODES_MIN, Graph, generate
 from isthmus.sim.oracle import Oracle
 from isthmus.sim.picture import picture
@@ -15,11 +19,15 @@ from isthmus.sim.topology import Json, at_best, describe
 
 NODES_HERE_MAX: Final = 5_000  # all pairs of more take long
 SOURCES: Final = 20
+PAIRS: Final = 500
+PAIRS_MAX: Final = 10_000
+USUAL_MS: Final = 10_000  # of a phase, for the bar
 _EXAMPLES: Final = """\b
 Examples:
   isthmus sim topology --graph ring --nodes 12
   isthmus sim topology --graph scale-free --nodes 1000 --seed 7 --json
-  isthmus sim topology --graph scale-free --nodes 60 --svg network.svg --to n41"""
+  isthmus sim topology --graph scale-free --nodes 200 --convergence convergence.svg
+  isthmus sim topology --graph scale-free --nodes 60 --no-run --svg network.svg --to n41"""
 
 
 @click.command(epilog=_EXAMPLES)
@@ -38,6 +46,13 @@ Examples:
 )
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Draw the network into this file.")
 @click.option("--to", "destination", metavar="NODE", help="Draw the best-priced routes to this node.")
+@click.option("--run/--no-run", "runs", default=True, show_default=True, help="Run the nodes, or only the oracle.")
+@click.option(
+    "--pairs", type=click.IntRange(1, PAIRS_MAX), default=PAIRS, show_default=True, help="Whose ways are looked at."
+)
+@click.option(
+    "--convergence", type=click.Path(dir_okay=False, path_type=Path), help="Draw how ways come to be into this file."
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def topology(
     kind: str,
@@ -47,23 +62,47 @@ def topology(
     sources: int,
     svg: Path | None,
     destination: str | None,
+    runs: bool,
+    pairs: int,
+    convergence: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a network, tell its figures, draw it.
+    """Make a network, run its connectors on virtual time, tell its figures, draw it.
 
-    Nothing runs: the paths are the best that could be announced, by an oracle that sees all spreads.
+    Each node runs the connector's own code. They start from cold; then a link falls and is mended, and a node falls and
+    comes back, while packets are paid between pairs of nodes. What they find is compared with the best paths that could
+    be announced, by an oracle that sees all spreads. A thousand nodes take some minutes and 3 GB.
     """
     graph = generate(kind, nodes, seed)
     if destination is not None and svg is None:
         raise click.UsageError("--to is for the picture: give --svg FILE, too")
+    if convergence is not None and not runs:
+        raise click.UsageError("--convergence draws what runs: leave --no-run out")
     if svg is not None:
         svg.write_text(_drawn(graph, destination, transit=not no_transit), encoding="utf-8")
-    found = {"graph": describe(graph), "best": at_best(graph, transit=not no_transit, sources=sources)}
+    found: Json = {"graph": describe(graph), "best": at_best(graph, transit=not no_transit, sources=sources)}
+    if runs:
+        found["run"] = _run(graph, seed, pairs)
+        if convergence is not None:
+            convergence.write_text(convergence_picture(graph, found["run"]["phases"]), encoding="utf-8")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
     for line in _lines(found):
         click.echo(line)
+
+
+def _run(graph: Graph, seed: int, pairs: int) -> Json:
+    console = Console(stderr=True)
+    columns = (BarColumn(30), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=len(PHASES))
+
+        def tell(name: str, ms: int) -> None:
+            done = PHASES.index(name) + min(1.0, ms / USUAL_MS)
+            bar.update(task, completed=done, description=f"{name}, {ms / 1000:.1f} s virtual")
+
+        return Story(graph, seed, pairs=pairs, tell=tell).run()
 
 
 def _drawn(graph: Graph, destination: str | None, *, transit: bool) -> str:
@@ -94,6 +133,33 @@ def _lines(found: Json) -> Iterator[str]:
         lost, most = 1_000_000 - price["kept_mean_ppm"], 1_000_000 - price["kept_least_ppm"]
         yield f"  price        {lost} ppm on average, {most} at the most, over {price['hops_mean']} hops"
         yield f"               (from {price['sources']} nodes to all others)"
+    if "run" in found:
+        yield from _of_run(found["run"])
+
+
+def _of_run(run: Json) -> Iterator[str]:
+    yield f"running ({run['fallen']['link']} falls, then {run['fallen']['node']}; times are virtual)"
+    for phase in run["phases"]:
+        settled = "not within three minutes" if phase["settled_ms"] is None else f"{phase['settled_ms'] / 1000:.1f} s"
+        paid = f"{phase['fulfilled_after']} of {phase['reachable_pairs']} reachable pairs can pay"
+        during = phase["fulfilled_during_ppm"]
+        meanwhile = "" if during is None else f", {during / 10_000:.1f} % of packets meanwhile"
+        yield f"  {phase['name']:<14} settled in {settled}; {paid}{meanwhile}"
+        around = phase.get("over_what_fell")
+        if around is not None:
+            within, over = around["within_two_round_trips"], around["pairs"]
+            yield f"                 {within} of {over} pairs over it go around it within two round trips"
+    ways, per_node = run["compared"], run["per_node"]
+    yield f"  ways           {ways['hops']} hops, {ways['hops_shortest']} at the least"
+    if ways["of_best_price_mean_ppm"] is not None:
+        mean, least = ways["of_best_price_mean_ppm"] / 10_000, ways["of_best_price_least_ppm"] / 10_000
+        yield f"  price          {mean:.3f} % of the best on average, {least:.3f} % at the least"
+    packets = run["packets"]
+    yield f"  packets        {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
+    yield (
+        f"  a node         {per_node['messages_from_cold']} messages and {per_node['bytes_from_cold']} bytes from cold,"
+        f" {per_node['cpu_ms']} ms of processor time and {per_node['memory_kib']} KiB in all"
+    )
 
 
 def _range(spread: Json) -> str:

@@ -1,8 +1,8 @@
 """A graph's connectors run on virtual time: how soon their tables are right, at what cost, and how good the ways are.
 
 Real are the kernels with their routing (timers, pacing, packets of CCP, byte for byte) and the links' delays. There are
-no disks, sessions, wallets or payments: ways are read from nodes' forwarding tables, hop by hop, as the switch does,
-and no packet but CCP's is sent. Everything follows from graph and seed.
+no disks, sessions or wallets. Ways are read from nodes' forwarding tables, hop by hop, as the switch does; packets that
+are paid go by `parcels`. Everything follows from graph and seed.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,20 @@ from typing import Any, Final, final
 from isthmus.connector.events import AccountId, Append, Durable, Effect, Event, Inbound, LinkDown, LinkUp, Now, Release
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.routing.terms import RouteTerms
-from isthmus.connector.tables import CHILD, AccountTerms, RateTable, RouteTable, TableEvent, Tables, TablesChanged
+from isthmus.connector.tables import (
+    CHILD,
+    LOCAL,
+    AccountTerms,
+    RateTable,
+    RouteTable,
+    TableEvent,
+    Tables,
+    TablesChanged,
+)
 from isthmus.sim.agenda import WALL_START_MS, Agenda, Due
 from isthmus.sim.graphs import PARTS, Graph
 from isthmus.sim.oracle import Oracle, price
+from isthmus.sim.parcels import HOME, Parcels
 from isthmus.sim.plan import ASSETS
 
 START_MS: Final = 1_000  # nodes start within it
@@ -42,6 +52,7 @@ class Phase:
     messages: int  # all packets on all links, answers and heartbeats included
     bytes: int
     reached: list[tuple[int, int]]  # (ms, pairs of the sample that have a way)
+    pairs: int  # of the sample
     looped: int  # most ways of the sample that led in a circle at one time, while tables differed
 
 
@@ -52,6 +63,7 @@ class Fleet:
     def __init__(self, graph: Graph, seed: int, *, pairs: int = PAIRS) -> None:
         self.graph: Final = graph
         self.agenda: Final = Agenda()
+        self.parcels: Final = Parcels(self)
         self.messages = 0
         self.bytes = 0
         self._rng: Final = Random(f"fleet {seed}")
@@ -75,7 +87,7 @@ class Fleet:
         kernel = Kernel(self._rng.randbytes(32))
         self._kernels[number] = kernel
         kernel.opened(self._now())
-        self._tell(number, TablesChanged(self._tables(number)))
+        self.tell(number, TablesChanged(self._tables(number)), LinkUp(HOME, is_other=True))
         for one in self.graph.around[number]:
             if self._kernels[one.node] is not None:
                 self.mend(one.link)
@@ -86,6 +98,7 @@ class Fleet:
         if due is not None:
             due.cancel()
         self._kernels[number] = None
+        self.parcels.lost(number)
         self._cuts_of(number, down=False)
 
     def _cuts_of(self, number: int, *, down: bool) -> None:
@@ -110,7 +123,7 @@ class Fleet:
         ends = self.graph.links[link].first, self.graph.links[link].second
         for one, other in (ends, ends[::-1]):
             if self._kernels[one] is not None:
-                self._tell(one, event(AccountId(self.graph.nodes[other].name)))
+                self.tell(one, event(AccountId(self.graph.nodes[other].name)))
 
     def _tables(self, number: int) -> Tables:
         graph = self.graph
@@ -128,15 +141,25 @@ class Fleet:
                 routes=RouteTerms(send=True, receive=True),
             )
             spreads[name] = Fraction(one.keeps_ppm, PARTS)
+        own = f"test.{graph.nodes[number].name}"
+        accounts[HOME] = AccountTerms(
+            id=HOME,
+            asset=ASSETS[graph.nodes[number].asset][0],
+            relation=LOCAL,
+            receivable_max=_LIMIT,
+            payable_max=_LIMIT,
+        )
+        spreads[HOME] = Fraction(0)
         rates = RateTable(_RATES, account_spreads=spreads)
-        return Tables(f"test.{graph.nodes[number].name}", accounts, RouteTable({}), rates)
+        return Tables(own, accounts, RouteTable({f"{own}.home": HOME}), rates)
 
     # --- running ------------------------------------------------------------------------------------------------
 
     def _now(self) -> Now:
         return Now(WALL_START_MS + self.agenda.now, self.agenda.now)
 
-    def _tell(self, number: int, *events: Event | TableEvent) -> None:
+    def tell(self, number: int, *events: Event | TableEvent) -> None:
+        """These events come to a node now, if it runs."""
         kernel = self._kernels[number]
         if kernel is None:
             return
@@ -151,7 +174,7 @@ class Fleet:
             due.cancel()
         # A kernel with work left wants to be called again at once; a millisecond passes meanwhile.
         self._wakes[number] = (
-            None if at is None else self.agenda.at(max(at, self.agenda.now + 1), lambda: self._tell(number))
+            None if at is None else self.agenda.at(max(at, self.agenda.now + 1), lambda: self.tell(number))
         )
 
     def _carry_out(self, number: int, effects: list[Effect]) -> list[Durable]:
@@ -159,6 +182,8 @@ class Fleet:
         for effect in effects:
             if isinstance(effect, Append):
                 durable.append(Durable(effect.sequence))
+            elif isinstance(effect, Release) and effect.account == HOME:
+                self.parcels.take(number, effect.frames)
             elif isinstance(effect, Release):
                 self._send(number, effect)
         return durable
@@ -174,7 +199,7 @@ class Fleet:
 
         def arrive() -> None:
             if self._cuts[link] == cuts:
-                self._tell(other, *came)
+                self.tell(other, *came)
 
         if cuts % 2 == 0:
             self.agenda.at(at, arrive)
@@ -202,12 +227,26 @@ class Fleet:
             looped = max(looped, sum(way is not None and len(set(way)) < len(way) for way in ways))
             seen(passed)
             if passed - since >= QUIET_MS and self.agenda.now > START_MS + QUIET_MS:
-                return Phase(name, since, self.messages - messages, self.bytes - sent, reached, looped)
-        return Phase(name, None, self.messages - messages, self.bytes - sent, reached, looped)
+                return Phase(name, since, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
+        return Phase(name, None, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
+
+    def finish(self) -> None:
+        """Until no packet of a home is under way."""
+        while self.parcels.under_way and self.agenda.step():
+            pass
 
     def _choices(self) -> list[int]:
         """The epochs of what all nodes tell: each new choice makes a new one."""
         return [-1 if one is None else one.switch.router.log.epoch for one in self._kernels]
+
+    def link_between(self, one: int, other: int) -> int:
+        return self._links[one, other]
+
+    def hops_known(self, number: int, target: int) -> int:
+        """Over how many neighbours a node has heard of a way to another one."""
+        kernel = self._kernels[number]
+        prefix = f"test.{self.graph.nodes[target].name}"
+        return 0 if kernel is None else len(kernel.switch.router.rib.candidates(prefix))
 
     # --- what they chose ----------------------------------------------------------------------------------------
 
