@@ -56,8 +56,12 @@ def decode(data: bytes) -> Entry:
     if not isinstance(fields, dict):
         raise CodecError("message", 0, "not an object")
     name, content_type, text = fields.get("btp"), fields.get("contentType"), fields.get("data")
-    if name not in NAMES or content_type not in (OCTETS, TEXT, JSON) or not isinstance(text, str):
+    if not isinstance(name, str) or name not in NAMES:
         raise CodecError("btp", 0, "not an entry that is known here")
+    if isinstance(content_type, bool) or content_type not in (OCTETS, TEXT, JSON):
+        raise CodecError("contentType", 0, "not 0, 1 or 2")
+    if not isinstance(text, str):
+        raise CodecError("data", 0, "not text")
     amount = fields.get("amount")
     if amount is not None and not _is_amount(amount):
         raise CodecError("amount", 0, f"not a whole number up to {AMOUNT_MAX}, as text")

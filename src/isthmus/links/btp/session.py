@@ -16,6 +16,7 @@ from typing import Final, Protocol, TypeAlias, final
 from isthmus.connector.events import SESSION_BYTES, AccountId, Inbound, Log, Now, Outbound, Undelivered
 from isthmus.errors import CodecError
 from isthmus.links.btp import codec
+from isthmus.links.btp.carrying import Carrier, is_to_settle
 from isthmus.links.btp.codec import (
     ERROR_NAMES,
     MESSAGE,
@@ -26,6 +27,7 @@ from isthmus.links.btp.codec import (
     BtpMessage,
     BtpPacket,
     BtpResponse,
+    BtpTransfer,
     ProtocolData,
 )
 
@@ -187,6 +189,7 @@ class Session:
         self._held: tuple[int, int] | None = None  # a refusal that waits: its time (mono ms), its request id
         self._asked: dict[int, int] = {}  # request id -> deadline
         self._last_asked = AUTH_REQUEST_ID
+        self._carrier: Final = Carrier()
 
     @staticmethod
     def client(
@@ -318,10 +321,22 @@ class Session:
         elif isinstance(packet, BtpResponse):
             self._take_response(packet, out, now)
         elif isinstance(packet, BtpError):
-            self._take_error(packet, out)
+            self._take_error(packet, out, now)
+        elif self._carrier.takes(packet):
+            self._carry(packet, out, now)
         else:
-            # No settlement by Transfers: the peer's books stay as they are (BTP-12).
-            out.frames.append(self._error(packet.request_id, "F00", "transfers are not accepted on this link", now))
+            # By itself a Transfer settles nothing: the peer's books stay as they are (BTP-12).
+            out.frames.append(self._error(packet.request_id, "F00", "only claims are taken by transfers", now))
+
+    def _carry(self, packet: BtpMessage | BtpTransfer, out: Output, now: Now) -> None:
+        """A plugin's settlement: to our engine, as any peer's."""
+        assert self.account is not None
+        try:
+            prepare = self._carrier.take(packet, now.wall_ms)
+        except CodecError as error:
+            out.frames.append(self._error(packet.request_id, "F01", str(error), now))
+            return
+        out.packets.append(Inbound(self.account, self.peer_session, packet.request_id, prepare, now.mono_ms))
 
     def _take_message(self, packet: BtpMessage, out: Output, now: Now) -> None:
         # Only the primary entry selects the action (BTP-11); `custom` of JS plugins is context, or refused.
@@ -332,6 +347,8 @@ class Session:
             self._take_ilp(MESSAGE, packet.request_id, packet.protocol_data, out, now)
         elif primary.name in self._subprotocols:
             out.orders.append(Asked(packet.request_id, packet.protocol_data))
+        elif self._carrier.takes(packet):
+            self._carry(packet, out, now)
         elif primary.name == "auth":
             out.frames.append(self._error(packet.request_id, "F00", "already authenticated", now))
         else:
@@ -344,13 +361,26 @@ class Session:
         elif packet.request_id in self._asked:
             del self._asked[packet.request_id]
             out.orders.append(Answered(packet.request_id, packet.protocol_data))
+        else:
+            self._take_carried(packet, out, now)
         # Else it was unexpected, or its answer of no use to us: no reply (BTP-9). If it was for a Prepare of ours,
         # the peer may still have taken it, so its leg waits for the expiry (BTP-18).
 
-    def _take_error(self, packet: BtpError, out: Output) -> None:
+    def _take_carried(self, packet: BtpResponse | BtpError, out: Output, now: Now) -> bool:
+        """A plugin's answer to our engine, if it is one."""
+        assert self.account is not None
+        reply = self._carrier.answered(packet)
+        if reply is None:
+            return False
+        out.packets.append(Inbound(self.account, self._reply_session, packet.request_id, reply, now.mono_ms))
+        return True
+
+    def _take_error(self, packet: BtpError, out: Output, now: Now) -> None:
         if packet.request_id in self._asked:
             del self._asked[packet.request_id]
             out.orders.append(Answered(packet.request_id, packet))
+            return
+        if self._take_carried(packet, out, now):
             return
         # The peer did not take the Prepare (BTP-18). A BTP error is never relayed as an ILP Reject (BTP-10, P-13):
         # its F is final for this request, not for the payment, so upstream hears a temporary code.
@@ -466,7 +496,12 @@ class Session:
         encoded: list[bytes] = []
         for frame in frames:
             if frame.packet[0] == _PREPARE:
-                encoded.append(codec.encode_ilp(MESSAGE, frame.request_id, frame.packet))
+                carried = None
+                if not self.is_isthmus and is_to_settle(frame.packet):
+                    carried = self._carrier.ask(frame.request_id, frame.packet)
+                encoded.append(carried or codec.encode_ilp(MESSAGE, frame.request_id, frame.packet))
+            elif self._carrier.owes_answers and (answer := self._carrier.answer(frame.request_id, frame.packet)):
+                encoded.append(answer)
             elif self.is_isthmus and frame.session != self.peer_session:
                 encoded.append(self._answer_to_old_session(frame))
             else:

@@ -29,7 +29,7 @@ SCALE_MAX: Final = 255
 NO_CHANNEL_YET: Final = "there is no channel to you yet"
 _ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
 _INFO_ALL: Final = b"\x02"
-_LESS: Final = re.compile(r"new claim is less than old claim\. new=[0-9]+ old=([0-9]{1,20})")
+_LESS: Final = re.compile(r"new claim is less than old claim\. new=[0-9]+ old=([0-9]{1,30})(?![0-9])")
 
 
 @final
