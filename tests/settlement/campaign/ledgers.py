@@ -6,10 +6,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Final, Protocol
 
+from xrpl.constants import CryptoAlgorithm
+from xrpl.core.addresscodec import encode_seed
+
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
+from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.ledgers.lightning.simnet import Simnet
+from tests.ledgers.xrp.dev.conftest import Serving, serving
 from tests.settlement.conftest import engine
 from tests.settlement.toy import ToyLedger
 
@@ -137,6 +142,39 @@ class Lightning:
         await node.start()
 
 
+class Xrp:
+    """The development ledger of the XRP Ledger's kind, by channels."""
+
+    asset = "XRP"
+    unit = 10**6
+    kills_itself = False
+    SEEDS: Final = {side: encode_seed(side.encode() * 4, CryptoAlgorithm.ED25519) for side in SIDES}
+
+    def __init__(self, ledger: Serving) -> None:
+        self._ledger: Final = ledger
+        for seed in self.SEEDS.values():
+            ledger.service.fund(SigningKey.from_seed(seed).address, 10_000)
+        ledger.service.close_ledger()
+
+    def engine(self, side: str, folder: Path) -> str:
+        file = folder / f"{side}.seed"
+        if not file.exists():
+            file.write_text(self.SEEDS[side])
+            file.chmod(0o600)
+        return (
+            f'[settlement.bank]\ntype = "xrp"\nnetwork_id = 1000\nrpc = "{self._ledger.json_rpc}"\n'
+            f'key_file = "{file}"\npoll = "100 ms"\ndeposit = "50"\n'
+        )
+
+    def account(self, other: str) -> str:
+        return ""
+
+    async def paid(self, side: str) -> list[int]:
+        return []  # claims, as with `Evm`
+
+    async def kill(self, side: str) -> None: ...
+
+
 @contextlib.asynccontextmanager
 async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
     """The ledger of this kind, running."""
@@ -146,6 +184,9 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield Toy(ledger)
         finally:
             await ledger.close()
+    elif kind == "xrp":
+        async with serving(close_every_ms=200) as served:
+            yield Xrp(served)
     elif kind in ("transfers", "channels"):
         async with _chain() as chain:
             yield Evm(chain, kind)
@@ -154,7 +195,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield Lightning(simnet, keysend=kind == "keysend")
 
 
-KINDS: Final = ("toy", "transfers", "channels", "lightning", "keysend")
+KINDS: Final = ("toy", "xrp", "transfers", "channels", "lightning", "keysend")
 
 
 @contextlib.asynccontextmanager
