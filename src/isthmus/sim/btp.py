@@ -7,7 +7,8 @@ from isthmus.connector.events import SESSION_BYTES, AccountId, Log, Now
 from isthmus.links.btp.backoff import Backoff
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.link import BtpLink
-from isthmus.links.btp.session import Admission, Answered, Asked, Credentials, Ready, Session
+from isthmus.links.btp.orders import Answered, Asked, Ready
+from isthmus.links.btp.session import Admission, Credentials, Session
 from isthmus.sim.wire import CONNECT_MS, Line, Socket
 
 if TYPE_CHECKING:

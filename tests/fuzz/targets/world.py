@@ -34,7 +34,8 @@ from isthmus.ilp.outcomes import (
 )
 from isthmus.ilp.packet import Fulfill, Prepare, Reject
 from isthmus.links.btp import codec as btp
-from isthmus.links.btp.session import Admission, Close, Output, Phase, Ping, Ready, Session
+from isthmus.links.btp.orders import Close, Output, Ping, Ready
+from isthmus.links.btp.session import Admission, Phase, Session
 
 WALL: Final = 1_800_000_000_000
 NAMES: Final = ("ann", "ben")

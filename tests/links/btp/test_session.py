@@ -10,20 +10,15 @@ from hypothesis import strategies as st
 from isthmus.connector.events import AccountId, Inbound, Log, Now, Outbound, Undelivered
 from isthmus.links.btp import codec
 from isthmus.links.btp.codec import BtpError, BtpMessage, BtpResponse, BtpTransfer, ProtocolData
+from isthmus.links.btp.orders import Answered, Asked, Close, Output, Ping, Ready
 from isthmus.links.btp.session import (
     ASKED_MAX,
     AUTH_REQUEST_ID,
     LINK_REQUEST_ID_MIN,
     SESSION_ENTRY,
     Admission,
-    Answered,
-    Asked,
-    Close,
     Credentials,
-    Output,
     Phase,
-    Ping,
-    Ready,
     Refusal,
     Session,
     Timing,

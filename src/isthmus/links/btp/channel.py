@@ -7,7 +7,8 @@ from typing import Final, Protocol
 
 from isthmus.connector.events import Log, Now, Outbound
 from isthmus.links.btp.codec import ProtocolData
-from isthmus.links.btp.session import Answered, Asked, Close, Output, Phase, Ping, Ready, Session
+from isthmus.links.btp.orders import Answered, Asked, Close, Output, Ping, Ready
+from isthmus.links.btp.session import Phase, Session
 from isthmus.links.btp.websocket import WebSocket
 from isthmus.links.port import LinkOwner, Scheduler, Timer
 

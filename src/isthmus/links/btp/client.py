@@ -13,7 +13,8 @@ from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp.backoff import Backoff
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.link import BtpLink, Subprotocol, no_log
-from isthmus.links.btp.session import Credentials, Ready, Session, Timing
+from isthmus.links.btp.orders import Ready
+from isthmus.links.btp.session import Credentials, Session, Timing
 from isthmus.links.btp.url import parse_btp_url
 from isthmus.links.btp.websocket import HANDSHAKE_SECONDS, NORMAL, Bounds, Library, choose_library
 from isthmus.links.port import LinkOwner

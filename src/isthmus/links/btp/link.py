@@ -7,7 +7,7 @@ from isthmus.connector.events import AccountId, Log, Outbound, Undelivered
 from isthmus.links.btp.answers import Answers
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.codec import BtpError, ProtocolData
-from isthmus.links.btp.session import Answered, Asked, Ready
+from isthmus.links.btp.orders import Answered, Asked, Ready
 from isthmus.links.btp.websocket import GOING_AWAY, NORMAL
 from isthmus.links.port import LinkOwner
 

@@ -14,7 +14,8 @@ from isthmus.connector.events import SESSION_BYTES, AccountId, Log, Now
 from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp.channel import Channel
 from isthmus.links.btp.link import BtpLink, Subprotocol, no_log
-from isthmus.links.btp.session import Admission, Answered, Asked, Ready, Refusal, Session, Timing
+from isthmus.links.btp.orders import Answered, Asked, Ready
+from isthmus.links.btp.session import Admission, Refusal, Session, Timing
 from isthmus.links.btp.websocket import GOING_AWAY, PROTOCOL_ERROR, Bounds, Events, Library, choose_library
 from isthmus.links.doorway import Doorway
 from isthmus.links.places import StrangerBounds
