@@ -123,3 +123,22 @@ def test_quoting_asks_for_no_grant(make_world: "MakeWorld") -> None:
     world.alice.connection.grant(0, 0)
     quote(world, source=100)
     assert world.alice.grants == 0
+
+
+def test_a_rate_that_only_tiny_packets_told_is_asked_for_again(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """A connector that has just been paid has liquidity a moment later: three units that arrive as seven are no rate."""
+    world = make_world(hops=[make_hop(rate=Fraction(251, 100), liquidity=20)], minimum=Fraction(25, 10))
+    world.alice.connection.start_quote(source=1_000_000)
+    world.run(300)
+    assert not world.alice.told(QuoteReady) and not world.alice.told(QuoteFailed)
+    world.hops[0].liquidity = None
+    world.run(60_000, until=lambda: bool(world.alice.told(QuoteReady) or world.alice.told(QuoteFailed)))
+    assert world.alice.first(QuoteReady).quote.rate > Fraction(2505, 1000)
+
+
+def test_a_path_that_only_ever_has_room_for_a_little_is_quoted_all_the_same(
+    make_world: "MakeWorld", make_hop: "type[Hop]"
+) -> None:
+    world = make_world(hops=[make_hop(rate=Fraction(2), liquidity=20)])
+    found = quote(world, source=1_000_000)
+    assert found.rate == 2

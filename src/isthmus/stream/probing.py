@@ -14,6 +14,9 @@ VOLLEY: Final = (1_000, 1_000_000, 1_000_000_000, 1_000_000_000_000)  # when not
 PROBES_MAX: Final = 32
 STEP: Final = 1_000  # from an amount that is too small to arrive to the next
 SHRINK: Final = 8  # after an amount that the path has no liquidity for
+# Less than this arrived: the unit that is lost to rounding makes the rate look worse by more than a tenth of a percent.
+FINE: Final = 1_000
+AGAIN_MAX: Final = 8  # larger probes where only so little got through: liquidity may come back meanwhile
 
 
 @final
@@ -31,6 +34,7 @@ class Prober:
         self._small = 0  # the largest amount that arrived as nothing
         self._smallest_tried = 0
         self._scarce = 0  # the smallest amount that failed for a temporary reason
+        self._again = 0
         self.failure: Failure | None = None
         self.done = False
 
@@ -123,4 +127,17 @@ class Prober:
         elif not self.source and capacity.limit is None:
             return
         if goal > rate.amount:
+            self._add(goal)
+        elif self._scarce and rate.received < FINE and self._again < AGAIN_MAX:
+            self._grow(capacity, rate)
+
+    def _grow(self, capacity: Capacity, rate: PathRate) -> None:
+        """So little got through that the rate is coarse: ask once more for more, after the pause that scarcity makes."""
+        self._scarce = 0
+        goal = min(self._top(capacity), rate.amount * 2 * FINE // rate.received)
+        if self.destination:
+            goal = min(goal, rate.source_max(self.destination))
+        if goal > rate.amount:
+            self._again += 1
+            self._tried.pop(goal, None)
             self._add(goal)
