@@ -126,7 +126,7 @@ def test_quoting_asks_for_no_grant(make_world: "MakeWorld") -> None:
 
 
 def test_a_rate_that_only_tiny_packets_told_is_asked_for_again(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
-    """A connector that has just been paid has liquidity a moment later: three units that arrive as seven are no rate."""
+    """A connector that has just been paid has liquidity a moment later: three units that came as seven are no rate."""
     world = make_world(hops=[make_hop(rate=Fraction(251, 100), liquidity=20)], minimum=Fraction(25, 10))
     world.alice.connection.start_quote(source=1_000_000)
     world.run(300)
