@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from isthmus.node.engines import evm, lightning, rfc38, xrp
+from isthmus.node.engines import bank, evm, lightning, rfc38, xrp
 from isthmus.node.engines.kind import EngineKind
 
 KINDS: Final[dict[str, EngineKind]] = {
+    "bank": bank.KIND,
     "evm": evm.KIND,
     "lightning": lightning.KIND,
     "rfc38": rfc38.KIND,

@@ -1,0 +1,1 @@
+"""Settlement at a ledger that only transfers (`ledgers.bank`)."""
