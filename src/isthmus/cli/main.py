@@ -36,7 +36,9 @@ COMMANDS: dict[str, Entry] = {
     "rates": Entry("isthmus.cli.rates:rates", "Show and set the exchange rates of a running node."),
     "engine": Entry("isthmus.cli.engine:engine", "Run a settlement engine for another connector (RFC 38)."),
     "settle": Entry("isthmus.cli.settle:settle", "Pay a peer what we owe it, or book what was paid by hand."),
-    "settlements": Entry("isthmus.cli.settlements:settlements", "List settlements, and reverse one that failed."),
+    "settlements": Entry(
+        "isthmus.cli.settlements:settlements", "List settlements, reverse one that failed, assign transfers."
+    ),
     "channels": Entry("isthmus.cli.channels:channels", "List payment channels; open, fund, redeem and close them."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),

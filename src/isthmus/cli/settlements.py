@@ -13,6 +13,7 @@ from isthmus.cli.admin_api import find_api, find_node, is_running, node_options
 from isthmus.cli.books_correct import asset_of, book, key_and_note, show_booked
 from isthmus.cli.books_replay import journal_path, latest
 from isthmus.cli.books_view import cell, in_words, new_table, time_of
+from isthmus.cli.unmatched import COMMANDS
 from isthmus.connector.events import AccountId, ReverseSettlement
 from isthmus.errors import JournalError
 from isthmus.ilp.asset import Asset, format_amount, format_decimal
@@ -25,10 +26,16 @@ _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "
 Examples:
   isthmus settlements list
   isthmus settlements list --json | jq '.settlements[] | select(.state == "failed")'
-  isthmus settlements reverse bob 7 --note "the ledger says that it can't happen: see ticket 12" """
+  isthmus settlements reverse bob 7 --note "the ledger says that it can't happen: see ticket 12"
+  isthmus settlements unmatched
+  isthmus settlements assign bob 42 --note "they forgot the reference: their mail of 3 May" """
 )
 def settlements() -> None:
-    """List settlements, and reverse one that can't happen any more."""
+    """List settlements, reverse one that can't happen any more, and assign transfers that are nobody's yet."""
+
+
+for _command in COMMANDS:
+    settlements.add_command(_command)
 
 
 @settlements.command("list", epilog="\b\nExample:\n  isthmus settlements list --config connector/isthmus.toml")

@@ -9,6 +9,7 @@ from isthmus.node.admin.operation import Operation
 from isthmus.node.admin.rates import rates_operations
 from isthmus.node.admin.routes import route_operations
 from isthmus.node.admin.settlements import settlement_operations
+from isthmus.node.admin.unmatched import unmatched_operations
 from isthmus.node.control import Control
 from isthmus.node.joining import Joining
 from isthmus.node.rates.provider import Provider
@@ -34,6 +35,7 @@ def all_operations(
             *rates_operations(driver, rates),
             *join_operations(joining),
             *channel_operations(engines),
+            *unmatched_operations(engines),
             *settlement_operations(view, driver, engines, journal),
         ]
     )
