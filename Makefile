@@ -33,9 +33,8 @@ setup-run:
 demo: setup-run ## a payment from BTC to ETH over three connectors (ARGS="--keep" leaves them up)
 	@$(PYTHON_BIN) -m isthmus demo $(ARGS)
 
-demo-l2: setup ## the same settled by real ledgers: Lightning to Ethereum (needs Go and Node; ARGS="--keep")
-	@tools/npm-packages tests/ledgers/evm
-	@tools/lnd >/dev/null
+demo-l2: setup ## the same settled by ledgers: Lightning to Ethereum (needs Go and Node), XRP to a bank (ARGS="--only xrp")
+	@case "$(ARGS)" in *"only xrp"*) ;; *) tools/npm-packages tests/ledgers/evm && tools/lnd >/dev/null ;; esac
 	@$(PYTHON_BIN) -m tools.demo_l2 $(ARGS)
 
 test: setup ## the tests (ARGS="-k name" for some of them)

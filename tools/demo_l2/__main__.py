@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,14 @@ from tools.demo_l2.show import Audience, Result
 GO: Final = "https://go.dev/dl"
 
 
-def missing() -> list[str]:
+RUNS: Final = ("lightning", "xrp")
+
+
+def missing(runs: Sequence[str]) -> list[str]:
     """What can't run here, each with what to do about it."""
-    problems = []
+    problems: list[str] = []
+    if "lightning" not in runs:
+        return problems
     if simnet.why_not():
         problems.append(f"Go 1.25.10 or later builds lnd and btcd, and isn't here: {GO}, or set ISTHMUS_LND")
     if anvil.missing() is not None:
@@ -27,13 +33,16 @@ def missing() -> list[str]:
     return problems
 
 
-async def _run(folder: Path, audience: Audience) -> list[Result]:
+async def _run(runs: Sequence[str], folder: Path, audience: Audience) -> list[Result]:
     from tools.demo_l2.lightning_to_eth import LightningToEth
+    from tools.demo_l2.xrp_to_bank import XrpToBank
 
     results = []
-    for kind in (LightningToEth,):
-        audience.begin(kind.title)
-        results.append(await kind(folder, audience).run())
+    for name in runs:
+        place = folder / name
+        demo = LightningToEth(place, audience) if name == "lightning" else XrpToBank(place, audience)
+        audience.begin(demo.title)
+        results.append(await demo.run())
         audience.result(results[-1])
     return results
 
@@ -42,8 +51,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make demo-l2", description=__doc__)
     parser.add_argument("--json", action="store_true", help="one JSON object; amounts are strings in base units")
     parser.add_argument("--keep", action="store_true", help="keep wallets, journals and logs, and say where they are")
+    parser.add_argument("--only", choices=RUNS, help="one of the two runs: Lightning to Ethereum, or XRP to a bank")
     arguments = parser.parse_args()
-    problems = missing()
+    runs = RUNS if arguments.only is None else (arguments.only,)
+    problems = missing(runs)
     if problems:
         for problem in problems:
             print(f"demo-l2: {problem}", file=sys.stderr)
@@ -51,10 +62,10 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="isthmus-l2-"))
     audience = Audience(quiet=arguments.json)
     try:
-        results = asyncio.run(_run(folder, audience))
+        results = asyncio.run(_run(runs, folder, audience))
     except (IsthmusError, OSError, AssertionError, RuntimeError) as error:
         audience.done()
-        print(f"demo-l2: {error} (logs: {folder / 'logs'})", file=sys.stderr)
+        print(f"demo-l2: {error} (journals and logs: {folder})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         audience.done()

@@ -132,7 +132,7 @@ class Prober:
             self._grow(capacity, rate)
 
     def _grow(self, capacity: Capacity, rate: PathRate) -> None:
-        """So little got through that the rate is coarse: ask for more once more, after the pause that scarcity makes."""
+        """So little got through that the rate is coarse: ask for more once again, after the pause for scarcity."""
         self._scarce = 0
         goal = min(self._top(capacity), rate.amount * 2 * FINE // rate.received)
         if self.destination:
