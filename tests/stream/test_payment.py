@@ -417,6 +417,46 @@ def test_a_whole_window_lost_with_one_connection_does_not_end_a_payment(
     assert world.alice.first(SendDone).sent == 1_000_000
 
 
+@pytest.mark.parametrize("expired_reject", [True, False], ids=["told", "not told"])
+def test_a_way_with_smaller_packets_takes_over_from_one_that_was_lost(
+    make_world: "MakeWorld", make_hop: "type[Hop]", expired_reject: bool
+) -> None:
+    """A node is killed with a whole window, and the way around it says F08 first: no receiver is full."""
+    hop = make_hop(maximum=1_000)
+    world = make_world(hops=[hop], alice=Settings(timeout_ms=30_000, stall_ms=10_000))
+    world.expired_reject = expired_reject
+
+    def around() -> None:
+        hop.maximum = 100
+        world.lose = None
+
+    world.at(world.now + 50, lambda: setattr(world, "lose", lambda prepare: True))
+    world.at(world.now + 1_000, around)
+    pay(world, 1_000_000, ms=300_000)
+    totals = world.alice.connection.totals
+    assert totals.sent + totals.unknown == 1_000_000
+    assert (totals.unknown > 0) is not expired_reject
+    assert world.alice.first(SendDone).sent == totals.sent
+
+
+def test_a_connector_that_finds_every_packet_too_large_is_not_believed_for_ever(
+    make_world: "MakeWorld", make_hop: "type[Hop]"
+) -> None:
+    """Each F08 names a maximum just below what came."""
+    hop = make_hop()
+    world = make_world(hops=[hop], alice=Settings(timeout_ms=2_000, stall_ms=10_000))
+    started = world.now
+
+    def shrink(prepare: SendPrepare) -> bool:
+        hop.maximum = max(0, prepare.amount - 1)
+        return False
+
+    world.lose = shrink
+    pay(world, 10**12)
+    assert world.alice.first(SendFailed).failure is Failure.PATH_ERROR
+    assert world.now - started < 30_000
+
+
 def test_asking_again_after_a_failure_tries_again(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
     hop = make_hop(refuse="F02")
     world = make_world(hops=[hop])

@@ -318,7 +318,11 @@ class Outcomes:
         self._refused(flight, now)
 
     def _amount_too_large(self, flight: Flight, reject: Reject, now: int) -> None:
-        self._traffic.trouble = ""
+        if self._too_large_rounds < TOO_LARGE_ROUNDS_MAX:
+            # The path answers, and smaller packets may pass: patience begins anew. After a node on the way was lost,
+            # this is often the first word of the way around it, as late as we would give up.
+            self._traffic.trouble = ""
+            self._traffic.progress_at = now
         if flight.prober is not None:
             flight.prober.too_large()
         if flight.number >= self._round_from:

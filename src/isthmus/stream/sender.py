@@ -188,7 +188,8 @@ class Sender:
             return Failure.NO_LIQUIDITY
         if code[:1] in ("T", "F") or code == "R02":
             return Failure.PATH_ERROR
-        return Failure.NO_ANSWER if code or self._flights or self.traffic.unknown else Failure.RECEIVER_FULL
+        streams = self._session.streams.values()
+        return Failure.RECEIVER_FULL if any(map(_is_refused_more, streams)) and not code else Failure.NO_ANSWER
 
     def _ask_when_blocked(self, now: int) -> None:
         """Tell the peer that its limits hold us back, and so ask for the present ones (RFC 0029 §4.4.4)."""
@@ -197,8 +198,7 @@ class Sender:
         frames: list[Frame] = []
         session = self._session
         for stream in session.streams.values():
-            left = stream.deliverable
-            if stream.wants_money and stream.peer_max is not None and left is not None and left <= 0:
+            if _is_refused_more(stream):
                 frames.append(StreamMoneyBlocked(stream.id, stream.send_max, stream.committed))
             if stream.bytes_out.blocked:
                 frames.append(StreamDataBlocked(stream.id, stream.bytes_out.wanted))
@@ -353,3 +353,9 @@ class Sender:
         self.traffic.prober = None
         if prober.for_quote:
             self._session.orders.append(self._outgoing.quote(prober))
+
+
+def _is_refused_more(stream: Stream) -> bool:
+    """Whether money waits for the peer to raise its maximum."""
+    left = stream.deliverable
+    return stream.wants_money and stream.peer_max is not None and left is not None and left <= 0
