@@ -417,6 +417,41 @@ def test_a_whole_window_lost_with_one_connection_does_not_end_a_payment(
     assert world.alice.first(SendDone).sent == 1_000_000
 
 
+def test_a_payment_goes_on_before_lost_packets_expire(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """A node is killed with a whole window. Its packets' money stays committed, and the rest takes the other way."""
+    world = make_world(hops=[make_hop(maximum=100)], alice=Settings(timeout_ms=30_000))
+    began = world.now
+    world.at(began + 200, lambda: setattr(world, "lose", lambda prepare: True))
+    world.at(began + 300, lambda: setattr(world, "lose", None))
+    pay(world, 1_000_000, ms=10_000)
+    totals = world.alice.connection.totals
+    lost = totals.in_flight
+    assert lost > 0
+    assert totals.sent == world.arrived == 1_000_000 - lost  # while the lost packets may still be fulfilled
+    world.run(30_000, until=lambda: bool(world.alice.told(SendDone)))
+    assert world.arrived == world.alice.first(SendDone).sent == 1_000_000
+
+
+def test_silence_bounds_what_is_in_flight(make_world: "MakeWorld", make_hop: "type[Hop]") -> None:
+    """Where nothing passes any more, single packets ask, after pauses that grow."""
+    world = make_world(hops=[make_hop(maximum=100)], alice=Settings(window_max=32))
+    began = world.now
+    world.at(began + 200, lambda: setattr(world, "lose", lambda prepare: True))
+    most = 0
+
+    def look() -> bool:
+        nonlocal most
+        most = max(most, world.alice.connection.totals.packets_in_flight)
+        return bool(world.alice.told(SendFailed))
+
+    stream_id = world.alice.connection.open_stream()
+    assert stream_id is not None
+    world.alice.connection.send_total(stream_id, 10**9)
+    world.run(200_000, until=look)
+    assert 32 < most <= 2 * 32
+    assert world.alice.first(SendFailed).failure is Failure.NO_ANSWER
+
+
 @pytest.mark.parametrize("expired_reject", [True, False], ids=["told", "not told"])
 def test_a_way_with_smaller_packets_takes_over_from_one_that_was_lost(
     make_world: "MakeWorld", make_hop: "type[Hop]", expired_reject: bool

@@ -36,6 +36,12 @@ from isthmus.stream.wire import PREPARE_HEAD, money_tail, var_uint
 POLL_MS_MIN: Final = 200  # a blocked sender asks again, ever more slowly
 POLL_MS_MAX: Final = 10_000
 
+# A packet without an answer for so long, and so many usual round trips, was most likely lost with a node on the way.
+# That is certain at its expiry only, and its money stays committed until then; but others may go in its place.
+QUIET_MS_MIN: Final = 1_000
+QUIET_ROUND_TRIPS: Final = 4
+FLIGHT_WINDOWS_MAX: Final = 2  # full windows in flight, silent packets included
+
 
 @final
 class Sender:
@@ -54,6 +60,7 @@ class Sender:
         self._data_turn = 0
         self._wanting = False
         self._poll_at = 0
+        self._quiet_at: int | None = None  # when the oldest packet that isn't yet silent for too long will be
         # The last money packet's tail: most packets of a payment are alike.
         self._tail = b""
         self._tail_key = (-1, -1, -1)
@@ -78,6 +85,8 @@ class Sender:
             times.append(self.traffic.progress_at + self._patience())
             if self._window.paused_until > now:
                 times.append(self._window.paused_until)
+            if self._quiet_at is not None and self._quiet_at > now:
+                times.append(self._quiet_at)
             # Otherwise the question is on its way, or waits for the end of a pause: nothing to do then.
             if self.traffic.poll_ms and not self._flights and not self._session.control:
                 times.append(self._poll_at)
@@ -117,10 +126,29 @@ class Sender:
             flights = self._flights
             window = self._window
             senders = self._outgoing.senders()
-            while len(flights) < window.size and now >= window.paused_until:
+            quiet = self._count_quiet(now)
+            flights_max = FLIGHT_WINDOWS_MAX * session.settings.window_max
+            while now >= window.paused_until and len(flights) < min(window.size + quiet, flights_max):
                 if not self._send_next(now, senders):
                     break
         self._outgoing.tell_done()
+
+    def _count_quiet(self, now: int) -> int:
+        """How many packets are silent for far longer than a round trip. To the window they are congestion, once."""
+        self._quiet_at = None
+        if not self._window.rtt_ms:
+            return 0  # nothing has come back yet
+        after_ms = max(QUIET_MS_MIN, QUIET_ROUND_TRIPS * self._window.rtt_ms)
+        quiet = newest = 0
+        for flight in self._flights.values():
+            if flight.sent_at + after_ms > now:
+                self._quiet_at = flight.sent_at + after_ms
+                break
+            quiet += 1
+            newest = flight.number
+        if quiet:
+            self._window.trouble(newest, self.traffic.next_number, now)
+        return quiet
 
     def _send_next(self, now: int, senders: list[Stream]) -> bool:
         session = self._session

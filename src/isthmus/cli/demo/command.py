@@ -17,6 +17,8 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from isthmus.cli.demo import report
+from isthmus.cli.demo.mesh import MESH
+from isthmus.cli.demo.mesh_run import MeshDemo
 from isthmus.cli.demo.network import ALICE, BOB, DEMO, Network
 from isthmus.cli.demo.processes import DemoError
 from isthmus.cli.demo.run import Demo, Result
@@ -25,6 +27,8 @@ from isthmus.errors import ConfigError, IsthmusError
 from isthmus.ilp.asset import format_amount, parse_amount
 
 AMOUNT: Final = "0.015"
+AMOUNT_MIN: Final = "0.00000001"
+MESH_AMOUNT_MIN: Final = "0.01"  # some thousand packets: with fewer the payment is over before a node is killed in it
 PIPED_WIDTH: Final = 120  # where no terminal says how wide it is
 BAR_WIDTH: Final = 22  # with the text beside it, a line of 80
 NAME_PREFIX: Final = "isthmus-demo-"
@@ -35,6 +39,7 @@ Examples:
   isthmus demo --keep                    # then try the commands that it prints
   isthmus demo --folder ~/demo           # keeps wallets, journals and logs
   isthmus demo --json | jq .delivered
+  isthmus demo --mesh                    # a ring of five; one is killed while a payment passes
 """
 
 
@@ -50,22 +55,27 @@ Examples:
     help="Put wallets, journals and logs here (a new or empty folder).  [default: a temporary one]",
 )
 @click.option("--amount", default=AMOUNT, show_default=True, metavar="BTC", help="How much Alice pays.")
-def demo(keep: bool, as_json: bool, folder: Path | None, amount: str) -> None:
+@click.option("--mesh", is_flag=True, help="A ring of five connectors; one is killed in the middle of the payment.")
+def demo(keep: bool, as_json: bool, folder: Path | None, amount: str, mesh: bool) -> None:
     """Send a payment from BTC to ETH over three connectors on this machine.
 
     Alice's wallet, three connectors with rates and books of their own, and Bob's wallet, each with its own process or
     folder. What left, what arrived and what each connector earned is shown, and that all their books agree.
 
+    With --mesh, five connectors in a ring: the one that the payment passes is killed in the middle of it, the payment
+    goes on by the other way, and another one passes the node after it was restarted.
+
     The exit status is 0 only if what was promised was delivered and the books agree.
     """
-    network = DEMO
-    base_units = _units(network, amount)
+    network = MESH if mesh else DEMO
+    base_units = _units(network, amount, least=MESH_AMOUNT_MIN if mesh else AMOUNT_MIN)
     with _folder(folder, keep=keep) as place:
         screen = _Screen(network, base_units, quiet=as_json)
-        _perform(Demo(network, place, base_units, screen), screen, keep=keep, as_json=as_json)
+        show = (MeshDemo if mesh else Demo)(network, place, base_units, screen)
+        _perform(show, screen, keep=keep, as_json=as_json)
 
 
-def _units(network: Network, amount: str) -> int:
+def _units(network: Network, amount: str, *, least: str) -> int:
     asset = network.source
     remedy = f"Write it in {asset.code}, like {AMOUNT}"
     try:
@@ -73,18 +83,18 @@ def _units(network: Network, amount: str) -> int:
     except ValueError as error:
         raise ConfigError("--amount", str(error), remedy) from None
     most = network.connectors[0].credit
-    if not 0 < units <= parse_amount(most, asset):
-        raise ConfigError("--amount", f"not above 0 and up to the {most} {asset.code} that Alice may owe", remedy)
+    if not parse_amount(least, asset) <= units <= parse_amount(most, asset):
+        raise ConfigError("--amount", f"not from {least} to the {most} {asset.code} that Alice may owe", remedy)
     return units
 
 
 def _perform(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> None:
-    screen.begin()
+    screen.begin(show)
     try:
         result = asyncio.run(_guarded(show, screen, keep=keep, as_json=as_json))
         if not keep:
-            screen.result(result, as_json=as_json)
-            _judge(result, show)
+            screen.result(show, result, as_json=as_json)
+            show.check(result)
         if result.stopped_badly:
             raise DemoError("; ".join(result.stopped_badly))
     except asyncio.CancelledError:
@@ -93,18 +103,6 @@ def _perform(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> Non
         raise DemoError(f"{error} (logs: {show.logs})") from error
     finally:
         screen.end()
-
-
-def _judge(result: Result, show: Demo) -> None:
-    """Raise unless what was promised was delivered and the books agree."""
-    outcome, asset = result.outcome, show.network.destination
-    if not outcome.is_kept or outcome.sent != show.amount:
-        raise DemoError(
-            f"{format_amount(outcome.delivered, asset)} arrived for {format_amount(outcome.sent, show.network.source)},"
-            f" promised was {format_amount(outcome.promised, asset)}"
-        )
-    if result.problems:
-        raise DemoError(f"the books don't agree: {'; '.join(result.problems)}")
 
 
 async def _guarded(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) -> Result:
@@ -123,8 +121,8 @@ async def _guarded(show: Demo, screen: "_Screen", *, keep: bool, as_json: bool) 
 
     async def kept(result: Result) -> None:
         nonlocal is_kept
-        screen.result(result, as_json=as_json)
-        _judge(result, show)
+        screen.result(show, result, as_json=as_json)
+        show.check(result)
         is_kept = True
         screen.kept(show, to_stderr=as_json)
         await enough
@@ -164,8 +162,8 @@ class _Screen:
         self._console: Final = Console(width=width, highlight=False, quiet=quiet)
         self._bar: Bar | None = None
 
-    def begin(self) -> None:
-        self._console.print(report.path(self._network, self._console.width))
+    def begin(self, show: Demo) -> None:
+        self._console.print(show.picture(self._console.width))
 
     def end(self) -> None:
         """No bar is left moving."""
@@ -196,14 +194,13 @@ class _Screen:
             self._bar.update(self._bar.task_ids[0], completed=outcome.sent, description=f"Bob has {arrived}")
         self.end()
 
-    def result(self, result: Result, *, as_json: bool) -> None:
-        network, outcome = self._network, result.outcome
+    def result(self, show: Demo, result: Result, *, as_json: bool) -> None:
         if as_json:
-            click.echo(json.dumps(report.as_json(network, outcome, result.books, result.problems)))
+            click.echo(json.dumps(show.as_json(result)))
             return
         self._console.print()
-        self._console.print(report.tables(network, outcome, result.books))
-        self._console.print(report.agreement(network, result.books, result.problems))
+        self._console.print(show.tables(result))
+        self._console.print(report.agreement(self._network, result.books, result.problems))
 
     def kept(self, show: Demo, *, to_stderr: bool) -> None:
         """What to try while the network is up."""

@@ -30,6 +30,14 @@ class Listener(NamedTuple):
     kind: str  # BTP, HTTP, ADMIN, or SPSP of the receiver
 
 
+class Terms(NamedTuple):
+    """What a connector agrees with one neighbour. Amounts are decimal texts in the asset."""
+
+    asset: Asset
+    credit: str  # how much the neighbour may owe
+    packet: str  # the largest packet that it may send
+
+
 class Pair(NamedTuple):
     """Two neighbours and the names of the accounts that each keeps with the other."""
 
@@ -106,6 +114,13 @@ class Network:
             found.append(Pair(left, left_account, right, right_account, carrier))
         return found
 
+    def terms(self, connector: Connector, peer: str) -> Terms:
+        """What a connector agrees with a neighbour."""
+        names = self.names
+        if names.index(peer) < names.index(connector.name):
+            return Terms(connector.source, connector.credit, connector.packet)
+        return Terms(connector.destination, connector.credit_back, "unlimited")
+
     def learned_by(self, name: str) -> frozenset[str]:
         """The prefixes that a connector learns from its neighbours."""
         return frozenset(one.address for one in self.connectors if one.name != name and self.finds_routes)
@@ -161,32 +176,32 @@ class _Folder:
     def config(self) -> str:
         connector = self.connector
         name = connector.name
-        left, right = [pair for pair in self.network.pairs() if name in (pair.left, pair.right)]
+        own = [pair for pair in self.network.pairs() if name in (pair.left, pair.right)]
         parts = [
             f"# {name} of the demo: it takes {connector.source.code} and gives {connector.destination.code}.",
             f'address = "{connector.address}"',
             'data = "data"',
             "",
-            self._account(left, left.left, connector.source, connector.credit, connector.packet),
-            self._account(right, right.right, connector.destination, connector.credit_back, "unlimited"),
-            *([] if self.network.finds_routes else [self._routes(left.left, right.right)]),
+            *(self._account(pair, pair.right if pair.left == name else pair.left) for pair in own),
+            *([] if self.network.finds_routes else [self._routes(own[0].left, own[-1].right)]),
             self._rates(),
             *(self._listener(listener) for listener in self.network.listeners() if listener.node == name),
         ]
         return "\n".join(parts)
 
-    def _account(self, pair: Pair, peer: str, asset: Asset, credit: str, packet: str) -> str:
+    def _account(self, pair: Pair, peer: str) -> str:
+        terms = self.network.terms(self.connector, peer)
         relation = "child" if peer in (ALICE, BOB) else "peer"
         return f"""\
 [accounts.{peer}]
-asset = "{asset.code}"
-scale = {asset.scale}
+asset = "{terms.asset.code}"
+scale = {terms.asset.scale}
 relation = "{relation}"
 {"" if self.network.finds_routes else 'routes = "off"'}
 {self._link(pair, peer)}
 [accounts.{peer}.limits]
-receivable = "{credit}"  # how much {peer} may owe us
-packet = "{packet}"
+receivable = "{terms.credit}"  # how much {peer} may owe us
+packet = "{terms.packet}"
 """
 
     def _link(self, pair: Pair, peer: str) -> str:
@@ -222,6 +237,8 @@ incoming = {{ auth = "bearer", token = {incoming} }}
 
     def _rates(self) -> str:
         connector = self.connector
+        if connector.source == connector.destination:
+            return f'[rates]\nspread = "{connector.spread}"\n'
         pair = f"{connector.source.code}/{connector.destination.code}"
         return f'[rates]\n"{pair}" = {{ rate = "{connector.rate}", spread = "{connector.spread}" }}\n'
 

@@ -104,14 +104,15 @@ class Processes:
         self.children[name] = child
         return child
 
-    async def guard(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do this as long as all children run; raises DemoError about the first that ends."""
+    async def guard(self, work: Coroutine[Any, Any, T], *, but_for: str = "") -> T:
+        """Do this as long as all children run, but for one that may end; raises DemoError about the first that ends."""
         task = asyncio.create_task(work)
-        ends = [asyncio.create_task(child.ended()) for child in self.children.values()]
+        guarded = [child for child in self.children.values() if child.name != but_for]
+        ends = [asyncio.create_task(child.ended()) for child in guarded]
         try:
             await asyncio.wait([task, *ends], return_when=asyncio.FIRST_COMPLETED)
             if not task.done():
-                for child in self.children.values():
+                for child in guarded:
                     child.check()
             return await task
         finally:
@@ -175,19 +176,21 @@ async def connected(child: Child, admin_url: str, *, waiting_for: frozenset[str]
             await asyncio.sleep(POLL_S)
 
 
-async def routed(child: Child, admin_url: str, token: str, prefixes: frozenset[str]) -> None:
-    """Wait until a node has a route to each of these prefixes."""
+async def routed(child: Child, admin_url: str, token: str, prefixes: frozenset[str], *, via: str | None = None) -> None:
+    """Wait until a node has a route to each of these prefixes; `via`: by this account."""
     deadline = asyncio.get_running_loop().time() + START_S_MAX
     headers = {"Authorization": f"Bearer {token}"}
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=START_S_MAX), headers=headers) as http:
         while True:
             child.check()
             async with http.get(f"{admin_url}/routes") as answer:
-                missing = prefixes - {route["prefix"] for route in (await answer.json())["routes"]}
+                routes = (await answer.json())["routes"]
+            missing = prefixes - {route["prefix"] for route in routes if via in (None, route["account"])}
             if not missing:
                 return
             if asyncio.get_running_loop().time() > deadline:
-                raise DemoError(f"{child.name} has found no route to {', '.join(sorted(missing))}")
+                way = f" by {via}" if via else ""
+                raise DemoError(f"{child.name} has found no route to {', '.join(sorted(missing))}{way}")
             await asyncio.sleep(POLL_S)
 
 

@@ -77,19 +77,20 @@ def tables(network: Network, outcome: Outcome, books: Mapping[str, NodeBooks]) -
     """What left and arrived, each hop with its rate and earnings, packets and rejects."""
     gap = Text()
     return Group(
-        _payment(network, outcome),
+        payment(network, outcome),
         gap,
         _hops(network, books),
         gap,
-        _earnings(network, books),
+        earnings(network, books),
         gap,
-        _packets(outcome),
+        packets(outcome),
         gap,
     )
 
 
-def _payment(network: Network, outcome: Outcome) -> Table:
-    table = _table("The payment", "", "amount", "base units")
+def payment(network: Network, outcome: Outcome, title: str = "The payment") -> Table:
+    """What left and arrived, and at what rate."""
+    table = new_table(title, "", "amount", "base units")
     for name, amount, asset in (
         ("left Alice", outcome.sent, network.source),
         ("arrived at Bob", outcome.delivered, network.destination),
@@ -104,7 +105,7 @@ def _payment(network: Network, outcome: Outcome) -> Table:
 
 
 def _hops(network: Network, books: Mapping[str, NodeBooks]) -> Table:
-    table = _table("The hops, by the connectors' books", "", "took", "gave", "rate")
+    table = new_table("The hops, by the connectors' books", "", "took", "gave", "rate")
     for connector in network.connectors:
         took, gave = _taken_and_given(network, connector, books[connector.name])
         rate = _between(took, connector.source, gave, connector.destination) if took else connector.rate
@@ -117,8 +118,9 @@ def _hops(network: Network, books: Mapping[str, NodeBooks]) -> Table:
     return table
 
 
-def _earnings(network: Network, books: Mapping[str, NodeBooks]) -> Table:
-    table = _table("What each connector earned", "", "asks for", "by its spread", "by rounding")
+def earnings(network: Network, books: Mapping[str, NodeBooks]) -> Table:
+    """By spread and by rounding, whatever passed."""
+    table = new_table("What each connector earned", "", "asks for", "by its spread", "by rounding")
     for connector in network.connectors:
         earned = books[connector.name].tally.earned.get(connector.destination, {})
         amounts = [format_amount(earned.get(kind, 0), connector.destination) for kind in (SPREAD, ROUNDING)]
@@ -131,8 +133,9 @@ def _taken_and_given(network: Network, connector: Connector, books: NodeBooks) -
     return books.tally.incoming.get(left.right_account, 0), books.tally.outgoing.get(right.left_account, 0)
 
 
-def _packets(outcome: Outcome) -> Table:
-    table = _table("The packets", "", "")
+def packets(outcome: Outcome) -> Table:
+    """Fulfilled, rejected, and how fast."""
+    table = new_table("The packets", "", "")
     table.add_row("fulfilled", str(outcome.packets))
     for code, count in sorted(outcome.rejects.items()):
         table.add_row(f"rejected, {code} {code_name(code)}", str(count))
@@ -145,7 +148,7 @@ def _packets(outcome: Outcome) -> Table:
 
 def agreement(network: Network, books: Mapping[str, NodeBooks], problems: Sequence[str]) -> RenderableType:
     """Each pair of neighbours: what one's books say, what the other's say."""
-    table = _table("The books, replayed", "neighbours", "the first owes", "the second is owed", "")
+    table = new_table("The books, replayed", "neighbours", "the first owes", "the second is owed", "")
     for pair in network.pairs():
         left, right = books[pair.left], books[pair.right]
         ours, theirs = left.balance(pair.left_account), right.balance(pair.right_account)
@@ -232,7 +235,8 @@ def _shown(name: str) -> str:
     return name.capitalize() if name in (ALICE, BOB) else name
 
 
-def _table(title: str, *columns: str) -> Table:
+def new_table(title: str, *columns: str) -> Table:
+    """Rows follow; numbers stand on the right."""
     table = Table(
         title=title,
         title_justify="left",

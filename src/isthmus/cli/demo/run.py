@@ -12,7 +12,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final, Protocol
 
+from rich.console import RenderableType
+
 import isthmus
+from isthmus.cli.demo import report
 from isthmus.cli.demo.audit import NodeBooks, disagreements, read_books
 from isthmus.cli.demo.network import (
     ADMIN,
@@ -40,6 +43,7 @@ from isthmus.cli.demo.processes import (
 from isthmus.cli.demo.report import Outcome
 from isthmus.client.payment import COMPLETED, Progress
 from isthmus.client.streams import base_rate
+from isthmus.ilp.asset import format_amount
 
 TOKEN_BYTES: Final = 32
 RUNNING_NAME: Final = "running.json"
@@ -100,10 +104,9 @@ class Demo:
         """The least that Alice takes, in whole units: from her price, never from what the path says."""
         return self.price * (1 - SLIPPAGE)
 
-    @property
-    def promised(self) -> int:
-        """The least that is to arrive, in base units."""
-        return int(self.amount * base_rate(self.minimum_rate, self.network.source, self.network.destination))
+    def promised(self, amount: int) -> int:
+        """The least that is to arrive for so much, in base units."""
+        return int(amount * base_rate(self.minimum_rate, self.network.source, self.network.destination))
 
     def data(self, name: str) -> Path:
         """The folder with somebody's journal."""
@@ -119,13 +122,7 @@ class Demo:
     async def run(self, kept: Callable[[Result], Awaitable[None]] | None = None) -> Result:
         """Everything. `kept` is awaited with the network still up; DemoError or another IsthmusError if it fails."""
         async with Processes(self.logs) as processes:
-            self.audience.step(f"Starting {len(self.network.connectors)} connectors")
-            await self.start_connectors(processes)
-            found = sum(len(self.network.learned_by(one.name)) for one in self.network.connectors)
-            if found:
-                self.audience.step(f"They told each other what they reach: {found} routes found by CCP")
-            self.audience.step("Making two wallets")
-            await self._start_wallets(processes)
+            await self._start(processes)
             self.audience.step("Paying")
             outcome = await processes.guard(self._pay())
             self.audience.paid(outcome)
@@ -141,7 +138,43 @@ class Demo:
         problems = disagreements(self.network.pairs(), books)
         return Result(outcome=outcome, books=books, problems=problems, stopped_badly=stopped_badly)
 
+    # --- what is shown ------------------------------------------------------------------------------------------
+
+    def picture(self, width: int) -> RenderableType:
+        """The network, before anything happens."""
+        return report.path(self.network, width)
+
+    def tables(self, result: Result) -> RenderableType:
+        """What happened."""
+        return report.tables(self.network, result.outcome, result.books)
+
+    def as_json(self, result: Result) -> dict[str, object]:
+        """The same for scripts."""
+        return report.as_json(self.network, result.outcome, result.books, result.problems)
+
+    def check(self, result: Result) -> None:
+        """Raise DemoError unless what was promised was delivered and the books agree."""
+        outcome, asset = result.outcome, self.network.destination
+        if not outcome.is_kept or outcome.sent != self.amount:
+            raise DemoError(
+                f"{format_amount(outcome.delivered, asset)} arrived for"
+                f" {format_amount(outcome.sent, self.network.source)},"
+                f" promised was {format_amount(outcome.promised, asset)}"
+            )
+        if result.problems:
+            raise DemoError(f"the books don't agree: {'; '.join(result.problems)}")
+
     # --- start --------------------------------------------------------------------------------------------------
+
+    async def _start(self, processes: Processes) -> None:
+        """Connectors with routes, and two wallets."""
+        self.audience.step(f"Starting {len(self.network.connectors)} connectors")
+        await self.start_connectors(processes)
+        found = sum(len(self.network.learned_by(one.name)) for one in self.network.connectors)
+        if found:
+            self.audience.step(f"They told each other what they reach: {found} routes found by CCP")
+        self.audience.step("Making two wallets")
+        await self._start_wallets(processes)
 
     async def start_connectors(self, processes: Processes) -> None:
         """Write their files and start them; returns when each has its links to the others, and routes to all."""
@@ -189,17 +222,19 @@ class Demo:
 
     # --- pay ----------------------------------------------------------------------------------------------------
 
-    async def _pay(self) -> Outcome:
+    async def _pay(self, on_progress: Callable[[Progress], None] | None = None, amount: int = 0) -> Outcome:
+        """Pay `amount`, by default all."""
+        amount = amount or self.amount
         async with isthmus.connect(self.folder / ALICE) as wallet:
             result = await wallet.pay(
-                self.url, self.amount, min_rate=self.minimum_rate, on_progress=self.audience.progress
+                self.url, amount, min_rate=self.minimum_rate, on_progress=on_progress or self.audience.progress
             )
         if result.status != COMPLETED:
             raise DemoError(f"the payment {result.status}: {result.detail}")
         return Outcome(
             sent=result.sent,
             delivered=result.delivered,
-            promised=self.promised,
+            promised=self.promised(amount),
             packets=result.packets,
             rejects=result.rejected,
             seconds=result.seconds,
