@@ -2,10 +2,13 @@
 
 import asyncio
 import contextlib
+import json
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+import sqlalchemy
 from xrpl.constants import CryptoAlgorithm
 from xrpl.core.addresscodec import encode_seed
 
@@ -15,6 +18,7 @@ from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.ledgers.lightning.simnet import Simnet
 from tests.ledgers.xrp.dev.conftest import Serving, serving
+from tests.node.conftest import free_port
 from tests.settlement.conftest import engine
 from tests.settlement.toy import ToyLedger
 
@@ -175,6 +179,75 @@ class Xrp:
     async def kill(self, side: str) -> None: ...
 
 
+class Bank:
+    """`isthmus ledger bank`, a process that is killed too."""
+
+    asset = "USD"
+    unit = 10**7  # a cent
+    kills_itself = True
+
+    def __init__(self, folder: Path) -> None:
+        self._folder: Final = folder
+        self._port: Final = free_port()
+        self._tokens: Final[dict[str, str]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def begin(self) -> None:
+        await self._start()
+        await self._command("open", "issuer", "USD", "--overdraft", "unlimited")
+        for side in SIDES:
+            await self._command("open", side, "USD", "--overdraft", "unlimited")
+            self._tokens[side] = (await self._command("token", "new", side))["token"]
+
+    async def _start(self) -> None:
+        place = ("--database", str(self._folder / "bank.db"), "--token-file", str(self._folder / "bank.token"))
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus", "ledger", "bank", "run", *place, "--port", str(self._port), "--json"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        assert await self._process.stdout.readline(), "the bank ended"
+
+    async def _command(self, *arguments: str) -> dict[str, Any]:
+        at = ("--url", f"http://127.0.0.1:{self._port}", "--token-file", str(self._folder / "bank.token"))
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus", "ledger", "bank", *arguments, "--json", *at),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await process.communicate()
+        assert process.returncode == 0, arguments
+        found: dict[str, Any] = json.loads(out)
+        return found
+
+    def engine(self, side: str, folder: Path) -> str:
+        return (
+            f'[settlement.bank]\ntype = "bank"\nurl = "http://127.0.0.1:{self._port}"\naccount = "{side}"\n'
+            f'token = "{self._tokens[side]}"\nasset = "USD"\nscale = 2\npoll = "100 ms"\n'
+        )
+
+    def account(self, other: str) -> str:
+        return "ledger_scale = 2\n"
+
+    async def paid(self, side: str) -> list[int]:
+        found: list[int] = []
+        engine = sqlalchemy.create_engine(f"sqlite:///{self._folder / 'bank.db'}")
+        with engine.connect() as connection:
+            rows = connection.exec_driver_sql("SELECT amount FROM transfers WHERE payer = ?", (side,))
+            found += [int(row[0]) * self.unit for row in rows]
+        engine.dispose()
+        return found
+
+    async def kill(self, side: str) -> None:
+        await self.close()
+        await self._start()
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
+
+
 @contextlib.asynccontextmanager
 async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
     """The ledger of this kind, running."""
@@ -184,6 +257,13 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield Toy(ledger)
         finally:
             await ledger.close()
+    elif kind == "bank":
+        bank = Bank(folder)
+        try:
+            await bank.begin()
+            yield bank
+        finally:
+            await bank.close()
     elif kind == "xrp":
         async with serving(close_every_ms=200) as served:
             yield Xrp(served)
@@ -195,7 +275,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield Lightning(simnet, keysend=kind == "keysend")
 
 
-KINDS: Final = ("toy", "xrp", "transfers", "channels", "lightning", "keysend")
+KINDS: Final = ("toy", "bank", "xrp", "transfers", "channels", "lightning", "keysend")
 
 
 @contextlib.asynccontextmanager
