@@ -9,10 +9,12 @@ from xrpl.core.addresscodec import encode_seed
 from isthmus.connector.events import Now
 from isthmus.errors import ConfigError
 from isthmus.node.config import Checked, parse_config
+from isthmus.node.engine_config import load_engine
 from isthmus.node.engines.kind import Surroundings
 from isthmus.node.engines.kinds import KINDS
 from isthmus.settlement.port import Engine
 from isthmus.settlement.xrp.channels import ChannelEngine
+from isthmus.settlement.xrp.payments import PaymentEngine
 
 FILE = """
 address = "test.hub"
@@ -31,6 +33,7 @@ network_id = 1
 {engine}
 """
 ENGINE = 'rpc = "https://s.example/SECRET"\ndeposit = "0.5"\nkey_variable = "XRP_TEST_KEY"\n'
+ADDRESS = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh"
 SEED = encode_seed(bytes(16), CryptoAlgorithm.ED25519)
 
 
@@ -88,6 +91,31 @@ def test_amounts_are_in_xrp_and_fees_in_drops(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_mistakes_are_named(engine: str, account: str, expected: tuple[str, str]) -> None:
     assert problems(engine, account) == [expected]
+
+
+def test_payments_need_no_deposit_and_take_a_tag_with_an_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = ENGINE.replace('deposit = "0.5"\n', "")
+    assert isinstance(make(monkeypatch, plain, kind="xrp-payment"), PaymentEngine)
+    assert problems(ENGINE, kind="xrp-payment")[0][0] == "deposit"  # no such key
+    assert problems(plain, "peer_tag = 5\n", "xrp-payment") == [
+        ("accounts.bob.settlement.peer_tag", "set without peer_address")
+    ]
+    account = f'peer_tag = 5\npeer_address = "{ADDRESS}"\n'
+    checked = check(plain, account, "xrp-payment")
+    assert checked.config is not None, checked.problems
+
+
+@pytest.mark.parametrize("kind", ["xrp", "xrp-payment"])
+def test_connectors_of_others_can_be_served(tmp_path: Path, kind: str) -> None:
+    """`isthmus engine run`: any account of theirs, since peers tell where they are."""
+    file = tmp_path / "engine.toml"
+    deposit = 'deposit = "5"\n' if kind == "xrp" else ""
+    file.write_text(
+        'asset = "XRP"\nscale = 6\nlisten = "127.0.0.1:0"\n[connector]\nurl = "http://127.0.0.1:3001"\n'
+        f'[engine]\nnetwork_id = 1\nrpc = "http://127.0.0.1:5005"\nkey_variable = "XRP_TEST_KEY"\n{deposit}'
+    )
+    found = load_engine(kind, file, {})
+    assert found.others == {} and found.asset.scale == 6
 
 
 def test_the_seed_is_needed_and_never_repeated(monkeypatch: pytest.MonkeyPatch) -> None:

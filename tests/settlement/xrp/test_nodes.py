@@ -133,6 +133,28 @@ async def test_what_packets_owe_is_paid_by_claims_through_kills_of_both(
         assert [one for one in node.log if one["event"] == "xrp_engine"]
 
 
+async def test_what_packets_owe_is_paid_by_payments_through_a_kill_of_the_payer(
+    closing: Serving, nodes: Nodes, tmp_path: Path
+) -> None:
+    port = free_port()
+    texts = east_of(tmp_path, closing, port, "xrp-payment"), west_of(tmp_path, closing, port, "xrp-payment")
+    before = await drops(closing, "west")
+    east = await nodes.run(texts[0], folder=tmp_path / "east")
+    west = await nodes.run(texts[1], folder=tmp_path / "west")
+    alice = await Peer("alice").dial(east.port)
+    bob = (await Peer("bob").dial(west.port)).fulfil_all()
+    await paid(alice, 3 * UNIT)
+    await east.kill()
+    await alice.close()
+    east = await nodes.run(texts[0], folder=tmp_path / "east")
+    alice = await Peer("alice").dial(east.port)
+    await paid(alice, 4 * UNIT)
+    await balanced(east, west)
+    await alice.close()
+    await bob.close()
+    assert await drops(closing, "west") == before + 7 * XRP
+
+
 async def channels(node: NodeProcess, *arguments: str) -> Any:
     """What `isthmus channels … --json` says."""
     done = await isthmus("channels", *arguments, "--json", "--data", node.folder / "data")

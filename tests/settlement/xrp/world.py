@@ -15,7 +15,9 @@ from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import Fields, create_channel, sign_transaction
 from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step
 from isthmus.settlement.xrp.channels import ChannelEngine
+from isthmus.settlement.xrp.engine import XrpEngine
 from isthmus.settlement.xrp.outgoing import Outgoing
+from isthmus.settlement.xrp.payments import PaymentEngine
 from isthmus.settlement.xrp.pending import PREFIX
 from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 from tests.ledgers.xrp.dev.conftest import Serving
@@ -218,6 +220,19 @@ def channel_party(
     return Party(key.address, lambda: ChannelEngine(settings, policy, key, now=clock, random=no_jitter), scale)
 
 
+def payment_party(
+    ledger: Serving,
+    key: SigningKey,
+    *,
+    clock: Callable[[], int] | None = None,
+    scale: int = SCALE,
+    **changes: object,
+) -> Party:
+    clock = clock or Clock()
+    settings = settings_for(ledger, **changes)
+    return Party(key.address, lambda: PaymentEngine(settings, key, now=clock, random=no_jitter), scale)
+
+
 async def until(
     condition: Callable[[], object], ledger: Serving | None = None, *, seconds: float = UNTIL_SECONDS
 ) -> None:
@@ -231,7 +246,8 @@ async def until(
 
 async def looked(party: Party, ledger: Serving | None = None, *, turns: int = 2) -> None:
     """Until the engine has looked at the ledger so often."""
-    engine = party.channels
+    engine = party.engine
+    assert isinstance(engine, XrpEngine)
     wanted = engine.turns + turns
     await until(lambda: engine.turns >= wanted, ledger)
 

@@ -6,7 +6,7 @@ money depends on is asked of both, about one ledger by its number, and they must
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar, final
 
@@ -17,6 +17,7 @@ from isthmus.ledgers.xrp.transactions import DROPS_MAX, is_address
 TEXT_CHARS_MAX: Final = 160
 PAGES_MAX: Final = 64  # of an account's transactions
 PAGE: Final = 200
+PARTIAL: Final = 0x0002_0000  # tfPartialPayment
 CHANNELS_MAX: Final = 400  # from one account to another
 # A server that takes these has taken the transaction, or will have no use for it: its end is seen in ledgers.
 _QUIET: Final = ("tesSUCCESS", "terQUEUED", "terPRE_SEQ", "tefALREADY", "tefPAST_SEQ", "tefMAX_LEDGER")
@@ -94,20 +95,17 @@ class Applied:
     hash: str
     ledger: int
     result: str
-    fields: Mapping[str, Any]
-    meta: Mapping[str, Any]
+    kind: str
+    source: str
+    destination: str | None
+    tag: int | None
+    memos: tuple[bytes, ...]
+    delivered: int | None  # drops that a Payment brought its destination; None for tokens, and where nobody tells
+    ended: tuple[tuple[str, int], ...]  # channels that it ended, and what each had paid out in all
 
     @property
     def succeeded(self) -> bool:
         return self.result == "tesSUCCESS"
-
-    def last_of_channel(self, channel: str) -> int | None:
-        """What the channel had paid out when this transaction ended it; None if it did not end it."""
-        for node in self.meta.get("AffectedNodes", []):
-            deleted = node.get("DeletedNode")
-            if deleted is not None and deleted.get("LedgerIndex") == channel:
-                return int(deleted["FinalFields"].get("Balance", 0))
-        return None
 
 
 @final
@@ -214,10 +212,10 @@ class Network:
     async def transactions(self, address: str, first: int, last: int) -> list[Applied]:
         """All that touched an account in these validated ledgers, the oldest first.
 
-        HistoryError if a server doesn't have all these ledgers (any more).
+        HistoryError if a server doesn't have all these ledgers, any more or yet.
         """
         lists = [[one async for one in _history(each, address, first, last, forward=True)] for each in self._servers]
-        self._same("account_tx", [[(one.hash, one.result, one.meta) for one in each] for each in lists])
+        self._same("account_tx", lists)
         return lists[0]
 
     async def last_of_channel(self, channel: str, source: str, first: int, last: int) -> int:
@@ -325,9 +323,9 @@ async def _history(server: Server, address: str, first: int, last: int, *, forwa
 async def _last_of(server: Server, channel: str, source: str, first: int, last: int) -> int:
     """The newest first: a channel's end is looked for soon after it."""
     async for one in _history(server, source, first, last, forward=False):
-        balance = one.last_of_channel(channel)
-        if balance is not None:
-            return balance
+        for name, balance in one.ended:
+            if name == channel:
+                return balance
     raise HistoryError(f"{server.name} shows no end of the channel {channel}")
 
 
@@ -386,10 +384,37 @@ def _channel(name: str, fields: Mapping[str, Any]) -> PayChan:
 
 
 def _applied(fields: Mapping[str, Any], meta: Mapping[str, Any]) -> Applied:
-    index = fields.get("ledger_index", fields.get("inLedger"))
+    tag = fields.get("DestinationTag")
+    destination = fields.get("Destination")
     return Applied(
-        hash=str(fields["hash"]), ledger=_count(index), result=str(meta["TransactionResult"]), fields=fields, meta=meta
+        hash=str(fields["hash"]),
+        ledger=_count(fields.get("ledger_index", fields.get("inLedger"))),
+        result=str(meta["TransactionResult"]),
+        kind=str(fields["TransactionType"]),
+        source=str(fields["Account"]),
+        destination=None if destination is None else str(destination),
+        tag=None if tag is None else _count(tag),
+        memos=tuple(bytes.fromhex(one["Memo"].get("MemoData", "")) for one in fields.get("Memos", ())),
+        delivered=_delivered(fields, meta) if fields["TransactionType"] == "Payment" else None,
+        ended=tuple(_ended(meta)),
     )
+
+
+def _delivered(fields: Mapping[str, Any], meta: Mapping[str, Any]) -> int | None:
+    """What really arrived: a partial payment's `Amount` is only its most. Servers tell it for payments of all kinds."""
+    if meta["TransactionResult"] != "tesSUCCESS":
+        return None
+    delivered = meta.get("delivered_amount", meta.get("DeliveredAmount"))
+    if delivered is None and not _count(fields.get("Flags", 0)) & PARTIAL:
+        delivered = fields.get("Amount")
+    return _drops(delivered) if isinstance(delivered, str) and delivered.isdigit() else None
+
+
+def _ended(meta: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    for node in meta.get("AffectedNodes", ()):
+        deleted = node.get("DeletedNode")
+        if deleted is not None and deleted["LedgerEntryType"] == "PayChannel":
+            yield str(deleted["LedgerIndex"]), _drops(deleted["FinalFields"].get("Balance", "0"))
 
 
 def _page(answer: Result) -> list[Applied]:

@@ -11,4 +11,5 @@ KINDS: Final[dict[str, EngineKind]] = {
     "lightning": lightning.KIND,
     "rfc38": rfc38.KIND,
     "xrp": xrp.CHANNEL_KIND,
+    "xrp-payment": xrp.PAYMENT_KIND,
 }

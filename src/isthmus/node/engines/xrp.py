@@ -17,6 +17,7 @@ from isthmus.node.engines.kind import EngineKind, Options, Surroundings
 if TYPE_CHECKING:
     from isthmus.ledgers.xrp.signatures import SigningKey
     from isthmus.settlement.xrp.channels import ChannelEngine
+    from isthmus.settlement.xrp.payments import PaymentEngine
     from isthmus.settlement.xrp.settings import LedgerSettings
 
 DAY_MS: Final = 86_400_000
@@ -55,6 +56,10 @@ CHANNELS: Final[Section] = (
 )
 ACCOUNT: Final[Section] = (
     Key("peer_address", Text(), "The peer's address, if it is not to be told by the peer.", None, "what it tells"),
+)
+PAID_ACCOUNT: Final[Section] = (
+    *ACCOUNT,
+    Key("peer_tag", Integer(0, 2**32 - 1), "The destination tag for payments to it.", None, "what it tells, each time"),
 )
 
 
@@ -133,6 +138,21 @@ def _make_channels(options: Options, surroundings: Surroundings) -> "ChannelEngi
     )
 
 
+def _make_payments(options: Options, surroundings: Surroundings) -> "PaymentEngine":
+    try:
+        from isthmus.settlement.xrp.payments import PaymentEngine
+    except ImportError as error:
+        raise _missing(error.name, surroundings) from None
+    key = _key(options, surroundings)
+    return PaymentEngine(_settings(options), key, now=lambda: surroundings.now().wall_ms, random=surroundings.random)
+
+
+def _check_paid_account(source: Source, path: KeyPath, options: Options, asset: Asset) -> None:
+    _check_account(source, path, options, asset)
+    if options["peer_tag"] is not None and options["peer_address"] is None:
+        source.problem((*path, "peer_tag"), "set without peer_address", "Set both: the tag belongs to the address.")
+
+
 CHANNEL_KIND: Final = EngineKind(
     summary="The XRP Ledger, by payment channels; also with peers that run ilp-plugin-xrp-paychan.",
     make=_make_channels,
@@ -140,4 +160,12 @@ CHANNEL_KIND: Final = EngineKind(
     account=ACCOUNT,
     check=_check_channels,
     check_account=_check_account,
+)
+PAYMENT_KIND: Final = EngineKind(
+    summary="The XRP Ledger, by plain payments with destination tags.",
+    make=_make_payments,
+    options=LEDGER,
+    account=PAID_ACCOUNT,
+    check=_check,
+    check_account=_check_paid_account,
 )

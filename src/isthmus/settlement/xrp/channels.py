@@ -26,12 +26,15 @@ from isthmus.settlement.promises import Phase, deposit_for
 from isthmus.settlement.xrp.messages import (
     NO_CHANNEL_YET,
     Accepted,
+    Address,
     ChannelTold,
     Claim,
     Close,
     Info,
     InfoAsked,
     Message,
+    decode_question,
+    encode,
     had_before,
 )
 from isthmus.settlement.xrp.outgoing import Outgoing
@@ -358,7 +361,12 @@ class ChannelEngine(ReceivingEngine):
 
     # --- what the peer asks ---
 
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        return encode(await self._answer(account, decode_question(data)))
+
     async def _answer(self, account: AccountId, message: Message) -> Message:
+        if isinstance(message, Address):
+            return await self._take_address(account, message)
         if isinstance(message, InfoAsked):
             return Info(self._scale(account), knows_drops=True)
         if isinstance(message, ChannelTold):

@@ -12,13 +12,9 @@ from isthmus.ledgers.xrp.transactions import XRP_SCALE, Fields
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.watch import Watch
-from isthmus.settlement.xrp.messages import Address, Message, decode_answer, decode_question, encode
 from isthmus.settlement.xrp.pending import Pending
 from isthmus.settlement.xrp.sending import Sender, UnderfundedError
 from isthmus.settlement.xrp.settings import LedgerSettings
-
-PEER: Final = b"peer"  # the peer's address, as it has told it
-ACCOUNT_CHANGED: Final = "another address was agreed on"
 
 
 class XrpEngine(Watch[Head]):
@@ -41,13 +37,9 @@ class XrpEngine(Watch[Head]):
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         """MessageRefusedError F00 for nonsense, T00 for what may work later."""
         try:
-            message = decode_question(data)
+            return await self._take(account, data)
         except CodecError as error:
             raise MessageRefusedError("F00", str(error)) from None
-        try:
-            if isinstance(message, Address):
-                return encode(await self._take_address(account, message))
-            return encode(await self._answer(account, message))
         except LedgerError:
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except StepRefusedError as error:
@@ -60,45 +52,18 @@ class XrpEngine(Watch[Head]):
     def describe(self, account: AccountId) -> Mapping[str, str]: ...
 
     @abstractmethod
-    async def _answer(self, account: AccountId, message: Message) -> Message: ...
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        """What the peer's engine asks. CodecError for nonsense."""
 
     @abstractmethod
     async def _transaction_ended(self, account: AccountId, one: Pending, found: Applied | None, step: Step) -> None:
         """Take the step, with what its end means (`Sender`)."""
 
-    # --- addresses ---
-
-    async def _take_address(self, account: AccountId, told: Address) -> Address:
-        """The peer says where it is: there we pay. What it pays us is known by channels, or by tags."""
-        await self._note_address(account, told.address)
-        return Address(self.key.address)
-
-    async def _introduce(self, account: AccountId) -> str:
-        """Tell the peer where we are, and learn where it is. MessageRefusedError."""
-        answer = await self._ask(account, Address(self.key.address))
-        if not isinstance(answer, Address):
-            raise MessageRefusedError("F00", "the peer's engine doesn't tell its address")
-        await self._note_address(account, answer.address)
-        return answer.address
-
-    async def _note_address(self, account: AccountId, address: str) -> None:
-        configured = self._configured(account)
-        if configured not in (None, address):
-            raise MessageRefusedError("F00", ACCOUNT_CHANGED)
-        if address == self.key.address:
-            raise MessageRefusedError("F00", "both of us have the same key")
-        if self._port.kept(account).get(PEER) != address.encode():
-            await self._port.step(account, Step(kept=[(PEER, address.encode())]))
-
-    def peer_address(self, account: AccountId) -> str | None:
-        """Where the peer is: as agreed on, or as it told; None if it hasn't."""
-        told = self._port.kept(account).get(PEER)
-        return self._configured(account) or (None if told is None else told.decode())
+    # --- the ledger ---
 
     def _configured(self, account: AccountId) -> str | None:
+        """The peer's address, if it was agreed on."""
         return self._accounts[account].settings.get("peer_address")
-
-    # --- the ledger ---
 
     def _whereabouts(self) -> Mapping[str, str | int]:
         return {"network": self.settings.network_id, "address": self.key.address}
@@ -124,6 +89,7 @@ class XrpEngine(Watch[Head]):
         *,
         takes: int = 0,
         urgent: bool = False,
+        instead_of: Pending | None = None,
         step: Callable[[Pending], Step] = lambda _: Step(),
     ) -> None:
         one = await self._sender.begin(
@@ -135,6 +101,7 @@ class XrpEngine(Watch[Head]):
             about=about,
             takes=takes,
             urgent=urgent,
+            instead_of=instead_of,
             step=step,
         )
         told = {"account": account, "purpose": purpose, "about": one.about, "hash": one.hash}
@@ -149,11 +116,3 @@ class XrpEngine(Watch[Head]):
 
     def _converter(self, account: AccountId) -> Converter:
         return Converter(self._scale(account), XRP_SCALE)
-
-    async def _ask(self, account: AccountId, message: Message) -> Message:
-        """The peer's answer. MessageRefusedError, also for one that makes no sense."""
-        answer = await self._port.message(account, encode(message))
-        try:
-            return decode_answer(answer)
-        except CodecError as error:
-            raise MessageRefusedError("F00", f"the peer's answer: {error}") from None

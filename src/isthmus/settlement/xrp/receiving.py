@@ -1,7 +1,7 @@
 """The half of the channels' engine that is paid: which channels are a peer's, what claims bring, what is redeemed.
 
-Kept is `in/ID` for each of the peer's channels to us. A claim is credited by what the verified signature grew by, never
-by an amount that the peer names beside it.
+Kept are the peer's address, and `in/ID` for each of the peer's channels to us. A claim is credited by what the verified
+signature grew by, never by an amount that the peer names beside it.
 """
 
 from abc import abstractmethod
@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from isthmus.connector.events import AccountId
+from isthmus.errors import CodecError
 from isthmus.ilp.asset import Asset
 from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.network import Head, PayChan
@@ -30,9 +31,10 @@ from isthmus.settlement.xrp.incoming import (
     is_signed,
     redeem,
 )
-from isthmus.settlement.xrp.messages import Accepted, Claim, Close
+from isthmus.settlement.xrp.messages import Accepted, Address, Claim, Close, Message, decode_answer, encode
 from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 
+PEER: Final = b"peer"  # the peer's address, as it has told it
 IN: Final = b"in/"
 STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
 SEARCH_MS: Final = 10_000  # a peer's channels are looked for on the ledger not more often than this
@@ -77,6 +79,43 @@ class ReceivingEngine(XrpEngine):
         """The channel as it was looked at last."""
         known = self._states.get(channel)
         return None if known is None else known[2]
+
+    # --- addresses ---
+
+    async def _take_address(self, account: AccountId, told: Address) -> Address:
+        """The peer says where it is: there we pay. What it pays us is known by channels, or by tags."""
+        await self._note_address(account, told.address)
+        return Address(self.key.address)
+
+    async def _introduce(self, account: AccountId) -> str:
+        """Tell the peer where we are, and learn where it is. MessageRefusedError."""
+        answer = await self._ask(account, Address(self.key.address))
+        if not isinstance(answer, Address):
+            raise MessageRefusedError("F00", "the peer's engine doesn't tell its address")
+        await self._note_address(account, answer.address)
+        return answer.address
+
+    async def _note_address(self, account: AccountId, address: str) -> None:
+        configured = self._configured(account)
+        if configured not in (None, address):
+            raise MessageRefusedError("F00", "another address was agreed on")
+        if address == self.key.address:
+            raise MessageRefusedError("F00", "both of us have the same key")
+        if self._port.kept(account).get(PEER) != address.encode():
+            await self._port.step(account, Step(kept=[(PEER, address.encode())]))
+
+    def peer_address(self, account: AccountId) -> str | None:
+        """Where the peer is: as agreed on, or as it told; None if it hasn't."""
+        told = self._port.kept(account).get(PEER)
+        return self._configured(account) or (None if told is None else told.decode())
+
+    async def _ask(self, account: AccountId, message: Message) -> Message:
+        """The peer's answer. MessageRefusedError, also for one that makes no sense."""
+        answer = await self._port.message(account, encode(message))
+        try:
+            return decode_answer(answer)
+        except CodecError as error:
+            raise MessageRefusedError("F00", f"the peer's answer: {error}") from None
 
     # --- which channels are the peer's ---
 
@@ -244,7 +283,8 @@ class ReceivingEngine(XrpEngine):
         lost = record.claim - balance
         if lost > 0:
             units, _ = self._converter(account).whole_units(lost)
-            step.undone.append((units, f"channel {record.channel[:16]}… ended before it was redeemed"))
+            if units:
+                step.undone.append((units, f"channel {record.channel[:16]}… ended before it was redeemed"))
             self._tell("error", "credit_undone", account, {"channel": record.channel, "amount": str(units)})
         elif lost < 0:
             step.credits.append((-lost, XRP_SCALE, "", f"paid out of channel {record.channel[:16]}…"))

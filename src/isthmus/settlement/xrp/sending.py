@@ -62,11 +62,13 @@ class Sender:
         about: str,
         takes: int = 0,
         urgent: bool = False,
+        instead_of: Pending | None = None,
         step: Callable[[Pending], Step],
     ) -> Pending:
         """Sign, keep by the step that is made for it, submit. StepRefusedError: nothing has happened.
 
         `accounts`: all of the engine. `takes`: drops that it takes from us beside the fee (UnderfundedError).
+        `instead_of`: one that is certainly dead, and leaves with the same step.
         LedgerError: nothing has happened either. Once it is kept, it will be submitted, whatever this raises.
         """
         async with self._lock:
@@ -78,7 +80,8 @@ class Sender:
             if funds.balance < takes + fee:
                 raise UnderfundedError(f"{self._key.address} has {funds.balance} drops, and {takes + fee} are needed")
             sequence = funds.sequence
-            used = {one.sequence for each in accounts for one in self.pending(port, each)}
+            pending = [one for each in accounts for one in self.pending(port, each)]
+            used = {one.sequence for one in pending if one != instead_of}
             if len(used) >= PENDING_MAX:
                 raise LedgerError(f"{PENDING_MAX} transactions of ours are under way")
             # The lowest that is free: one that died must not leave a gap before those that are alive.
@@ -100,6 +103,8 @@ class Sender:
                 blob=signed.blob.hex(),
             )
             booked = step(one)
+            if instead_of is not None:
+                booked.kept.append((instead_of.key, b""))
             booked.kept.append((one.key, one.encode()))
             await port.step(account, booked)
             with contextlib.suppress(LedgerError):  # it is submitted again at each look

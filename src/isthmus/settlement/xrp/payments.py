@@ -1,0 +1,229 @@
+"""Settles by plain payments in XRP; incoming ones are found by reading validated ledgers.
+
+A payment is a peer's by its destination tag, or, without one, by a memo that is this number in digits: each account has
+a tag of its own, which the peer asks for. Kept are `tag`, `since` (the last ledger whose payments were credited), and
+`carried`. What a step credits is all that came up to a ledger, and the same step says up to which: so nothing counts
+twice, whatever happens between two steps.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Final, final
+
+from isthmus.connector.events import AccountId
+from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
+from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.xrp.network import Applied, Head
+from isthmus.ledgers.xrp.signatures import SigningKey
+from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, payment
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.xrp.details import QUESTION, TAG_MAX, Details, check_question
+from isthmus.settlement.xrp.engine import XrpEngine
+from isthmus.settlement.xrp.pending import Pending
+from isthmus.settlement.xrp.settings import LedgerSettings
+
+TAG: Final = b"tag"
+SINCE: Final = b"since"
+CARRIED: Final = b"carried"
+LEDGERS_AT_ONCE: Final = 512  # read by one question
+# After so many ledgers without a payment `since` moves on all the same: so far back must a server's history reach.
+KEPT_LEDGERS: Final = 10_000
+NAMED_MAX: Final = 3  # transactions that a credit's text names
+
+
+@final
+class PaymentEngine(XrpEngine):
+    """An `Engine` (settlement.port) on one network with one key."""
+
+    def __init__(
+        self, settings: LedgerSettings, key: SigningKey, *, now: Callable[[], int], random: Callable[[], float]
+    ) -> None:
+        super().__init__(settings, key, now=now, random=random)
+        self._scanned = 0  # the last ledger that was read by this process
+
+    # --- what we pay ---
+
+    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
+        if not self._is_begun(account, number):
+            return
+        before = int(self._port.kept(account).get(CARRIED, b"0"))
+        due, carried = self._converter(account).to_ledger(amount, before)
+        carry = (CARRIED, str(carried).encode() if carried else b"")
+        if due == 0:
+            text = "less than a drop; it is paid with the next"
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry]))
+            return
+        if due > DROPS_MAX:
+            raise LedgerError(f"{due} drops are more than there are")
+        await self._sign(account, number, due, lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]))
+
+    async def _sign(
+        self,
+        account: AccountId,
+        number: int,
+        due: int,
+        step: Callable[[Pending], Step],
+        *,
+        instead_of: Pending | None = None,
+    ) -> None:
+        to = await self._details(account)
+        fields = payment(to.address, due, tag=to.tag, memo=b"")
+        await self._begin(account, fields, "pay", str(number), takes=due, instead_of=instead_of, step=step)
+
+    async def _details(self, account: AccountId) -> Details:
+        """Where the peer wants to be paid, asked each time. MessageRefusedError."""
+        configured = self._configured(account)
+        if configured is not None and (tag := self._accounts[account].settings.get("peer_tag")) is not None:
+            return Details(configured, int(tag))
+        try:
+            found = Details.decode(await self._port.message(account, QUESTION))
+        except CodecError as error:
+            raise MessageRefusedError("F00", f"the peer doesn't tell where to pay: {error}") from None
+        if configured not in (None, found.address):
+            raise MessageRefusedError("F00", f"the peer tells {found.address}, not the address agreed on")
+        if found.address == self.key.address:
+            raise MessageRefusedError("F00", "both of us have the same key")
+        return found
+
+    async def _transaction_ended(self, account: AccountId, one: Pending, found: Applied | None, step: Step) -> None:
+        number = int(one.about)
+        if found is None:
+            await self._pay_anew(account, one, number, step)
+            return
+        if found.succeeded:
+            step.moved.append((number, CONFIRMED, ""))
+        else:
+            step.moved.append((number, FAILED, f"the ledger has it as {found.result} in ledger {found.ledger}"))
+        try:
+            await self._port.step(account, step)
+        except StepRefusedError as error:  # an operator has reversed it as certain
+            if found.succeeded:
+                self._tell("error", "paid_and_reversed", account, {"reason": str(error), "hash": found.hash})
+            await self._port.step(account, Step(kept=step.kept))
+
+    async def _pay_anew(self, account: AccountId, one: Pending, number: int, step: Step) -> None:
+        """No ledger has taken it, and none can any more."""
+        taken = Step(moved=[(number, TAKEN, "")])
+        if not any(each.number == number for each in self._port.open(account)):
+            await self._port.step(account, step)  # reversed meanwhile
+            return
+        told = {"account": account, "purpose": one.purpose, "hash": one.hash}
+        self._port.log("info", "xrp_transaction_expired", told)
+        await self._sign(account, number, int(one.fields["Amount"]), lambda _: taken, instead_of=one)
+
+    # --- how we want to be paid ---
+
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        check_question(data)
+        return Details(self.key.address, await self._tag(account)).encode()
+
+    async def _tag(self, account: AccountId) -> int:
+        """The account's own; the first question makes it. Payments count from the newest ledger before that on."""
+        known = self.tag(account)
+        if known is not None:
+            return known
+        head = await self._network.head()
+        used = {self.tag(each) for each in self._accounts}
+        if (known := self.tag(account)) is not None:  # another question was faster
+            return known
+        tag = next(one for one in iter(lambda: secrets.randbelow(TAG_MAX) + 1, 0) if one not in used)
+        kept = [(TAG, str(tag).encode()), (SINCE, str(head.index).encode())]
+        await self._port.step(account, Step(kept=kept))
+        return tag
+
+    def tag(self, account: AccountId) -> int | None:
+        """What payments to us for this account are known by; None before anybody asked."""
+        found = self._port.kept(account).get(TAG)
+        return None if found is None else int(found)
+
+    def _since(self, account: AccountId) -> int | None:
+        found = self._port.kept(account).get(SINCE)
+        return None if found is None else int(found)
+
+    # --- what we are paid ---
+
+    async def _turn(self, account: AccountId, head: Head) -> None:
+        """All is done for all accounts together."""
+
+    async def _look_around(self, head: Head) -> None:
+        """Read what was validated since the last look."""
+        firsts = [one for one in map(self._since, self._accounts) if one is not None]
+        if not firsts:
+            return
+        first = max(min(firsts), self._scanned) + 1
+        # The newest ledger's transactions may not stand in a server's index yet.
+        last = min(head.index - 1, first + LEDGERS_AT_ONCE - 1)
+        if first > last:
+            return
+        found = await self._network.transactions(self.key.address, first, last)
+        arrived = [one for one in found if one.kind == "Payment" and one.succeeded and self._is_to_us(one)]
+        for account in list(self._accounts):
+            await self._credit(account, arrived, last)
+        tags = {self.tag(each) for each in self._accounts}
+        for one in arrived:
+            if _tag_of(one) is None or _tag_of(one) not in tags:
+                self._tell("warning", "unmatched", "", {"reason": _told(one)})
+        self._scanned = last
+        if last < head.index - 1:
+            self._wake.set()
+
+    def _is_to_us(self, one: Applied) -> bool:
+        if one.destination != self.key.address or one.source == self.key.address:
+            return False
+        if one.delivered is None:
+            self._tell("warning", "not_in_xrp", "", {"reason": f"what {one.hash} brought isn't known in drops"})
+        return one.delivered is not None
+
+    async def _credit(self, account: AccountId, arrived: list[Applied], upto: int) -> None:
+        """What came for this account in ledgers that were not counted yet, and that they are by now: one step."""
+        since, tag = self._since(account), self.tag(account)
+        if since is None or tag is None or upto <= since:
+            return
+        mine = [one for one in arrived if one.ledger > since and _tag_of(one) == tag and self._may_pay(account, one)]
+        if not mine and upto - since < KEPT_LEDGERS:
+            return
+        step = Step(kept=[(SINCE, str(upto).encode())])
+        total = sum(one.delivered or 0 for one in mine)
+        if total:
+            names = ", ".join(one.hash for one in mine[:NAMED_MAX])
+            more = f" and {len(mine) - NAMED_MAX} more" if len(mine) > NAMED_MAX else ""
+            step.credits.append((total, XRP_SCALE, "", f"payment {names}{more}"))
+        await self._port.step(account, step)
+
+    def _may_pay(self, account: AccountId, one: Applied) -> bool:
+        """Where an address was agreed on, others' payments count for nothing: somebody must look at them."""
+        configured = self._configured(account)
+        if configured in (None, one.source):
+            return True
+        self._tell("warning", "stranger_paid", account, {"reason": _told(one)})
+        return False
+
+    # --- what people see ---
+
+    def describe(self, account: AccountId) -> Mapping[str, str]:
+        """Addresses, tags, and what is under way."""
+        tag = self.tag(account)
+        shown = {
+            "network": str(self.settings.network_id),
+            "address": self.key.address,
+            "tag": "none was asked for yet" if tag is None else str(tag),
+            "height": str(self.head.index) if self.head else "unknown",
+            "read_up_to": str(self._scanned or "unknown"),
+        }
+        for one in self._sender.pending(self._port, account):
+            shown[f"transaction_{one.sequence}"] = f"settlement {one.about}, until ledger {one.last}, {one.hash}"
+        return shown
+
+
+def _told(one: Applied) -> str:
+    return f"{one.delivered} drops from {one.source}: {one.hash}"
+
+
+def _tag_of(one: Applied) -> int | None:
+    """The payment's tag; if it has none, a memo that is nothing but digits."""
+    if one.tag is not None:
+        return one.tag
+    for memo in one.memos:
+        if 0 < len(memo) <= 10 and memo.isdigit():
+            return int(memo)
+    return None
