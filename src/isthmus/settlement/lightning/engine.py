@@ -212,7 +212,7 @@ class LightningEngine:
             return
         found = await self._prepare(account, amount, key, 0)
         await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(_place(number), found.encode())]))
-        self._follow(account, number)
+        self._follow(account, number, is_fresh=True)
 
     async def _prepare(self, account: AccountId, amount: int, key: bytes, attempt: int) -> Outgoing:
         """Who is to be paid by which hash. Nothing has been sent anywhere."""
@@ -251,8 +251,7 @@ class LightningEngine:
 
     async def _check_route(self, request: str, msat: int, fee: int) -> None:
         """What can't be routed is not tried blindly."""
-        await self._check_liquidity(msat)
-        cost = await self._lnd.routing_fee_msat(request)
+        _, cost = await asyncio.gather(self._check_liquidity(msat), self._lnd.routing_fee_msat(request))
         if cost is None:
             raise LedgerError("no route to the peer's node has the liquidity now")
         if cost > fee:
@@ -271,17 +270,19 @@ class LightningEngine:
         payment_hash = sha256(preimage).digest()
         return Outgoing(payment_hash, msat, fee, attempt, payee=node, tag=tag, preimage=preimage)
 
-    def _follow(self, account: AccountId, number: int) -> None:
+    def _follow(self, account: AccountId, number: int, *, is_fresh: bool = False) -> None:
+        """`is_fresh`: lnd has never heard of it, and needn't be asked before it is told."""
         running = self._following.get((account, number))
         if running is None or running.done():
-            self._following[account, number] = asyncio.create_task(self._to_its_end(account, number))
+            self._following[account, number] = asyncio.create_task(self._to_its_end(account, number, is_fresh=is_fresh))
 
-    async def _to_its_end(self, account: AccountId, number: int) -> None:
+    async def _to_its_end(self, account: AccountId, number: int, *, is_fresh: bool) -> None:
         """Until the settlement is confirmed, or the operator has reversed it."""
         pause_s = self._retry_s_min
         while True:
             try:
-                if await self._try_once(account, number):
+                is_first, is_fresh = is_fresh, False
+                if await self._try_once(account, number, is_fresh=is_first):
                     self._following.pop((account, number), None)
                     return
                 pause_s = self._retry_s_min
@@ -296,13 +297,15 @@ class LightningEngine:
             await asyncio.sleep(pause_s)
             pause_s = min(RETRY_S_MAX, pause_s * 2)
 
-    async def _try_once(self, account: AccountId, number: int) -> bool:
+    async def _try_once(self, account: AccountId, number: int, *, is_fresh: bool) -> bool:
         """Look what lnd knows of the payment, and take it one step further. True at its end."""
         kept = self._port.kept(account).get(_place(number))
         if kept is None:
             return True
         found = decode_outgoing(kept)
-        payment = await self._last(self._lnd.track(found.payment_hash), account, number)
+        payment = Payment(UNKNOWN)
+        if not is_fresh:
+            payment = await self._last(self._lnd.track(found.payment_hash), account, number)
         settlement = next((one for one in self._port.open(account) if one.number == number), None)
         if settlement is None and payment.status in (FAILED, UNKNOWN):
             # The operator has reversed it: nothing more is sent, and what lnd has ended is forgotten.
@@ -375,7 +378,8 @@ class LightningEngine:
         except CodecError as error:
             raise MessageRefusedError("F01", f"the Lightning engine doesn't understand it: {error}") from None
         try:
-            self._node = await self._lnd.identity()
+            if not self._node:
+                self._node = await self._lnd.identity()
             async with self._asking.setdefault(account, asyncio.Lock()):
                 if isinstance(question, KeysendAsked):
                     return encode_keysend(self._node, self._tag(account, await self._seed(account)))
@@ -402,6 +406,7 @@ class LightningEngine:
         payment_hash = sha256(preimage).digest()
         kept = self._port.kept(account)
         place = _IN + payment_hash
+        is_known = place in kept
         if place not in kept:
             if payment_hash.hex() in self._port.credited(account, payment_hash.hex()):
                 raise MessageRefusedError("F00", "this settlement was paid already")
@@ -410,12 +415,22 @@ class LightningEngine:
                 raise MessageRefusedError("T03", f"{INVOICES_MAX} invoices are not paid yet")
             until = self._now_s() + INVOICE_S + GRACE_S
             await self._port.step(account, Step(kept=[(place, b"%d" % until)]))
-        found = await self._lnd.invoice(payment_hash)
+        found = await self._lnd.invoice(payment_hash) if is_known else None
         if found is None:
-            found = await self._lnd.add_invoice(asked.msat, preimage, "settlement", INVOICE_S)
+            found = await self._add_invoice(asked.msat, preimage, payment_hash)
         if found.is_settled:
             raise MessageRefusedError("F00", "this settlement was paid already")
         return found.request
+
+    async def _add_invoice(self, msat: int, preimage: bytes, payment_hash: bytes) -> Invoice:
+        """A new one; or the one that we had forgotten, since it had expired."""
+        try:
+            return await self._lnd.add_invoice(msat, preimage, "settlement", INVOICE_S)
+        except RefusedError:
+            found = await self._lnd.invoice(payment_hash)
+            if found is None:
+                raise
+            return found
 
     async def _forget_old(self, account: AccountId) -> None:
         """Invoices that have expired unpaid, by lnd's own word."""
