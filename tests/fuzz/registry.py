@@ -41,6 +41,8 @@ MODULES: Final[dict[str, str]] = {
     "rates": "prices",
     "quantity": "settlement",
     "evm-messages": "settlement",
+    "bank-messages": "settlement",
+    "bank-answers": "settlement",
     "xrp": "xrp",
     "xrp-api": "xrp",
     "node": "node",

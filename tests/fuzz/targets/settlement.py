@@ -1,12 +1,18 @@
 """What settlement engines and connectors, and engines among themselves, send each other: a value, or a `CodecError`."""
 
+import json
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 from isthmus.connector.settling import QUANTITY_MAX, QUANTITY_SCALE_MAX
 from isthmus.errors import CodecError
+from isthmus.ledgers.bank.answers import account_of, bank_of, statement_of, transfer_of
+from isthmus.ledgers.bank.client import WrongAnswerError
 from isthmus.ledgers.evm.claims import ChannelTerms
 from isthmus.ledgers.evm.octets import NO_ADDRESS
+from isthmus.settlement.bank import messages as bank_messages
+from isthmus.settlement.bank.records import checked_page
 from isthmus.settlement.evm import messages
 from isthmus.settlement.rfc38.quantity import decode_quantity, encode_quantity
 from tests.fuzz.registry import Target
@@ -46,7 +52,63 @@ def seeds_evm_messages() -> Iterator[bytes]:
     yield messages.encode(messages.Agreed(0, bytes(64)))
 
 
+def fuzz_bank_messages(data: bytes) -> None:
+    try:
+        hello = bank_messages.decode(data)
+    except CodecError:
+        return
+    assert bank_messages.decode(bank_messages.encode(hello)) == hello
+
+
+def seeds_bank_messages() -> Iterator[bytes]:
+    yield bank_messages.encode(bank_messages.Hello("b" * 32, "west", "isthmus-" + "a" * 26))
+
+
+def fuzz_bank_answers(data: bytes) -> None:
+    """Whatever a bank answers: what is read writes itself as something that is read as the same."""
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    for decode in (account_of, transfer_of):
+        with suppress(CodecError):
+            value = decode(found)
+            assert decode(value.to_json()) == value
+    with suppress(CodecError):
+        bank_of(found)
+    with suppress(CodecError):
+        account, entries = statement_of(found)
+        again = {"account": account.to_json(), "entries": [each.to_json() for each in entries]}
+        assert statement_of(again) == (account, entries)
+        with suppress(WrongAnswerError):
+            page = checked_page(entries, 0, None)
+            assert [each.number for each in page] == list(range(1, len(page) + 1))
+
+
+def seeds_bank_answers() -> Iterator[bytes]:
+    account = {"id": "ann", "name": "Ann", "asset_code": "USD", "asset_scale": 2, "balance": "-5", "overdraft": None}
+    entry = {"number": 1, "transfer": "t", "at_ms": 1, "amount": "5", "balance": "5", "counterparty": "b"}
+    whole = {"account": {**account, "entries": 1}, "entries": [{**entry, "reference": "r"}]}
+    yield json.dumps(whole["account"]).encode()
+    yield json.dumps(whole).encode()
+    transfer = {"id": "t", "key": "k", "from": "a", "to": "b", "amount": "7", "reference": "", "at_ms": 1}
+    yield json.dumps(transfer).encode()
+    yield b'{"id": "bank", "holder": null}'
+
+
 TARGETS: Final[dict[str, Target]] = {
+    "bank-messages": Target(
+        fuzz_bank_messages,
+        seeds_bank_messages,
+        (b'"type":"hello"', b'"bank":"', b'"account":"', b'"reference":"', b"\\u0000", b"\\ud800"),
+        size_max=512,
+    ),
+    "bank-answers": Target(
+        fuzz_bank_answers,
+        seeds_bank_answers,
+        (b'"entries":[', b'"amount":"-', b'"number":', b'"overdraft":null', b"1e9", b"-0", b"\\u0030", b"NaN"),
+        size_max=1_024,
+    ),
     "quantity": Target(
         fuzz_quantity, seeds_quantity, (b'"amount":', b'"scale":', b"1e9", b"-0", b"\\u0030", b"NaN"), size_max=512
     ),
