@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.ilp.asset import Asset
 from isthmus.ilp.codes import ErrorCode, code_name
 from isthmus.node.config import parse_config
+from isthmus.node.wallet_settlement import load_wallet_settlement
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "docs" / "adr").glob("*.md")])
@@ -26,10 +28,22 @@ def label(case: object) -> str:
     return case.name if isinstance(case, Path) else "example"
 
 
-@pytest.mark.parametrize("page, text", blocks("toml"), ids=label)
+def is_of_a_wallet(text: str) -> bool:
+    """A wallet's settlement.toml, and no part of a node's file."""
+    return "type" in tomllib.loads(text)
+
+
+@pytest.mark.parametrize("page, text", [one for one in blocks("toml") if is_of_a_wallet(one[1])], ids=label)
+def test_examples_of_wallets_are_understood(page: Path, text: str, tmp_path: Path) -> None:
+    (tmp_path / "settlement.toml").write_text(text)
+    for name in ("tls.cert", "admin.macaroon"):
+        (tmp_path / name).write_text("there")
+    assert load_wallet_settlement(tmp_path, Asset("BTC", 11), {}) is not None
+
+
+@pytest.mark.parametrize("page, text", [one for one in blocks("toml") if not is_of_a_wallet(one[1])], ids=label)
 def test_configuration_examples_are_understood(page: Path, text: str, tmp_path: Path) -> None:
     """No unknown key and no bad value; what else a whole file needs is beside the point of an example."""
-    tomllib.loads(text)
     for problem in parse_config(text, tmp_path / "isthmus.toml", {}).problems:
         assert problem.problem == "missing" or "there is no file" in problem.problem, str(problem)
 
