@@ -43,6 +43,7 @@ MODULES: Final[dict[str, str]] = {
     "evm-messages": "settlement",
     "bank-messages": "settlement",
     "bank-answers": "settlement",
+    "xrp-messages": "settlement",
     "xrp": "xrp",
     "xrp-api": "xrp",
     "node": "node",

@@ -15,6 +15,8 @@ from isthmus.settlement.bank import messages as bank_messages
 from isthmus.settlement.bank.records import checked_page
 from isthmus.settlement.evm import messages
 from isthmus.settlement.rfc38.quantity import decode_quantity, encode_quantity
+from isthmus.settlement.xrp import messages as xrp
+from isthmus.settlement.xrp.details import Details
 from tests.fuzz.registry import Target
 
 
@@ -96,6 +98,32 @@ def seeds_bank_answers() -> Iterator[bytes]:
     yield b'{"id": "bank", "holder": null}'
 
 
+def fuzz_xrp_messages(data: bytes) -> None:
+    """By the first byte: a question, an answer, where to pay. What is read is written so that it is read again."""
+    kind, rest = data[:1], data[1:]
+    try:
+        if kind == b"d":
+            details = Details.decode(rest)
+            assert Details.decode(details.encode()) == details
+            return
+        decode = xrp.decode_question if kind == b"q" else xrp.decode_answer
+        message = decode(rest)
+    except CodecError:
+        return
+    assert decode(xrp.encode(message)) == message
+
+
+def seeds_xrp_messages() -> Iterator[bytes]:
+    here, channel = "rHb9CJAWyB4rj91VRWn96DkukG4bwdtyTh", "AB" * 32
+    claim = xrp.Claim(amount=7, signature=bytes(64), added=3, channel=channel, drops=7)
+    for question in (xrp.Address(here), xrp.InfoAsked(), xrp.ChannelTold(channel), claim, xrp.Close(channel)):
+        yield b"q" + xrp.encode(question)
+    for answer in (xrp.Info(9, knows_drops=True), xrp.ChannelTold(""), xrp.Accepted(7), xrp.Accepted(None)):
+        yield b"a" + xrp.encode(answer)
+    yield b"a"
+    yield b"d" + Details(here, 7).encode()
+
+
 TARGETS: Final[dict[str, Target]] = {
     "bank-messages": Target(
         fuzz_bank_messages,
@@ -116,6 +144,20 @@ TARGETS: Final[dict[str, Target]] = {
         fuzz_evm_messages,
         seeds_evm_messages,
         (b'"type":"claim"', b'"channel":{', b'"0x', b'"settleDelay":"', b'"proof":null', b"1e9", b"-0", b"\\u0030"),
+        size_max=1_024,
+    ),
+    "xrp-messages": Target(
+        fuzz_xrp_messages,
+        seeds_xrp_messages,
+        (
+            b'"btp":"claim"',
+            b'"contentType":2',
+            b'\\"amount\\":',
+            b'\\"drops\\":\\"',
+            b"currencyScale",
+            b"xrpAddress",
+            b"1e9",
+        ),
         size_max=1_024,
     ),
 }

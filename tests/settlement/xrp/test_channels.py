@@ -165,6 +165,15 @@ async def test_less_than_a_drop_is_carried(ledger: Serving, parties: list[Party]
     assert (bob.balance, alice.out.carried) == (-5_000, 999)
 
 
+async def test_units_may_be_finer_than_any_amount_on_the_link(ledger: Serving, parties: list[Party]) -> None:
+    """At 18 decimal places a claim grows by more than a Transfer can name."""
+    alice, bob = channel_party(ledger, ALICE, scale=18), channel_party(ledger, BOB, scale=18)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await pay(ledger, alice, 50 * 10**18)
+    assert bob.balance == -50 * 10**18
+
+
 async def test_accounts_of_different_scales_settle_in_drops(ledger: Serving, parties: list[Party]) -> None:
     """Cents of XRP on one side, a thousandth of a drop on the other."""
     alice, bob = channel_party(ledger, ALICE, scale=2), channel_party(ledger, BOB, scale=9)

@@ -20,8 +20,10 @@ from tests.settlement.xrp.world import (
     ask,
     channel_on,
     channel_party,
+    drops_of,
     join,
     looked,
+    payment_party,
     send,
     until,
 )
@@ -184,6 +186,44 @@ async def test_a_ledger_that_is_away_is_waited_for_and_keeps_what_it_had(parties
     async with serving(tmp_path / "ledger", port=port) as again:
         await until(lambda: alice.is_paid and bob.is_paid, again)
         assert (alice.balance, bob.balance) == (20 * XRP + 7, -20 * XRP - 7)
+        for one in parties:
+            await one.kill()
+
+
+@pytest.mark.parametrize("kind", ["channels", "payments"])
+async def test_a_ledger_that_is_killed_again_and_again_loses_and_doubles_nothing(
+    parties: list[Party], tmp_path: Path, kind: str
+) -> None:
+    """What was in its open ledger is gone each time; what it called validated is not."""
+    make: Any = channel_party if kind == "channels" else payment_party
+    file = tmp_path / "ledger"
+    async with serving(file) as first:
+        for number in (1, 2):
+            first.service.fund(a_key(number).address, 1_000)
+        first.service.close_ledger()
+        port = first.port
+        alice, bob = make(first, ALICE), make(first, BOB)
+        join(alice, bob)
+        parties += [await alice.start(), await bob.start()]
+        alice.owe(7 * XRP)
+        await until(lambda: alice.is_paid, first)
+    for number in range(8):
+        if alice.is_taken:
+            alice.owe(7 * XRP)
+        async with serving(file, port=port) as again:
+            sent = len(alice.events("xrp_transaction"))
+            if number % 2:
+                await until(lambda: alice.is_paid or len(alice.events("xrp_transaction")) > sent)  # noqa: B023
+            else:
+                await until(lambda: alice.is_paid and alice.balance == -bob.balance, again)
+    async with serving(file, port=port) as again:
+        await until(lambda: alice.is_paid and alice.balance == -bob.balance, again)
+        assert alice.balance >= 7 * XRP * 5
+        if kind == "channels":
+            (channel,) = await channels_of(again)
+            assert (alice.out.signed, int(channel["amount"])) == (alice.balance, alice.out.deposited)
+        else:
+            assert await drops_of(again, BOB) == 1_000 * XRP + alice.balance
         for one in parties:
             await one.kill()
 

@@ -28,8 +28,9 @@ LEDGER: Final[Section] = (
     Key("network_id", Integer(0, 2**32 - 1), "The network: 0 is the main net, 1 the test net."),
     Key("rpc", SecretText(), "A server's URL for JSON-RPC; a secret, as providers put keys into it."),
     Key("rpc_check", SecretText(), "Another server's, whose answers must be the same.", None, "no comparison"),
-    Key("key_file", FilePath(), "The key: a file with its seed (s… or sEd…); mode 600.", None, "no file"),
+    Key("key_file", FilePath(), "The key: a file with its seed (s… or sEd…), or sealed; mode 600.", None, "no file"),
     Key("key_variable", Text(), "The environment variable that holds the seed instead.", None, "none"),
+    Key("passphrase_variable", Text(), "The one that holds a sealed key file's passphrase.", None, "none"),
     Key("fee_max", Integer(10, 10**8), "The most that we offer for a transaction, in drops.", 5_000),
     Key("fee_max_urgent", Integer(10, 10**8), "The same for what would be lost if it came late.", 1_000_000),
     Key("poll", Duration(100, 600_000), "How often the ledger is looked at.", 2_000, '`"2 s"`'),
@@ -112,7 +113,13 @@ def _key(options: Options, surroundings: Surroundings) -> "SigningKey":
     from isthmus.ledgers.xrp.keys import read_key
 
     where = f"settlement.{surroundings.name}.key_file"
-    return read_key(where, file=options["key_file"], variable=options["key_variable"], environ=os.environ)
+    return read_key(
+        where,
+        file=options["key_file"],
+        variable=options["key_variable"],
+        passphrase_variable=options["passphrase_variable"],
+        environ=os.environ,
+    )
 
 
 def _make_channels(options: Options, surroundings: Surroundings) -> "ChannelEngine":

@@ -14,6 +14,7 @@ from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import JournalError, LedgerError
 from isthmus.ilp.asset import Asset
+from isthmus.ilp.packet import AMOUNT_MAX
 from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.hashes import channel_index, claim_message
 from isthmus.ledgers.xrp.network import Applied, Head, PayChan
@@ -25,6 +26,7 @@ from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Phase, deposit_for
 from isthmus.settlement.xrp.messages import (
     NO_CHANNEL_YET,
+    UNITS_MAX,
     Accepted,
     Address,
     ChannelTold,
@@ -208,9 +210,9 @@ class ChannelEngine(ReceivingEngine):
             return
         total = state.signed
         claim = Claim(
-            amount=self._in_units(account, total),
+            amount=min(self._in_units(account, total), UNITS_MAX),
             signature=self.key.sign(claim_message(state.channel, total)),
-            added=self._in_units(account, total - state.acknowledged),
+            added=min(self._in_units(account, total - state.acknowledged), AMOUNT_MAX),  # for people: nobody credits it
             channel=state.channel,
             drops=total,
         )

@@ -25,6 +25,8 @@ from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, is_address
 MESSAGE_BYTES_MAX: Final = 4_096
 SIGNATURE_BYTES_MAX: Final = 80  # a DER signature has 72 at most, one of Ed25519 has 64
 SCALE_MAX: Final = 255
+# A total in units of the account. Beyond it, at scales that no plugin has, only the drops tell.
+UNITS_MAX: Final = 10**39
 # How a question for our channel is refused while there is none: the channel that it told is taken all the same.
 NO_CHANNEL_YET: Final = "there is no channel to you yet"
 _ID: Final = re.compile(r"[0-9A-Fa-f]{64}")
@@ -145,7 +147,7 @@ def decode_question(data: bytes) -> Message:
         return Close(_channel(fields.get("channel")))
     channel, drops = fields.get("channel"), fields.get("drops")
     return Claim(
-        amount=_number(fields.get("amount"), "amount", 2**64 * 10**9),
+        amount=_number(fields.get("amount"), "amount", UNITS_MAX),
         signature=_signature(fields.get("signature")),
         added=entry.amount or 0,
         channel=None if channel is None else _channel(channel),
