@@ -1,11 +1,15 @@
 """`isthmus engine`: run one of our settlement engines for a connector of anybody's, and look after what it keeps."""
 
+import asyncio
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import click
 
+from isthmus.cli.accounts_view import console
+from isthmus.cli.unmatched import table_of
 from isthmus.errors import LedgerError
 
 
@@ -101,3 +105,63 @@ def retry(kind: str, file: Path, account: str, number: int, note: str) -> None:
     finally:
         store.close()
     click.echo(f"Settlement {fresh} takes its place; the engine pays it when it runs.")
+
+
+@engine.command(epilog="\b\nExample:\n  isthmus engine unmatched bank engine.toml")
+@_KIND
+@_FILE
+@click.option("--json", "as_json", is_flag=True, help="JSON; amounts are strings in base units.")
+def unmatched(kind: str, file: Path, as_json: bool) -> None:
+    """List transfers to us that say nothing of whose they are. The engine must be stopped."""
+    from isthmus.node.engine_config import load_engine
+    from isthmus.node.engine_process import looked_at
+
+    async def look() -> list[dict[str, Any]]:
+        async with looked_at(load_engine(kind, file)) as keeper:
+            return [{"engine": kind, **each.to_json()} for each in keeper.unmatched()]
+
+    found = asyncio.run(look())
+    if as_json:
+        click.echo(json.dumps({"transfers": found}, indent=2))
+    elif found:
+        console().print(table_of(found))
+    else:
+        click.echo("Nothing waits.")
+
+
+@engine.command(epilog='\b\nExample:\n  isthmus engine assign bank engine.toml alice 42 --note "their mail of 3 May"')
+@_KIND
+@_FILE
+@click.argument("account")
+@click.argument("transfer")
+@click.option("--note", required=True, help="How you know, for whoever looks at it later.")
+def assign(kind: str, file: Path, account: str, transfer: str, note: str) -> None:
+    """Credit TRANSFER, which was nobody's, to ACCOUNT, once. The engine must be stopped; it tells its connector."""
+    from isthmus.connector.events import AccountId
+    from isthmus.node.engine_config import load_engine
+    from isthmus.node.engine_process import looked_at
+
+    async def change() -> None:
+        async with looked_at(load_engine(kind, file)) as keeper:
+            await keeper.assign(transfer, AccountId(account), note)
+
+    asyncio.run(change())
+    click.echo(f"{account} is credited for transfer {transfer}; the engine tells its connector when it runs.")
+
+
+@engine.command(epilog='\b\nExample:\n  isthmus engine dismiss bank engine.toml 42 --note "a gift; it was sent back"')
+@_KIND
+@_FILE
+@click.argument("transfer")
+@click.option("--note", required=True, help="Why, for whoever looks at it later.")
+def dismiss(kind: str, file: Path, transfer: str, note: str) -> None:
+    """Take TRANSFER from the list, with nothing credited. The engine must be stopped."""
+    from isthmus.node.engine_config import load_engine
+    from isthmus.node.engine_process import looked_at
+
+    async def change() -> None:
+        async with looked_at(load_engine(kind, file)) as keeper:
+            await keeper.dismiss(transfer, note)
+
+    asyncio.run(change())
+    click.echo(f"Transfer {transfer} is dismissed.")

@@ -1,13 +1,34 @@
 """Of `isthmus settlements`: money that came in and is nobody's yet, and whose it is in its operator's word."""
 
 import json
+from typing import Any
 
 import click
+from rich.table import Table
 
 from isthmus.cli.accounts_view import console
 from isthmus.cli.admin_api import AdminApi, admin_options
 from isthmus.cli.books_view import cell, new_table, time_of
 from isthmus.ilp.asset import Asset, format_amount
+
+
+def table_of(transfers: list[dict[str, Any]]) -> Table:
+    """For people; amounts in coins."""
+    table = new_table("Unmatched", "engine", "transfer", "time (UTC)", "from", "reference", "amount", "why")
+    for each in transfers:
+        amount = format_amount(int(each["amount"]), Asset(each["unit_code"], each["unit_scale"]))
+        row = (
+            each["engine"],
+            each["id"],
+            time_of(each["at_ms"]),
+            each["payer"],
+            each["reference"],
+            amount,
+            each["why"],
+        )
+        table.add_row(*map(cell, row))
+    return table
+
 
 _JSON = click.option("--json", "as_json", is_flag=True, help="JSON; amounts are strings in base units.")
 
@@ -28,20 +49,7 @@ def unmatched(as_json: bool, api: AdminApi) -> None:
     if not found["transfers"]:
         click.echo("Nothing waits." if found["engines"] else "No engine of this node finds such transfers.")
         return
-    table = new_table("Unmatched", "engine", "transfer", "time (UTC)", "from", "reference", "amount", "why")
-    for each in found["transfers"]:
-        amount = format_amount(int(each["amount"]), Asset(each["unit_code"], each["unit_scale"]))
-        row = (
-            each["engine"],
-            each["id"],
-            time_of(each["at_ms"]),
-            each["payer"],
-            each["reference"],
-            amount,
-            each["why"],
-        )
-        table.add_row(*map(cell, row))
-    console().print(table)
+    console().print(table_of(found["transfers"]))
 
 
 @click.command(

@@ -6,12 +6,13 @@ import os
 import random
 import secrets
 import signal
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, final
 
 import structlog
 
 from isthmus.connector.events import AccountId, Log
+from isthmus.errors import LedgerError
 from isthmus.node import logs
 from isthmus.node.engine_config import EngineFile
 from isthmus.node.engines.kind import Surroundings
@@ -23,6 +24,7 @@ from isthmus.settlement.port import SettlingAccount
 from isthmus.settlement.rfc38.http import Client
 from isthmus.settlement.rfc38.server import EngineServer, StoreDesk
 from isthmus.settlement.rfc38.store import Store
+from isthmus.settlement.unmatched import UnmatchedKeeper
 
 STORE_FILE: Final = "engine.db"
 NAME: Final = "engine"
@@ -48,6 +50,42 @@ def open_store(file: EngineFile) -> Store:
     )
 
 
+def _runner_of(file: EngineFile, store: Store, connector: Client, on_log: Callable[[Log], None]) -> EngineRunner:
+    surroundings = Surroundings(name=NAME, data=file.data, now=clock.system_now, random=random.random)
+    return EngineRunner(
+        StoreDesk(store, connector),
+        {NAME: file.kind.make(file.options, surroundings)},
+        on_log=on_log,
+        now=clock.system_now,
+        random=random.random,
+    )
+
+
+@contextlib.asynccontextmanager
+async def looked_at(file: EngineFile) -> AsyncIterator[UnmatchedKeeper]:
+    """The engine of this file as its store has it, without its ledger: for what waits for the operator.
+
+    LedgerError if it runs, has never run, or knows whose each payment is.
+    """
+    if not (file.data / STORE_FILE).is_file():
+        raise LedgerError(f"{file.data / STORE_FILE} isn't there: the engine has never run")
+    store = open_store(file)
+    process = EngineProcess(file, structlog.get_logger())
+    connector = process.client()
+    try:
+        runner = _runner_of(file, store, connector, lambda _: None)
+        (running,) = runner.engines()
+        keeper = running.engine
+        if not isinstance(keeper, UnmatchedKeeper):
+            raise LedgerError("such an engine knows whose each payment is")
+        accounts = process.accounts(store)
+        keeper.look_at(runner.port(NAME, accounts), accounts[NAME])
+        yield keeper
+    finally:
+        await connector.close()
+        store.close()
+
+
 @final
 class EngineProcess:
     """A store, an engine, and the server between it and a connector."""
@@ -61,25 +99,18 @@ class EngineProcess:
         file = self._file
         store = open_store(file)
         try:
-            client = self._client()
+            client = self.client()
             server = EngineServer(
                 store,
                 client,
                 listener_at(file.listen),
                 token_sha256=digest_of(file.token),
                 check=self._check,
-                changed=lambda: asyncio.ensure_future(self._runner.follow(self._accounts(store))),
+                changed=lambda: asyncio.ensure_future(self._runner.follow(self.accounts(store))),
                 log=self._tell,
                 random=random.random,
             )
-            surroundings = Surroundings(name=NAME, data=file.data, now=clock.system_now, random=random.random)
-            self._runner = EngineRunner(
-                StoreDesk(store, client),
-                {NAME: file.kind.make(file.options, surroundings)},
-                on_log=self._log,
-                now=clock.system_now,
-                random=random.random,
-            )
+            self._runner = _runner_of(file, store, client, self._log)
             return await self._serve(server, store)
         finally:
             store.close()
@@ -90,7 +121,7 @@ class EngineProcess:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
         try:
-            await self._runner.start(self._accounts(store))
+            await self._runner.start(self.accounts(store))
             await server.start(self._runner)
             self._logger.info("running", listening=server.url, pid=os.getpid())
             await stop.wait()
@@ -101,7 +132,8 @@ class EngineProcess:
         self._logger.info("stopped")
         return 0
 
-    def _client(self) -> Client:
+    def client(self) -> Client:
+        """To the connector."""
         connector = self._file.connector
         token = connector["token"]
         is_secure = connector["url"].startswith("https")
@@ -117,7 +149,8 @@ class EngineProcess:
         others = self._file.others
         return others if isinstance(others, str) and account not in self._file.accounts else ""
 
-    def _accounts(self, store: Store) -> dict[str, list[SettlingAccount]]:
+    def accounts(self, store: Store) -> dict[str, list[SettlingAccount]]:
+        """Those that were set up, and whom the file knows."""
         others = {} if isinstance(self._file.others, str) else self._file.others
         return {
             NAME: [

@@ -186,6 +186,11 @@ class EngineRunner:
             task.cancel()
         await asyncio.gather(*self._tasks, *closing, return_exceptions=True)
 
+    def port(self, name: str, accounts: Mapping[str, Sequence[SettlingAccount]]) -> "EnginePort":
+        """For an engine that is looked at and not started."""
+        self._take_accounts(accounts)
+        return EnginePort(self, self._engines[name])
+
     # --- what is shown ----------------------------------------------------------------------------------------------
 
     def engines(self) -> list[Running]:

@@ -6,6 +6,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 from isthmus.connector.events import AccountId
 from isthmus.ilp.asset import Asset
+from isthmus.settlement.port import Port, SettlingAccount
 
 
 @final
@@ -37,6 +38,10 @@ class Unmatched:
 @runtime_checkable
 class UnmatchedKeeper(Protocol):
     """What an `Engine` that finds such transfers does for operators. All may raise LedgerError, StepRefusedError."""
+
+    def look_at(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
+        """Instead of `start`: do what follows by what is kept, without the ledger."""
+        ...
 
     def unmatched(self) -> Sequence[Unmatched]:
         """Those that wait, oldest first."""

@@ -1,10 +1,15 @@
 """`isthmus engine run bank`: our engine serves a connector by RFC 38, and settles with one that runs in a node."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
+
+import aiohttp
+from aiohttp import web
 
 from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, free_port, toml
 from tests.settlement.bank.test_nodes import UNIT, confirmed, east_of, owed, paid
@@ -83,3 +88,55 @@ async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, 
         assert len(set(world.way.sent)) == len({key for key, _ in world.way.sent}) == 2
         await alice.close()
         await bob.close()
+
+
+async def test_what_is_nobodys_is_assigned_while_it_is_stopped(world: World, tmp_path: Path) -> None:
+    """The connector is told once the engine runs again."""
+    at, told = free_port(), asyncio.Queue[tuple[str, dict[str, Any]]]()
+
+    async def take(request: web.Request) -> web.Response:
+        found = json.loads(await request.read())
+        if request.path.endswith("/settlements"):
+            await told.put((request.headers["Idempotency-Key"], found))
+        return web.json_response(found, status=201)
+
+    app = web.Application()
+    app.router.add_post("/accounts/{id}/settlements", take)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    file = tmp_path / "engine.toml"
+    file.write_text(engine_file(world, world.bank.new_token("west", "")[1], at, runner.addresses[0][1]))
+    never = await isthmus("engine", "unmatched", "bank", file)
+    assert (never.returncode, "has never run" in never.stderr) == (1, True)
+    url, timeout = f"http://127.0.0.1:{at}/accounts", aiohttp.ClientTimeout(total=WAIT_SECONDS)
+    async with running(file), aiohttp.ClientSession(timeout=timeout) as http:
+        async with http.post(url, json={"id": "east"}) as answer:
+            assert answer.status == 201
+        await until(lambda: world.way.asked.count(("GET", "/accounts/west")) > 2)
+        for amount, reference in ((250, "for May"), (7, "a gift")):
+            world.pay("stranger", "west", amount, reference, key=reference[-3:])
+        await until(lambda: ("GET", "/accounts/west/entries") in world.way.asked)
+        seen = len(world.way.asked)
+        await until(lambda: len(world.way.asked) > seen + 2)
+        busy = await isthmus("engine", "unmatched", "bank", file)
+        assert (busy.returncode, "in use by another process" in busy.stderr) == (1, True)
+    shown = await isthmus("engine", "unmatched", "bank", file, "--json")
+    debt, gift = json.loads(shown.stdout)["transfers"]
+    assert (debt["amount"], gift["reference"]) == ("250", "a gift")
+    assert "2.5 USD" in (await isthmus("engine", "unmatched", "bank", file)).stdout
+    wrong = await isthmus("engine", "assign", "bank", file, "nobody", debt["id"], "--note", "x")
+    assert (wrong.returncode, wrong.stderr.count("\n"), "no account" in wrong.stderr) == (1, 1, True)
+    done = await isthmus("engine", "assign", "bank", file, "east", debt["id"], "--note", "their mail")
+    assert done.returncode == 0, done.stderr
+    again = await isthmus("engine", "assign", "bank", file, "east", debt["id"], "--note", "their mail")
+    assert (again.returncode, "no transfer" in again.stderr) == (1, True)
+    done = await isthmus("engine", "dismiss", "bank", file, gift["id"], "--note", "sent back")
+    assert done.returncode == 0, done.stderr
+    assert (await isthmus("engine", "unmatched", "bank", file)).stdout == "Nothing waits.\n"
+    async with running(file):
+        async with asyncio.timeout(WAIT_SECONDS):
+            _, credit = await told.get()
+        assert int(credit["amount"]) * 10 ** (9 - credit["scale"]) == 25 * UNIT // 10
+    assert told.empty()
+    await runner.cleanup()

@@ -398,6 +398,11 @@ class BankEngine(Watch[Account]):
         kept = [(place(records.UNMATCHED, each.entry.number), each.encode()) for each in new if each in stay]
         return kept + [(place(records.UNMATCHED, each.entry.number), b"") for each in old if each not in stay]
 
+    def look_at(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
+        """Work on what is kept, without the bank."""
+        self._port_or_none = port
+        self._accounts = {one.id: one for one in accounts}
+
     def unmatched(self) -> Sequence[Unmatched]:
         """Transfers to us that wait for the operator. Named by their entries' numbers."""
         return [
