@@ -10,9 +10,13 @@ from typing import Any
 
 import pytest
 
+from isthmus.errors import ConfigError
+from isthmus.ilp.asset import Asset
+from isthmus.node.engines.kinds import KINDS
+from isthmus.node.wallet_settlement import load_wallet_settlement
 from tests.node.conftest import NodeProcess, Nodes, account, token_of, toml
 from tests.settlement.conftest import WRAPPER, engine, isthmus, settles
-from tests.settlement.toy import ToyLedger
+from tests.settlement.toy import KIND, KIND_NAME, ToyLedger
 
 USD = 10**9
 PRICE = ("--min-rate", "1")
@@ -116,6 +120,7 @@ async def test_an_operator_of_a_wallet_settles_by_hand(node: NodeProcess, tmp_pa
     assert int((await shown(alice))["balance"]) == 5 * USD // 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", ["asked", "done"])
 async def test_a_wallet_that_is_killed_in_a_settlement_pays_it_once(
     node: NodeProcess, tmp_path: Path, ledger: ToyLedger, moment: str
@@ -140,6 +145,7 @@ async def test_a_wallet_that_is_killed_in_a_settlement_pays_it_once(
     assert int((await shown(alice))["balance"]) == 3 * USD
 
 
+@pytest.mark.slow
 async def test_a_connector_that_does_not_settle_is_stopped_at_the_limit(
     nodes: Nodes, tmp_path: Path, ledger: ToyLedger, receivers: list[Receiver]
 ) -> None:
@@ -174,29 +180,42 @@ async def test_a_connector_that_does_not_settle_is_stopped_at_the_limit(
     assert receiving.end()[0] == 0
 
 
+HEAD = 'type = "toy"\nholder = "hub"\n'
+ENGINE = '[engine]\nurl = "http://x"\nholder = "a"\n'
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("", "settlement.toml: type: missing"),
-        ('type = "rfc38"\n', "type"),
-        ('type = "toy"\nholder = "hub"\nthreshold = "1"\n', "settlement.toml: engine: missing"),
-        ('type = "toy"\nholder = "hub"\ncolour = "red"\n[engine]\nurl = "http://x"\nholder = "a"\n', "colour"),
-        ('type = "toy"\nholder = "hub"\nthreshold = "-1"\n[engine]\nurl = "http://x"\nholder = "a"\n', "target"),
-        (
-            'type = "toy"\nholder = "hub"\nreceivable = "0.0000000001"\n[engine]\nurl = "u"\nholder = "a"\n',
-            "line 3: receivable: ",
-        ),
+        ('type = "rfc38"\n', "settlement.toml, line 1: type"),
+        (HEAD + 'threshold = "1"\n', "settlement.toml: engine: missing"),
+        (HEAD + 'colour = "red"\n' + ENGINE, "colour"),
+        (HEAD + 'threshold = "-1"\n' + ENGINE, "line 3: threshold: -1000000000 is not above the target"),
+        (HEAD + 'receivable = "0.0000000001"\n' + ENGINE, "line 3: receivable: "),
         ("type = ", "settlement.toml: not TOML"),
     ],
 )
-async def test_what_is_wrong_with_the_file_is_said_in_a_line(
-    node: NodeProcess, tmp_path: Path, ledger: ToyLedger, text: str, words: str
+def test_what_is_wrong_with_the_file_is_said_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, words: str
 ) -> None:
-    alice = await wallet(node, tmp_path, "alice", ledger, "")
-    (alice / "settlement.toml").write_text(text)
-    done = await isthmus("wallet", "settle", "--wallet", alice)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert words in done.stderr
+    monkeypatch.setitem(KINDS, KIND_NAME, KIND)
+    (tmp_path / "settlement.toml").write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        load_wallet_settlement(tmp_path, Asset("USD", 9), {})
+    assert words in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_what_the_file_says_is_what_the_wallet_settles_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(KINDS, KIND_NAME, KIND)
+    assert load_wallet_settlement(tmp_path, Asset("USD", 9), {}) is None
+    terms = 'threshold = "-2"\ntarget = "-5"\nreceivable = "3"\ncolor = "red"\n'
+    (tmp_path / "settlement.toml").write_text(HEAD + terms + ENGINE)
+    found = load_wallet_settlement(tmp_path, Asset("USD", 9), {})
+    assert found is not None
+    assert (found.terms.threshold, found.terms.target, found.terms.ahead_max) == (-2 * USD, -5 * USD, 5 * USD)
+    assert (found.receivable_max, found.kind) == (3 * USD, "toy")
+    assert found.settings == {"holder": "hub", "color": "red"}
 
 
 async def test_a_wallet_without_the_file_says_what_to_do(node: NodeProcess, tmp_path: Path, ledger: ToyLedger) -> None:
