@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sqlite3
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
@@ -111,3 +112,19 @@ def test_every_command_has_an_example() -> None:
     for command in ("run", "open", "change", "accounts", "transfer", "statement", "audit", "token new", "token list"):
         shown = run("ledger", "bank", *command.split(), "--help").stdout
         assert f"isthmus ledger bank {command}" in shown.partition("Example")[2], command
+
+
+def test_who_doesnt_know_whether_it_is_done_is_told_the_key(bank: Bank, tmp_path: Path) -> None:
+    """The bank's database fails in the middle: repeated without the key, it would be paid twice."""
+    bank("open", "till", "USD", "--overdraft", "unlimited")
+    bank("open", "ann", "USD")
+    with sqlite3.connect(tmp_path / "bank.db", isolation_level=None) as database:
+        database.execute("CREATE TRIGGER full BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, 'disk is full'); END")
+        failed = bank("transfer", "till", "ann", "5")
+        assert failed.returncode == 1 and "disk is full" in failed.stderr
+        key = failed.stderr.strip().rpartition("--key ")[2]
+        database.execute("DROP TRIGGER full")
+    database.close()
+    for _ in range(2):
+        assert bank("transfer", "till", "ann", "5", "--key", key).returncode == 0
+    assert bank("statement", "ann").stdout.endswith("Balance: 5 USD\n")

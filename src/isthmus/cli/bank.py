@@ -77,6 +77,8 @@ class BankApi:
             detail = refusal.detail or f"it answers {refusal.status}, and gives no reason."
             if refusal.status == 401:
                 detail += f" Set ${TOKEN_VARIABLE}, or give --token-file."
+            if refusal.status >= 500:  # its database, most likely: nobody knows what became of it
+                raise LedgerError(f"the bank says: {detail}") from None
             kind = MisusedBankError if refusal.status in (400, 401, 403, 404, 405, 422) else click.ClickException
             raise kind(f"the bank says: {detail}") from None
         except NoAnswerError as error:
