@@ -44,11 +44,16 @@ class Peers:
         return process
 
     async def connector(
-        self, address: str | None = "test.js", *, routes: dict[str, str] | None = None, **accounts: Spec
+        self,
+        address: str | None = "test.js",
+        *,
+        routes: dict[str, str] | None = None,
+        settings: Spec | None = None,
+        **accounts: Spec,
     ) -> tuple[JsProcess, dict[str, int]]:
         """An ilp-connector, and the ports of its accounts that listen. Without an address it asks its parent."""
         connector = await self.start("connector")
-        config: Spec = {"env": "test", "accounts": accounts, "initialConnectTimeout": 2000}
+        config: Spec = {"env": "test", "accounts": accounts, "initialConnectTimeout": 2000, **(settings or {})}
         config["routes"] = [{"targetPrefix": prefix, "peerId": peer} for prefix, peer in (routes or {}).items()]
         if address is not None:
             config["ilpAddress"] = address
@@ -127,8 +132,20 @@ class Nodes:
         file = self._folder / f"node-{len(self._running)}" / "node.toml"
         file.parent.mkdir()
         file.write_text(config)
+        await self.start(file, port)
+        return file
+
+    async def kill(self, file: Path) -> None:
+        """`kill -9` the node with this configuration; `start` starts it again."""
+        process, log = next(one for one in self._running if one[1] == file.with_suffix(".log"))
+        self._running.remove((process, log))
+        process.kill()
+        await process.wait()
+
+    async def start(self, file: Path, port: int) -> None:
+        """Start the node with this configuration and wait until it listens on `port`."""
         log = file.with_suffix(".log")
-        with log.open("wb") as output:
+        with log.open("ab") as output:
             command = (sys.executable, "-m", "isthmus", "node", "run", str(file))
             process = await asyncio.create_subprocess_exec(*command, stdout=output, stderr=output)
         self._running.append((process, log))
@@ -140,7 +157,7 @@ class Nodes:
                 await asyncio.sleep(0.02)
                 continue
             writer.close()
-            return file
+            return
         raise AssertionError(f"the node did not start: {log.read_text()[-2000:]}")
 
     async def close(self) -> None:

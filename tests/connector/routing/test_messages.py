@@ -400,6 +400,23 @@ def test_a_refused_control_is_logged_once_with_the_remedy_and_repeated_slowly(bo
     assert set(waits[5:]) <= {600, 601}
 
 
+def test_a_peer_that_refused_while_it_was_starting_is_asked_again_when_it_asks_us(bob: Bob) -> None:
+    """X-10: an ilp-connector that dials answers F00 until it is ready. Once in a connection."""
+    bob.net.cut("me", "bob")
+    bob.net.link("me", "bob")
+    while not bob.controls(answer=NO):
+        bob.net.run(100)
+    bob.net.run(2_000)
+    assert not bob.controls()
+    bob.asks()
+    bob.net.run(1_500)
+    assert len(bob.controls(answer=NO)) == 1
+    for _ in range(20):
+        bob.asks()
+        bob.net.run(1_000)
+    assert not bob.controls()
+
+
 def test_a_parent_that_tells_nothing_is_left_alone_and_takes_the_rest(net: "Net", make_spoken: "Spoken") -> None:
     """X-10: as ilp-connector does with children; the default route stands."""
     net.add("me", make_spoken("bob", relation="parent"), routes={"": "bob"})

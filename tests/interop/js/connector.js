@@ -54,6 +54,11 @@ serve({
     return Object.fromEntries(Object.entries(localRoutingTable).map(([prefix, route]) => [prefix, route.nextHop]))
   },
 
+  /** Asks a peer for its routes, as a new connection does: a peer that dials refuses that until it is ready. */
+  ask ({ account }) {
+    container(RouteBroadcaster).add(account)
+  },
+
   async stop () {
     await app.shutdown()
   }

@@ -63,6 +63,7 @@ class Listener(Question):
         "_filter",
         "_flaps",
         "_has_asked",
+        "_has_insisted",
         "_is_warned",
         "_is_whole",
         "_rib",
@@ -93,6 +94,7 @@ class Listener(Question):
         self._asks_at: int | None = None
         self._asked_at = 0
         self._has_asked = False  # on this connection
+        self._has_insisted = False  # on this connection, after a refusal
         self._waits_until = 0
         self._expires_at: int | None = None
         self._tries = 0
@@ -108,8 +110,17 @@ class Listener(Question):
         self._stop()
         self._up_at = now
         self._tries = 0
+        self._has_insisted = False
         over = self._flaps - FLAPS_FREE
         self._asks_at = now + (min(FLAP_MS_MAX, FLAP_MS_FIRST << min(over, 6)) if over >= 0 else 0)
+
+    def peer_asked(self, now: int) -> None:
+        """The peer asks us. If it refused us, it was perhaps starting: an ilp-connector that dials answers F00 until it
+        is ready, and asks then. It is asked again soon, once in a connection.
+        """
+        if self.is_refused and not self._has_insisted and self._asks_at is not None:
+            self._has_insisted = True
+            self._asks_at = min(self._asks_at, now + RETRY_MS_FIRST)
 
     def link_down(self, now: int) -> None:
         """What the peer said counts no more (CCP-20)."""

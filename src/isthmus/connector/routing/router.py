@@ -406,6 +406,7 @@ class Router:
             switch.refuse(lane, inbound, "F00", f"the route control doesn't parse: {error}")  # CCP-6
             return
         neighbour.speaker.take_control(control, self._entropy)
+        neighbour.listener.peer_asked(switch.mono)
         switch.send_free(lane, Outbound(inbound.session, inbound.request_id, encode_response()))
         self._wake(neighbour)
 
