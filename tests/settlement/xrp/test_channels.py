@@ -324,7 +324,41 @@ async def test_a_top_up_that_is_told_is_answered_even_without_a_channel_of_ours(
     assert await say(bob, a_claim(channel, 2 * XRP)) == Accepted(2 * XRP)
 
 
+async def test_the_highest_claim_is_sent_again_when_the_peer_tells_its_channel(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    """As a plugin does that has started anew; and by each new process of ours."""
+    alice, bob = pair
+    await pay(ledger, alice, 300)
+
+    def claims() -> int:
+        return sum(1 for data in alice.said if b"claim" in data)
+
+    assert claims() == 1
+    theirs = await open_channel(ledger, BOB, ALICE, XRP)
+    assert await say(alice, ChannelTold(theirs)) == ChannelTold(alice.out.channel)
+    await until(lambda: claims() == 2)
+    await alice.restart()
+    await until(lambda: claims() == 3)
+    await looked(alice, ledger, turns=4)
+    assert (claims(), bob.balance) == (3, -300)
+
+
 # --- the end of a channel ---
+
+
+async def test_a_channel_whose_fixed_end_comes_near_is_redeemed(ledger: Serving, pair: tuple[Party, Party]) -> None:
+    _, bob = pair
+    now = ledger.service._desk.ledger.last.close_time
+    channel = await open_channel(ledger, ALICE, BOB, XRP, CancelAfter=now + 7_200)
+    assert await say(bob, a_claim(channel, 500_000)) == Accepted(500_000)
+    await looked(bob, ledger, turns=3)
+    assert not bob.events("xrp_transaction")
+    ledger.service.close_ledger(advance=3_700)
+    await until(lambda: all_redeemed(bob), ledger)
+    with pytest.raises(MessageRefusedError, match=Fault.CLOSING.value):
+        await say(bob, a_claim(channel, 600_000))
+    assert bob.balance == -500_000
 
 
 async def test_the_peer_ends_a_channel_at_once_if_it_is_asked(ledger: Serving, pair: tuple[Party, Party]) -> None:

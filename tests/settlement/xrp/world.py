@@ -109,6 +109,7 @@ class Party(Side):
         self.engine = make()
         self.process = Process(self)
         self.link_is_up = True
+        self.said: list[bytes] = []  # what our engine has told the peer's
         self._payer: asyncio.Task[None] | None = None
 
     async def start(self) -> "Party":
@@ -137,6 +138,7 @@ class Party(Side):
 
     async def carry(self, account: AccountId, data: bytes) -> bytes:
         other = self.other
+        self.said.append(data)
         if not self.link_is_up or other.process.is_dead:
             raise MessageRefusedError("T01", "the link is down")
         try:

@@ -386,6 +386,8 @@ class ChannelEngine(ReceivingEngine):
         an answer. So no answer is given to the first unless there is a channel.
         """
         grew = await self._note_channel(account, told.channel)
+        self._sent.pop(account, None)  # the peer may be a new process: it gets the highest claim again
+        self._wake.set()
         state = self.outgoing(account)
         if state.phase is Phase.OPEN:
             return ChannelTold(state.channel)
