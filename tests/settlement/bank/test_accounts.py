@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -13,7 +13,7 @@ from isthmus.settlement.bank import records
 from isthmus.settlement.bank.engine import LAG_MAX
 from isthmus.settlement.port import SettlingAccount, Step, StepRefusedError
 from tests.settlement.bank.world import Party, World, until
-from tests.settlement.lightning.ports import PEER
+from tests.settlement.lightning.ports import PEER, WALL
 
 ZOE: Final = AccountId("zoe")  # after PEER, who keeps what waits
 
@@ -133,3 +133,22 @@ async def test_an_account_that_is_paid_nothing_follows_from_afar(world: World, w
     await west.restart()
     await west.looked()
     assert west.owed() == (0, LAG_MAX + 110)
+
+
+async def test_an_old_one_that_was_dismissed_stays_dismissed(world: World, west: TwoPeers) -> None:
+    """Also if its account has been paid nothing since, and is read again from long before."""
+
+    def old(method: str, path: str, found: dict[str, Any]) -> dict[str, Any]:
+        if path != "/accounts/west/entries":
+            return found
+        return {**found, "entries": [{**each, "at_ms": WALL - 9 * 86_400_000} for each in found["entries"]]}
+
+    world.pay("stranger", "west", 7, west.reference(ZOE), key="1")
+    await until(lambda: west.owed() == (0, 7))
+    world.way.tamper = old
+    world.pay("stranger", "west", 8, west.reference(ZOE), key="2")
+    await until(lambda: len(west.engine.unmatched()) == 1)
+    await west.engine.dismiss(west.engine.unmatched()[0].id, "seen before")
+    await west.restart()
+    await west.looked(6)
+    assert (west.owed(), west.engine.unmatched()) == ((0, 7), [])

@@ -310,7 +310,7 @@ class BankEngine(Watch[Account]):
         owners = self._owners()
         known = self._known()
         steps = {account: Step() for account in cursors}
-        waiting: list[Waiting] = []
+        waiting: dict[AccountId | None, list[Waiting]] = {None: [], **{account: [] for account in cursors}}
         for entry in page:
             account, why = self._whose(entry, owners)
             if entry.amount <= 0 or entry.number <= (cursors[account].number if account in cursors else seen):
@@ -320,13 +320,14 @@ class BankEngine(Watch[Account]):
                 continue
             known.add(credit_key(entry.transfer))
             if account is None or account not in cursors:
-                waiting.append(Waiting(entry, why))
+                waiting[None].append(Waiting(entry, why))
             elif cursors[account].is_new(entry, self._now()):
                 text = f"transfer {entry.transfer} from {entry.counterparty}"
                 credit = (entry.amount, self._asset.scale, credit_key(entry.transfer), text)
                 steps[account].credits.append(credit)
             else:
-                waiting.append(Waiting(entry, f"it is so old that {account} may have been credited for it before"))
+                why = f"it is so old that {account} may have been credited for it before"
+                waiting[account].append(Waiting(entry, why))
         await self._step_all(page, cursors, steps, waiting)
 
     async def _step_all(
@@ -334,12 +335,16 @@ class BankEngine(Watch[Account]):
         page: Sequence[Entry],
         cursors: Mapping[AccountId, Cursor],
         steps: Mapping[AccountId, Step],
-        waiting: list[Waiting],
+        waiting: dict[AccountId | None, list[Waiting]],
     ) -> None:
-        """The first step that is booked keeps what waits: once a cursor has passed it, it is not looked at again."""
+        """What waits is kept by the account whose it may be, or by the first whose step is booked.
+
+        Once their cursors have passed it, it is not looked at again.
+        """
         for account, step in steps.items():
-            if waiting:
-                step.kept += self._room_for(account, waiting)
+            new = [*waiting[None], *waiting[account]]
+            if new:
+                step.kept += self._room_for(account, new)
             elif not step.credits and page[-1].number - cursors[account].number < LAG_MAX:
                 continue
             step.kept.append((records.CURSOR, cursors[account].after(page).encode()))
@@ -349,9 +354,9 @@ class BankEngine(Watch[Account]):
                 self._is_behind = True
                 self._tell("error", "credit_not_booked", account, {"reason": str(error)})
                 continue
-            for each in waiting:
+            for each in new:
                 self._tell("warning", "unmatched", "", {"reason": self._told_of(each)})
-            waiting = []
+            waiting[None] = []
 
     def _owners(self) -> dict[bytes, AccountId]:
         """Accounts by the references that we made for them."""
