@@ -24,6 +24,7 @@ from tests.settlement.toy import ToyLedger
 
 BLOCK_S: Final = 0.02
 WEI: Final = 10**9
+NANO_A_DROP: Final = 1_000
 SIDES: Final = ("east", "west")
 
 
@@ -147,15 +148,16 @@ class Lightning:
 
 
 class Xrp:
-    """The development ledger of the XRP Ledger's kind, by channels."""
+    """The development ledger of the XRP Ledger's kind, by channels or by plain payments."""
 
     asset = "XRP"
     unit = 10**6
     kills_itself = False
     SEEDS: Final = {side: encode_seed(side.encode() * 4, CryptoAlgorithm.ED25519) for side in SIDES}
 
-    def __init__(self, ledger: Serving) -> None:
+    def __init__(self, ledger: Serving, kind: str) -> None:
         self._ledger: Final = ledger
+        self._kind: Final = kind
         for seed in self.SEEDS.values():
             ledger.service.fund(SigningKey.from_seed(seed).address, 10_000)
         ledger.service.close_ledger()
@@ -165,16 +167,30 @@ class Xrp:
         if not file.exists():
             file.write_text(self.SEEDS[side])
             file.chmod(0o600)
+        deposit = 'deposit = "50"\n' if self._kind == "xrp" else ""
         return (
-            f'[settlement.bank]\ntype = "xrp"\nnetwork_id = 1000\nrpc = "{self._ledger.json_rpc}"\n'
-            f'key_file = "{file}"\npoll = "100 ms"\ndeposit = "50"\n'
+            f'[settlement.bank]\ntype = "{self._kind}"\nnetwork_id = 1000\nrpc = "{self._ledger.json_rpc}"\n'
+            f'key_file = "{file}"\npoll = "100 ms"\n{deposit}'
         )
 
     def account(self, other: str) -> str:
         return ""
 
     async def paid(self, side: str) -> list[int]:
-        return []  # claims, as with `Evm`
+        if self._kind == "xrp":
+            return []  # claims, as with `Evm`
+        source, found = SigningKey.from_seed(self.SEEDS[side]).address, []
+        asked: dict[str, Any] = {"account": source, "forward": True, "limit": 400}
+        while True:
+            _, answer = await self._ledger.post({"method": "account_tx", "params": [asked]})
+            result = answer["result"]
+            for one in result["transactions"]:
+                if one["tx"]["Account"] == source:
+                    assert one["meta"]["TransactionResult"] == "tesSUCCESS", one
+                    found.append(int(one["tx"]["Amount"]) * NANO_A_DROP)
+            if "marker" not in result:
+                return found
+            asked["marker"] = result["marker"]
 
     async def kill(self, side: str) -> None: ...
 
@@ -264,9 +280,9 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield bank
         finally:
             await bank.close()
-    elif kind == "xrp":
+    elif kind in ("xrp", "xrp-payment"):
         async with serving(close_every_ms=200) as served:
-            yield Xrp(served)
+            yield Xrp(served, kind)
     elif kind in ("transfers", "channels"):
         async with _chain() as chain:
             yield Evm(chain, kind)
@@ -275,7 +291,7 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
             yield Lightning(simnet, keysend=kind == "keysend")
 
 
-KINDS: Final = ("toy", "bank", "xrp", "transfers", "channels", "lightning", "keysend")
+KINDS: Final = ("toy", "bank", "xrp", "xrp-payment", "transfers", "channels", "lightning", "keysend")
 
 
 @contextlib.asynccontextmanager

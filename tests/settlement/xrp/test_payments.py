@@ -8,7 +8,7 @@ from isthmus.errors import CodecError, LedgerError
 from isthmus.ledgers.xrp.transactions import payment
 from isthmus.settlement.port import MessageRefusedError
 from isthmus.settlement.xrp.details import QUESTION, Details
-from isthmus.settlement.xrp.payments import PaymentEngine
+from isthmus.settlement.xrp.payments import LEDGERS_AT_ONCE, PaymentEngine
 from isthmus.settlement.xrp.pending import PREFIX, Pending
 from tests.ledgers.xrp.dev.conftest import Serving
 from tests.settlement.lightning.ports import PEER
@@ -312,6 +312,23 @@ async def test_a_server_without_the_ledgers_in_between_is_not_skipped(
     await until(lambda: bob.events("xrp_ledger_away"), ledger)
     liar.lies.clear()
     await until(lambda: bob.balance == -1_000, ledger)
+
+
+async def test_what_came_while_nobody_looked_is_found_behind_many_ledgers(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    """More than are read at once, and payments before, in and after them."""
+    _, bob = pair
+    tag = await tag_of(bob)
+    await bob.kill()
+    for amount in (5, 7, 11):
+        await send(ledger, EVE, payment(BOB.address, amount, tag=tag, memo=b""))
+        for _ in range(LEDGERS_AT_ONCE // 2 + 10):
+            ledger.service.close_ledger()
+    await bob.restart()
+    await until(lambda: bob.balance == -23)
+    await looked(bob, ledger, turns=3)
+    assert bob.balance == -23
 
 
 # --- messages ---

@@ -39,7 +39,7 @@ class PaymentEngine(XrpEngine):
         self, settings: LedgerSettings, key: SigningKey, *, now: Callable[[], int], random: Callable[[], float]
     ) -> None:
         super().__init__(settings, key, now=now, random=random)
-        self._scanned = 0  # the last ledger that was read by this process
+        self._read: Final[dict[AccountId, int]] = {}  # the last ledger that this process has read for each account
 
     # --- what we pay ---
 
@@ -140,6 +140,11 @@ class PaymentEngine(XrpEngine):
         found = self._port.kept(account).get(SINCE)
         return None if found is None else int(found)
 
+    def _read_up_to(self, account: AccountId) -> int | None:
+        """What came up to this ledger is credited; None before anybody asked for a tag."""
+        since = self._since(account)
+        return None if since is None else max(since, self._read.get(account, 0))
+
     # --- what we are paid ---
 
     async def _turn(self, account: AccountId, head: Head) -> None:
@@ -147,10 +152,11 @@ class PaymentEngine(XrpEngine):
 
     async def _look_around(self, head: Head) -> None:
         """Read what was validated since the last look."""
-        firsts = [one for one in map(self._since, self._accounts) if one is not None]
-        if not firsts:
+        ends = {each: upto for each in self._accounts if (upto := self._read_up_to(each)) is not None}
+        if not ends:
             return
-        first = max(min(firsts), self._scanned) + 1
+        behind = min(ends, key=ends.__getitem__)
+        first = ends[behind] + 1
         # The newest ledger's transactions may not stand in a server's index yet.
         last = min(head.index - 1, first + LEDGERS_AT_ONCE - 1)
         if first > last:
@@ -158,14 +164,19 @@ class PaymentEngine(XrpEngine):
         found = await self._network.transactions(self.key.address, first, last)
         arrived = [one for one in found if one.kind == "Payment" and one.succeeded and self._is_to_us(one)]
         for account in list(self._accounts):
-            await self._credit(account, arrived, last)
+            upto = self._read_up_to(account)
+            if upto is None or not first <= upto + 1 <= last:  # it has asked, or has come, since these were read
+                continue
+            try:
+                await self._credit(account, arrived, upto, last)
+            except StepRefusedError as error:  # others are credited; this one again at the next look
+                self._tell("warning", "step_refused", account, {"reason": str(error)})
         tags = {self.tag(each) for each in self._accounts}
         for one in arrived:
             if _tag_of(one) is None or _tag_of(one) not in tags:
                 self._tell("warning", "unmatched", "", {"reason": _told(one)})
-        self._scanned = last
-        if last < head.index - 1:
-            self._wake.set()
+        if last < head.index - 1 and self._read_up_to(behind) != first - 1:
+            self._wake.set()  # there is more to read, and nothing is in the way
 
     def _is_to_us(self, one: Applied) -> bool:
         if one.destination != self.key.address or one.source == self.key.address:
@@ -174,21 +185,20 @@ class PaymentEngine(XrpEngine):
             self._tell("warning", "not_in_xrp", "", {"reason": f"what {one.hash} brought isn't known in drops"})
         return one.delivered is not None
 
-    async def _credit(self, account: AccountId, arrived: list[Applied], upto: int) -> None:
-        """What came for this account in ledgers that were not counted yet, and that they are by now: one step."""
-        since, tag = self._since(account), self.tag(account)
-        if since is None or tag is None or upto <= since:
-            return
-        mine = [one for one in arrived if one.ledger > since and _tag_of(one) == tag and self._may_pay(account, one)]
-        if not mine and upto - since < KEPT_LEDGERS:
-            return
-        step = Step(kept=[(SINCE, str(upto).encode())])
-        total = sum(one.delivered or 0 for one in mine)
-        if total:
-            names = ", ".join(one.hash for one in mine[:NAMED_MAX])
-            more = f" and {len(mine) - NAMED_MAX} more" if len(mine) > NAMED_MAX else ""
-            step.credits.append((total, XRP_SCALE, "", f"payment {names}{more}"))
-        await self._port.step(account, step)
+    async def _credit(self, account: AccountId, arrived: list[Applied], before: int, upto: int) -> None:
+        """What came for this account after the ledger `before`, and that it is credited up to `upto`: one step."""
+        tag, since = self.tag(account), self._since(account)
+        assert tag is not None and since is not None, "both are kept together"
+        mine = [one for one in arrived if one.ledger > before and _tag_of(one) == tag and self._may_pay(account, one)]
+        if mine or upto - since >= KEPT_LEDGERS:
+            step = Step(kept=[(SINCE, str(upto).encode())])
+            total = sum(one.delivered or 0 for one in mine)
+            if total:
+                names = ", ".join(one.hash for one in mine[:NAMED_MAX])
+                more = f" and {len(mine) - NAMED_MAX} more" if len(mine) > NAMED_MAX else ""
+                step.credits.append((total, XRP_SCALE, "", f"payment {names}{more}"))
+            await self._port.step(account, step)
+        self._read[account] = upto
 
     def _may_pay(self, account: AccountId, one: Applied) -> bool:
         """Where an address was agreed on, others' payments count for nothing: somebody must look at them."""
@@ -208,7 +218,7 @@ class PaymentEngine(XrpEngine):
             "address": self.key.address,
             "tag": "none was asked for yet" if tag is None else str(tag),
             "height": str(self.head.index) if self.head else "unknown",
-            "read_up_to": str(self._scanned or "unknown"),
+            "read_up_to": str(self._read_up_to(account) or "unknown"),
         }
         for one in self._sender.pending(self._port, account):
             shown[f"transaction_{one.sequence}"] = f"settlement {one.about}, until ledger {one.last}, {one.hash}"
