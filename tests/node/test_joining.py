@@ -186,3 +186,50 @@ async def test_the_operators_side_of_bad_invitations(nodes: Any, config: Any, hu
     no_http = await nodes.run(config.toml(config.account("alice")))
     done = await command("peer", "invite", "bob", *at[:-1], no_http.file)
     assert done.returncode == 1 and "no HTTP listener" in done.stderr
+
+
+async def test_invitations_are_listed_and_revoked(nodes: Any, config: Any, hub: Any) -> None:
+    """One that was used is an account. What was revoked stays so over a kill."""
+    at = ("--config", hub.file)
+    assert (await command("peer", "invitations", "list", *at)).stdout == "No invitations.\n"
+    secrets = {name: await invite(hub, name, life_s=life_s) for name, life_s in (("bob", 60), ("carol", 120))}
+    listed = await command("peer", "invitations", "list", "--json", *at)
+    found = json.loads(listed.stdout)["invitations"]
+    assert [(one["account"], one["state"], one["relation"], one["asset"]) for one in found] == [
+        ("bob", "open", "peer", "USD"),
+        ("carol", "open", "peer", "USD"),
+    ]
+    assert found[0]["id"] == sha256(secrets["bob"].encode()).hexdigest()[:16]
+    assert not any(secret in listed.stdout for secret in secrets.values())
+
+    assert (await ask(hub, {"secret": secrets["carol"], **TERMS, "token_sha256": HASHES[0]}))[0] == 200
+    shown = (await command("peer", "invitations", "list", *at)).stdout.splitlines()
+    assert [line.split()[1] for line in shown] == ["open", "used"]
+    done = await command("peer", "invitations", "revoke", found[0]["id"], *at)
+    assert (done.returncode, done.stdout) == (0, "The invitation for bob is good no more.\n")
+    used = found[1]["id"]
+    for invitation, status, says in ((found[0]["id"], 2, "no invitation"), (used, 1, "It was used"), ("../x", 2, "no")):
+        refused = await command("peer", "invitations", "revoke", invitation, *at)
+        assert refused.returncode == status and says in refused.stderr and refused.stderr.count("\n") == 1
+
+    await hub.kill()
+    text = config.toml(config.account("alice"), address="test.hub", http=0, rest=CHILDREN)
+    again = await nodes.run(text, folder=hub.folder)
+    for body in ({"look": True}, {**TERMS, "token_sha256": HASHES[1]}):
+        assert (await ask(again, {"secret": secrets["bob"], **body}))[0] == 404
+    assert "bob" not in await again.accounts()
+
+
+async def test_an_invitation_is_used_or_revoked_and_never_both(hub: Any) -> None:
+    secrets = [await invite(hub, f"guest-{number}") for number in range(4)]
+
+    async def revoke(secret: str) -> int:
+        url = f"{hub.listening['admin']}/invitations/{sha256(secret.encode()).hexdigest()[:16]}"
+        async with aiohttp.ClientSession(headers=TOKEN) as session, session.delete(url) as response:
+            return response.status
+
+    for number, secret in enumerate(secrets):
+        using = ask(hub, {"secret": secret, **TERMS, "token_sha256": HASHES[number]})
+        revoked, (used, _) = await asyncio.gather(revoke(secret), using)
+        assert (revoked, used) in ((200, 404), (409, 200))
+        assert (f"guest-{number}" in await hub.accounts()) is (used == 200)

@@ -5,6 +5,7 @@ import re
 import sys
 from datetime import UTC, datetime
 from typing import Any, Final
+from urllib.parse import quote
 
 import click
 
@@ -20,7 +21,8 @@ UNIT_S: Final = {"m": 60, "h": 3_600, "d": 86_400}
     epilog="""\b
 Examples:
   isthmus peer invite bob --asset USD --scale 9 --receivable 100
-  isthmus peer accept https://alice.example/join#SECRET --receivable 100"""
+  isthmus peer accept https://alice.example/join#SECRET --receivable 100
+  isthmus peer invitations list"""
 )
 def peer() -> None:
     """Become neighbours with another node: one side invites, the other accepts."""
@@ -59,8 +61,9 @@ def invite(
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    until = datetime.fromtimestamp(found["expires_at_ms"] // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")
-    click.echo(f"Give them this, in private. It is good once, until {until}:\n  {found['invitation']}")
+    click.echo(
+        f"Give them this, in private. It is good once, until {_when(found['expires_at_ms'])}:\n  {found['invitation']}"
+    )
     click.echo("They run: isthmus peer accept -    (and paste it)")
 
 
@@ -91,3 +94,52 @@ def accept(
     if place.secret is None:
         raise ConfigError("INVITATION", "there is no secret in it", "Give all of what isthmus peer invite printed")
     agree(api, place, name=name, allow_insecure=allow_insecure, **options)
+
+
+@peer.group(
+    epilog="""\b
+Examples:
+  isthmus peer invitations list
+  isthmus peer invitations revoke 5feceb66ffc86f38"""
+)
+def invitations() -> None:
+    """See invitations that were made, and take them back."""
+
+
+@invitations.command(
+    "list",
+    epilog="""\b
+Examples:
+  isthmus peer invitations list
+  isthmus peer invitations list --json | jq '.invitations[] | select(.state == "open")'""",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@admin_options
+def list_invitations(api: AdminApi, as_json: bool) -> None:
+    """List invitations: for whom, until when, and whether they were used. Their secrets are nowhere."""
+    found = api.call("GET", "/invitations")
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for one in found["invitations"]:
+        terms = f"{one['relation']}, {one['asset']} with scale {one['scale']}"
+        click.echo(f"{one['id']}  {one['state']:<5}  until {_when(one['expires_at_ms'])}  {one['account']}: {terms}")
+    if not found["invitations"]:
+        click.echo("No invitations.")
+
+
+@invitations.command(
+    epilog="""\b
+Examples:
+  isthmus peer invitations revoke 5feceb66ffc86f38"""
+)
+@click.argument("invitation", metavar="ID")
+@admin_options
+def revoke(api: AdminApi, invitation: str) -> None:
+    """Take back the invitation ID, as `list` shows it. One that was used is an account now: disable or remove that."""
+    found = api.call("DELETE", f"/invitations/{quote(invitation, safe='')}")
+    click.echo(f"The invitation for {found['account']} is good no more.")
+
+
+def _when(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms // 1000, UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -31,6 +31,7 @@ BODY_S_MAX: Final = 10.0
 SECRET_BYTES: Final = 32
 INVITATIONS_MAX: Final = 1_000
 LIFE_S_MAX: Final = 30 * 24 * 3_600
+ID_CHARS: Final = 16  # of the hash, by which operators name an invitation
 NAME_BYTES: Final = 10  # of the hash, for the name of a child who asked
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -56,6 +57,7 @@ class Joining:
         self._listening: Final = listening  # where the listeners are, by protocol
         self._wall_ms: Final = wall_ms
         self._mono_ms: Final = mono_ms
+        self._turn: Final = asyncio.Lock()  # an invitation is used or revoked, whichever was asked first
 
     # --- the operator's side --------------------------------------------------------------------------------------
 
@@ -74,6 +76,32 @@ class Joining:
         invitation = {"v": 1, "account": name, "definition": definition, "expires_at": expires_at, "used_by": None}
         await self._control.keep({**old, _key(secret): _encoded(invitation)}, [(AccountId(name), "invited")])
         return {"account": name, "invitation": f"{self._where('http')}{PATH}#{secret}", "expires_at_ms": expires_at}
+
+    def invitations(self) -> list[Json]:
+        """All that are kept, those that end first in front. What has ended goes when the next one is made."""
+        found = []
+        for key, each in self._invitations().items():
+            state = "used" if each["used_by"] is not None else "open"
+            if state == "open" and each["expires_at"] <= self._wall_ms():
+                state = "ended"
+            definition = each["definition"]
+            shown = {name: definition[name] for name in ("asset", "scale", "relation")}
+            times = {"expires_at_ms": each["expires_at"], "state": state}
+            found.append({"id": _id(key), "account": each["account"], **shown, **times})
+        return sorted(found, key=lambda one: (one["expires_at_ms"], one["id"]))
+
+    async def revoke(self, name: str) -> Json:
+        """Take an invitation back, by its id; RefusedError if it was used."""
+        async with self._turn:
+            found = [(key, each) for key, each in self._invitations().items() if _id(key) == name]
+            if not found:
+                raise RefusedError(404, f"There is no invitation {name[:40]!r}.")
+            [(key, invitation)] = found
+            account = invitation["account"]
+            if invitation["used_by"] is not None:
+                raise RefusedError(409, f"It was used: {account} is an account now, and can be disabled or removed.")
+            await self._control.keep({key: b""}, [(AccountId(account), "invitation revoked")])
+            return {"id": name, "account": account}
 
     # --- the stranger's side --------------------------------------------------------------------------------------
 
@@ -105,10 +133,18 @@ class Joining:
         if body.get("look") is True:
             return self._terms(definition)
         token_sha256 = _agreed(body, definition)
+        async with self._turn:
+            return await self._use(_key(secret), token_sha256, host)
+
+    async def _use(self, key: bytes, token_sha256: str, host: str) -> Json:
+        invitation = self._invitations().get(key)
+        if invitation is None:
+            raise RefusedError(404, "There is no such invitation, or its time is over.")  # revoked just now
+        definition = invitation["definition"]
         if invitation["used_by"] is None:
             used = {**invitation, "used_by": token_sha256}
             await self._control.add(
-                invitation["account"], _with_token(definition, token_sha256), also={_key(secret): _encoded(used)}
+                invitation["account"], _with_token(definition, token_sha256), also={key: _encoded(used)}
             )
         elif invitation["used_by"] != token_sha256:
             self._throttle.failed(host, self._mono_ms())
@@ -162,6 +198,10 @@ class Joining:
 
 def _key(secret: str) -> bytes:
     return _PREFIX + sha256(secret.encode("utf-8", "surrogatepass")).hexdigest().encode()
+
+
+def _id(key: bytes) -> str:
+    return key.removeprefix(_PREFIX)[:ID_CHARS].decode()
 
 
 def _encoded(invitation: Json) -> bytes:
