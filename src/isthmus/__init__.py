@@ -79,7 +79,7 @@ def connect(
     """
     from isthmus.apps.resolving import resolve
     from isthmus.client.wallet import Wallet
-    from isthmus.node.wallet_settlement import load_wallet_settlement
+    from isthmus.node.settling_wallets import load_settlement
 
     return Wallet.at(
         place,
@@ -87,7 +87,7 @@ def connect(
         resolve=resolve,
         ca_file=ca_file,
         allow_insecure=allow_insecure,
-        settle=load_wallet_settlement,
+        settle=load_settlement,
     )
 
 

@@ -18,11 +18,11 @@ from isthmus.cli.demo.network import ALICE, BOB, BTP, HOST, UPLINK, Pair, btp_ur
 from isthmus.cli.demo.parties import make_wallet, start_receiving
 from isthmus.cli.demo.processes import Child, DemoError, Processes, connected, free_ports, routed, running
 from isthmus.cli.demo.run import write_private
+from isthmus.client.folder import SETTLEMENT_FILE
 from isthmus.client.payment import COMPLETED, PaymentResult, Progress
 from isthmus.client.streams import base_rate
 from isthmus.connector.books import settled_name
 from isthmus.ilp.asset import Asset
-from isthmus.node.wallet_settlement import FILE
 from tools.demo_l2.show import Audience, Fact, Result
 
 ONE, TWO = "connector-1", "connector-2"
@@ -136,7 +136,7 @@ class Demo(ABC, Generic[Seen]):
             await routed(child, self._admin(child.name), self.tokens["admin"], frozenset((f"test.{other}",)))
         for name, port in ((ALICE, "one"), (BOB, "two")):
             await make_wallet(self.folder / name, btp_url(self.ports[port]), self.tokens[name])
-            write_private(self.folder / name / FILE, self.settlements()[name])
+            write_private(self.folder / name / SETTLEMENT_FILE, self.settlements()[name])
 
     def account(self, name: str, asset: Asset, limits: str, settlement: str) -> str:
         """An account of a connector. The first one dials the second."""

@@ -23,7 +23,7 @@ from isthmus.errors import ConfigError, LinkError
 from isthmus.ilp.asset import parse_amount
 from isthmus.links.http.listener import HttpListener
 from isthmus.links.places import StrangerBounds
-from isthmus.node.wallet_settlement import load_wallet_settlement
+from isthmus.node.settling_wallets import load_settlement
 from isthmus.runtime import clock
 from isthmus.stream.tokens import Invitation, Tokens
 
@@ -148,7 +148,7 @@ class _Receiver:
                     listening = not stop.is_set()
                 except LinkError:
                     # Even if we are to stop: what came in meanwhile is told by the next answer.
-                    session = own = await open_session(self._folder, settle=load_wallet_settlement)
+                    session = own = await open_session(self._folder, settle=load_settlement)
                     self._address = str((await session.ask("show", {}))["address"])
             await self._leave(session)
         finally:

@@ -92,7 +92,7 @@ class _RefusedError(click.ClickException):
 
 async def _run(folder: Path, work: Work[T], online: bool) -> T:
     from isthmus.apps.resolving import resolve
-    from isthmus.node.wallet_settlement import load_wallet_settlement
+    from isthmus.node.settling_wallets import load_settlement
 
     stop, hurry = asyncio.Event(), asyncio.Event()
 
@@ -105,7 +105,7 @@ async def _run(folder: Path, work: Work[T], online: bool) -> T:
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(ValueError, NotImplementedError):  # not in the main thread: a test
             loop.add_signal_handler(number, interrupted)
-    opening = asyncio.create_task(open_session(folder, resolve=resolve, settle=load_wallet_settlement, online=online))
+    opening = asyncio.create_task(open_session(folder, resolve=resolve, settle=load_settlement, online=online))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({opening, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -125,14 +125,14 @@ async def _run(folder: Path, work: Work[T], online: bool) -> T:
 
 async def look(folder: Path, method: str, params: Json) -> Json:
     """A question that needs no connection: ask whoever holds the wallet, else read its journal."""
-    from isthmus.node.wallet_settlement import load_wallet_settlement
+    from isthmus.node.settling_wallets import load_settlement
 
-    session = await open_session(folder, settle=load_wallet_settlement, online=False)
+    session = await open_session(folder, settle=load_settlement, online=False)
     try:
         return await session.ask(method, params)
     except LinkError:
         # The holder has just ended.
-        session = await open_session(folder, settle=load_wallet_settlement, online=False)
+        session = await open_session(folder, settle=load_settlement, online=False)
         return await session.ask(method, params)
     finally:
         await session.close()

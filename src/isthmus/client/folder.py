@@ -21,6 +21,7 @@ SETTINGS_FILE: Final = "wallet.toml"
 TOKEN_FILE: Final = "token"
 SECRET_FILE: Final = "secret"
 JOURNAL_FILE: Final = "journal.db"
+SETTLEMENT_FILE: Final = "settlement.toml"  # if the wallet settles with its connector by itself
 SOCKET_FILE: Final = "wallet.sock"
 
 SECRET_BYTES: Final = 32

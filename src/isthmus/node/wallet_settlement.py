@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from isthmus.client.folder import SETTLEMENT_FILE
 from isthmus.client.settling import ENGINE, WalletSettling
 from isthmus.errors import ConfigError
 from isthmus.ilp.asset import Asset, parse_amount
@@ -21,7 +22,6 @@ from isthmus.node.engines.kind import EngineKind, Surroundings
 from isthmus.node.engines.kinds import KINDS
 from isthmus.runtime import clock
 
-FILE: Final = "settlement.toml"
 RFC38: Final = "rfc38"  # such an engine is a server's: it calls back by HTTP
 
 
@@ -56,7 +56,7 @@ def load_wallet_settlement(
     folder: Path, asset: Asset, environment: Mapping[str, str] | None = None
 ) -> WalletSettling | None:
     """What the wallet in this folder settles by; None if it has no such file. Raises ConfigError."""
-    path = folder / FILE
+    path = folder / SETTLEMENT_FILE
     try:
         if path.stat().st_size > CONFIG_BYTES_MAX:
             raise ConfigError(str(path), "is too large for a configuration", "It is no wallet's")
@@ -74,7 +74,7 @@ def load_wallet_settlement(
     found = _read(values, source, folder, asset)
     if source.problems:
         first = min(source.problems, key=lambda each: (each.line is None, each.line))
-        where = FILE if first.line is None else f"{FILE}, line {first.line}"
+        where = SETTLEMENT_FILE if first.line is None else f"{SETTLEMENT_FILE}, line {first.line}"
         raise ConfigError(f"{where}: {first.key}", first.problem, first.remedy.removesuffix("."))
     assert found is not None
     return found
