@@ -112,7 +112,7 @@ async def test_books_that_take_no_credit_hold_up_nobody_else(world: World, west:
         world.pay("stranger", "west", 1, "nobody's", key=f"n{number}")
     wanted = (0, 21) if refuses == PEER else (15, 0)
     await until(lambda: west.owed() == wanted and len(west.engine.unmatched()) == 3)
-    assert "bank_credit_not_booked" in west.events()
+    await until(lambda: "bank_credit_not_booked" in west.events())
     await west.restart()
     await west.looked(6)
     assert west.owed() == wanted and len(west.engine.unmatched()) == 3

@@ -345,7 +345,8 @@ async def test_a_wrong_reference_waits_and_is_assigned_once(world: World) -> Non
     await until(lambda: len(world.west.engine.unmatched()) == 1)
     (one,) = world.west.engine.unmatched()
     assert (one.amount, one.payer, one.reference) == (40, "stranger", "for the packets, thanks")
-    assert "bank_unmatched" in world.west.events() and world.west.balance == 0
+    await until(lambda: "bank_unmatched" in world.west.events())
+    assert world.west.balance == 0
     await world.west.restart()
     assert world.west.engine.unmatched() == [one]
     assert await world.west.engine.assign(one.id, PEER, "their mail of 3 May") == 40
