@@ -7,6 +7,7 @@ import pytest
 
 from isthmus.connector.events import AccountId
 from isthmus.sim import plan as p
+from isthmus.sim.bad_speakers import LIES
 from isthmus.sim.draw import draw
 from isthmus.sim.draw_routes import START_MS, draw_routes
 from isthmus.sim.plan import FaultPlan, LinkPlan, NodePlan, Plan
@@ -96,6 +97,15 @@ def test_a_payment_goes_on_around_a_node_that_dies() -> None:
     found = process.kernel.switch.router.find(process.kernel.switch, b"test.c3.w2")
     assert found is not None
     assert found[1] == AccountId("c2")  # it is back, and the shorter way is used again
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_each_kind_of_bad_route_is_answered_and_bounded(lie: str) -> None:
+    """A neighbour that tells nothing else. It costs at most a route: afterwards each has a way to each wallet."""
+    world, result = run(ring(vice=f"{p.TELLS_LIES}: {lie}", seed=3))
+    assert result.findings == []
+    assert world.coverage.groups["vice"].get(p.TELLS_LIES, 0) > 0
+    assert lost_ways(world) == []
 
 
 @pytest.mark.parametrize("vice", p.ROUTE_VICES)

@@ -1,6 +1,7 @@
 """Adversaries that tell bad routes. Each lie is drawn; what honest neighbours make of them is the run's to show."""
 
 from collections.abc import Callable
+from random import Random
 from typing import TYPE_CHECKING, Final
 
 from isthmus.connector.events import AccountId, Inbound, Outbound
@@ -15,6 +16,7 @@ from isthmus.ilp.ccp import (
 )
 from isthmus.ilp.packet import PREPARE, Prepare, Reject, decode_prepare, encode_prepare, encode_reject
 from isthmus.sim import plan as p
+from isthmus.sim.plan import NodePlan
 from isthmus.sim.vices import Vice
 
 if TYPE_CHECKING:
@@ -23,6 +25,23 @@ if TYPE_CHECKING:
 _UPDATE: Final = UPDATE_DESTINATION.encode()
 EVERYTHING: Final = ("", "g", "test", "g.x", "private.x", "self.x", "peer.x", "test.nowhere", "local.y", "example.z")
 FLOOD: Final = 400
+OLD_MAX: Final = 20
+# The methods of `BadSpeaker`. A plan's vice may name one of them, after the kind and a colon.
+LIES: Final = (
+    "everything",
+    "flood",
+    "epochs",
+    "table_id",
+    "bytes",
+    "withdraws",
+    "flaps",
+    "twice",
+    "props",
+    "nonsense",
+    "replays",
+)
+PRICE_ID: Final = 0x6970
+PRICE_PREFIX: Final = b"isthmus ppm "
 
 
 def _read_update(frame: Outbound) -> tuple[Prepare, RouteUpdate] | None:
@@ -38,6 +57,11 @@ class BadSpeaker(Vice):
 
     name = p.TELLS_LIES
 
+    def __init__(self, plan: NodePlan, rng: Random) -> None:
+        super().__init__(plan, rng)
+        self._only: Final = plan.vice.removeprefix(self.name).removeprefix(": ")  # the one lie that it tells, or all
+        self._old: Final[list[bytes]] = []  # updates of earlier, to be told again
+
     def prepares(self, account: AccountId, frame: Outbound) -> list[Outbound]:
         if _UPDATE not in frame.packet or not self.strikes():
             return [frame]
@@ -45,19 +69,13 @@ class BadSpeaker(Vice):
         if read is None:
             return [frame]
         prepare, update = read
-        lies: tuple[Callable[[Prepare, RouteUpdate], list[bytes]], ...] = (
-            self._everything,
-            self._flood,
-            self._epochs,
-            self._table_id,
-            self._bytes,
-            self._withdraws,
-            self._flaps,
-            self._twice,
-        )
-        packets = self.rng.choice(lies)(prepare, update)
+        packets = self._lie()(prepare, update)
         first = Outbound(frame.session, frame.request_id, packets[0])
         return [first, *(Outbound(frame.session, self.forged_id(), packet) for packet in packets[1:])]
+
+    def _lie(self) -> Callable[[Prepare, RouteUpdate], list[bytes]]:
+        lie: Callable[[Prepare, RouteUpdate], list[bytes]] = getattr(self, f"_{self._only or self.rng.choice(LIES)}")
+        return lie
 
     def _update(
         self, prepare: Prepare, update: RouteUpdate, routes: tuple[Route, ...] = (), **changes: object
@@ -84,6 +102,38 @@ class BadSpeaker(Vice):
     def _epochs(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
         first, end, current = (self.rng.choice((0, 1, update.to_epoch + 7, 2**32 - 1)) for _ in range(3))
         return [self._update(prepare, update, from_epoch=first, to_epoch=end, current_epoch=current)]
+
+    def _props(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """Prices that are none, or more than anybody believes; and more properties than anybody reads."""
+        ppm = self.rng.choice((0, 500_001, 2**32 - 1)).to_bytes(4, "big")
+        values = (b"", PRICE_PREFIX, PRICE_PREFIX + ppm, PRICE_PREFIX + ppm + b"x", self.rng.randbytes(40))
+        flags = {"is_optional": self.rng.random() < 0.8, "is_transitive": True, "is_partial": False, "is_utf8": False}
+        props = tuple(RouteProp(PRICE_ID, self.rng.choice(values), **flags) for _ in range(self.rng.randint(1, 20)))
+        names = tuple(f"test.{node.name}" for node in self.process.node.world.plan.nodes)
+        routes = tuple(Route(name, (update.speaker,), bytes(32), props) for name in names)
+        return [self._update(prepare, update, routes)]
+
+    def _nonsense(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """Prefixes with segments that nobody has, too many of them, and paths without end or in a circle."""
+        speaker, deep = update.speaker, "test." + ".".join("s" * self.rng.randint(32, 60))
+        longest = "test." + "x" * (1_023 - len("test."))
+        circle = (speaker, *(f"test.{node.name}" for node in self.process.node.world.plan.nodes), speaker)
+        routes = (
+            Route(deep, (speaker,), bytes(32), ()),
+            Route(longest, (speaker,), bytes(32), ()),
+            Route("test.circle", circle, bytes(32), ()),
+            Route("test.far", tuple(f"{speaker}.{hop}" for hop in range(60)), bytes(32), ()),
+            Route("test.nobody", (), bytes(32), ()),
+        )
+        return [self._update(prepare, update, routes)]
+
+    def _replays(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """What it told long ago, before what it has to tell: routes that it has withdrawn since are there again."""
+        self._old.append(prepare.data)
+        again = self.rng.choice(self._old)
+        old = encode_prepare(Prepare(0, prepare.expires_at, prepare.condition, prepare.destination, again))
+        del self._old[:-OLD_MAX]
+        return [old, self._update(prepare, update)]
 
     def _table_id(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
         return [self._update(prepare, update, routing_table_id=self.rng.choice((bytes(16), self.rng.randbytes(16))))]
@@ -138,4 +188,8 @@ class BlackHole(BadSpeaker):
         return [Outbound(frame.session, frame.request_id, self._everything(prepare, update)[0])]
 
 
-KINDS: Final[dict[str, type[Vice]]] = {kind.name: kind for kind in (BadSpeaker, BlackHole)}
+KINDS: Final[dict[str, type[Vice]]] = {
+    BlackHole.name: BlackHole,
+    BadSpeaker.name: BadSpeaker,
+    **{f"{BadSpeaker.name}: {lie}": BadSpeaker for lie in LIES},
+}

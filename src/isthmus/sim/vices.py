@@ -337,7 +337,7 @@ def vice_of(plan: NodePlan, rng: Random) -> Vice | None:
     """The vice of a node; None for an honest one."""
     if not plan.vice:
         return None
-    if plan.vice in p.ROUTE_VICES:
+    if plan.vice.partition(": ")[0] in p.ROUTE_VICES:
         from isthmus.sim.bad_speakers import KINDS
 
         return KINDS[plan.vice](plan, rng)
