@@ -94,6 +94,7 @@ class Demo(ABC, Generic[Seen]):
                 url = await start_receiving(processes, BOB, self.folder / BOB)
                 self.audience.step("Alice settles ahead, and pays")
                 result = await processes.guard(self._pay(url))
+                await self._until_quiet()  # what is on its way to Bob comes before he closes
                 self.audience.step("Bob's wallet closes")
                 said = await _ended(processes.children.pop(BOB))
                 await self.after()
