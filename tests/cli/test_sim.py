@@ -54,6 +54,14 @@ def test_topology_draws_how_ways_come_to_be_only_if_it_runs(tmp_path: Path) -> N
     assert "running" not in still.output
 
 
+def test_topology_lets_some_announce_no_price_or_zero() -> None:
+    asked = ["topology", "--graph", "ring", "--nodes", "6", "--pairs", "10", "--silent", "40", "--liars", "20"]
+    people = CliRunner().invoke(sim, asked, standalone_mode=False)
+    assert "40 % of the nodes announce no price, 20 % announce zero" in people.output
+    for wrong in ([*asked, "--no-run"], [*asked, "--liars", "80"]):
+        assert isinstance(CliRunner().invoke(sim, wrong, standalone_mode=False).exception, UsageError)
+
+
 def test_topology_knows_its_nodes(tmp_path: Path) -> None:
     asked = ["topology", "--nodes", "20", "--to", "x"]
     assert isinstance(CliRunner().invoke(sim, asked, standalone_mode=False).exception, UsageError)

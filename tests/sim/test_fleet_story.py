@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
+from isthmus.sim.announced import Announced
 from isthmus.sim.convergence import convergence_picture
-from isthmus.sim.fleet import Fleet
+from isthmus.sim.fleet import SILENT_MS, Fleet
 from isthmus.sim.fleet_story import PHASES, TRIES_WITHIN, Story
 from isthmus.sim.graphs import generate
 from isthmus.sim.parcels import FULFILLED
@@ -72,3 +73,49 @@ def test_convergence_is_drawn_the_same_each_time() -> None:
     assert len(lines) == len(PHASES)
     for name in PHASES:
         assert name in drawn
+
+
+def test_who_tells_no_price_or_zero_is_heard_so() -> None:
+    """In a chain the second node does: its neighbours hear it of all that lies behind."""
+    for told in (None, 0):
+        fleet = Fleet(generate("chain", 4, 1), 1, pairs=1, tells={1: told})
+        fleet.run("cold")
+        assert fleet.heard(0, 3) == [told] == fleet.heard(2, 0)
+    honest = Fleet(generate("chain", 4, 1), 1, pairs=1)
+    honest.run("cold")
+    assert all(price for price in honest.heard(0, 3) + honest.heard(2, 0))
+
+
+def test_prices_that_are_not_told_or_wrong_cost_money_and_no_way() -> None:
+    graph = generate("scale-free", 60, 1)
+
+    def found(announced: Announced) -> tuple[int, int]:
+        fleet = Fleet(graph, 1, pairs=200, tells=announced.draw(graph, 1))
+        assert fleet.run("cold").settled_ms is not None
+        compared = fleet.compare()
+        return compared["ways"], compared["of_best_price_mean_ppm"]
+
+    honest = found(Announced())
+    assert honest[0] == 200 and honest[1] >= 990_000
+    for announced in (Announced(silent=100), Announced(liars=100), Announced(silent=20, liars=20)):
+        ways, of_best = found(announced)
+        assert ways == 200 and 980_000 <= of_best < honest[1]
+
+
+def test_a_silent_link_is_closed_when_its_ends_have_missed_an_answer() -> None:
+    fleet = Fleet(generate("ring", 6, 1), 1, pairs=1)
+    fleet.run("cold")
+    assert fleet.way(0, 2) == [0, 1, 2]
+    outcomes: Counter[str] = Counter()
+    begin = fleet.agenda.now
+    fleet.hush(fleet.link_between(0, 1))
+    while (at := fleet.agenda.next_at()) is not None and at < begin + SILENT_MS:
+        fleet.agenda.step()
+    assert fleet.way(0, 2) == [0, 1, 2]
+    fleet.agenda.step()
+    while (at := fleet.agenda.next_at()) is not None and at <= begin + SILENT_MS:
+        fleet.agenda.step()
+    assert fleet.way(0, 2) == [0, 5, 4, 3, 2]
+    fleet.parcels.send(0, 2, lambda outcome: outcomes.update((outcome,)))
+    fleet.finish()
+    assert outcomes == {FULFILLED: 1}

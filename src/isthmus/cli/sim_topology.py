@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from isthmus.errors import ConfigError
+from isthmus.sim.announced import Announced
 from isthmus.sim.convergence import convergence_picture
 from isthmus.sim.fleet_story import PHASES, Story
 from isthmus.sim.graphs import KINDS, NODES_MIN, Graph, generate
@@ -50,6 +51,8 @@ Examples:
 @click.option(
     "--pairs", type=click.IntRange(1, PAIRS_MAX), default=PAIRS, show_default=True, help="Whose ways are looked at."
 )
+@click.option("--silent", type=click.IntRange(0, 100), default=0, help="So many nodes of 100 announce no price.")
+@click.option("--liars", type=click.IntRange(0, 100), default=0, help="So many nodes of 100 announce a price of zero.")
 @click.option(
     "--convergence", type=click.Path(dir_okay=False, path_type=Path), help="Draw how ways come to be into this file."
 )
@@ -64,6 +67,8 @@ def topology(
     destination: str | None,
     runs: bool,
     pairs: int,
+    silent: int,
+    liars: int,
     convergence: Path | None,
     as_json: bool,
 ) -> None:
@@ -78,11 +83,15 @@ def topology(
         raise click.UsageError("--to is for the picture: give --svg FILE, too")
     if convergence is not None and not runs:
         raise click.UsageError("--convergence draws what runs: leave --no-run out")
+    if silent + liars > 100:
+        raise click.UsageError("--silent and --liars together are more than all nodes")
+    if (silent or liars) and not runs:
+        raise click.UsageError("--silent and --liars are for networks that run: leave --no-run out")
     if svg is not None:
         svg.write_text(_drawn(graph, destination, transit=not no_transit), encoding="utf-8")
     found: Json = {"graph": describe(graph), "best": at_best(graph, transit=not no_transit, sources=sources)}
     if runs:
-        found["run"] = _run(graph, seed, pairs)
+        found["run"] = _run(graph, seed, pairs, Announced(silent, liars))
         if convergence is not None:
             convergence.write_text(convergence_picture(graph, found["run"]["phases"]), encoding="utf-8")
     if as_json:
@@ -92,7 +101,7 @@ def topology(
         click.echo(line)
 
 
-def _run(graph: Graph, seed: int, pairs: int) -> Json:
+def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> Json:
     console = Console(stderr=True)
     columns = (BarColumn(30), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -102,7 +111,7 @@ def _run(graph: Graph, seed: int, pairs: int) -> Json:
             done = PHASES.index(name) + min(1.0, ms / USUAL_MS)
             bar.update(task, completed=done, description=f"{name}, {ms / 1000:.1f} s virtual")
 
-        return Story(graph, seed, pairs=pairs, tell=tell).run()
+        return Story(graph, seed, pairs=pairs, tell=tell, announced=announced).run()
 
 
 def _drawn(graph: Graph, destination: str | None, *, transit: bool) -> str:
@@ -154,6 +163,10 @@ def _of_run(run: Json) -> Iterator[str]:
     if ways["of_best_price_mean_ppm"] is not None:
         mean, least = ways["of_best_price_mean_ppm"] / 10_000, ways["of_best_price_least_ppm"] / 10_000
         yield f"  price          {mean:.3f} % of the best on average, {least:.3f} % at the least"
+    announced = run["announced"]
+    if announced["silent_percent"] or announced["liars_percent"]:
+        silent, liars = announced["silent_percent"], announced["liars_percent"]
+        yield f"                 {silent} % of the nodes announce no price, {liars} % announce zero"
     packets = run["packets"]
     yield f"  packets        {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
     yield (

@@ -5,14 +5,26 @@ no disks, sessions or wallets. Ways are read from nodes' forwarding tables, hop 
 are paid go by `parcels`. Everything follows from graph and seed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from random import Random
 from typing import Any, Final, final
 
-from isthmus.connector.events import AccountId, Append, Durable, Effect, Event, Inbound, LinkDown, LinkUp, Now, Release
+from isthmus.connector.events import (
+    AccountId,
+    Append,
+    Durable,
+    Effect,
+    Event,
+    Inbound,
+    LinkDown,
+    LinkUp,
+    Now,
+    Outbound,
+    Release,
+)
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.routing.terms import RouteTerms
 from isthmus.connector.tables import (
@@ -25,7 +37,9 @@ from isthmus.connector.tables import (
     Tables,
     TablesChanged,
 )
+from isthmus.ilp.packet import PREPARE
 from isthmus.sim.agenda import WALL_START_MS, Agenda, Due
+from isthmus.sim.announced import retold
 from isthmus.sim.graphs import PARTS, Graph
 from isthmus.sim.oracle import Oracle, price
 from isthmus.sim.parcels import HOME, Parcels
@@ -36,6 +50,8 @@ SAMPLE_MS: Final = 500
 QUIET_MS: Final = 5_000  # without a new choice anywhere: the tables have come to rest
 PHASE_MS_MAX: Final = 180_000
 PAIRS: Final = 1_000  # whose ways are looked at
+# A link that carries nothing is closed by its ends: a ping, and no answer to it (`links.btp.session.Timing`).
+SILENT_MS: Final = 25_000
 _LIMIT: Final = 10**30
 _RATES: Final = {
     (base, quote): ASSETS[base][1] / ASSETS[quote][1] for base in ASSETS for quote in ASSETS if base != quote
@@ -60,8 +76,12 @@ class Phase:
 class Fleet:
     """All nodes of one graph, and one clock."""
 
-    def __init__(self, graph: Graph, seed: int, *, pairs: int = PAIRS) -> None:
+    def __init__(
+        self, graph: Graph, seed: int, *, pairs: int = PAIRS, tells: Mapping[int, int | None] | None = None
+    ) -> None:
+        """`tells`: nodes that announce this price for everything, in ppm, or none (`announced.Announced`)."""
         self.graph: Final = graph
+        self._tells: Final = dict(tells or {})
         self.agenda: Final = Agenda()
         self.parcels: Final = Parcels(self)
         self.messages = 0
@@ -74,6 +94,7 @@ class Fleet:
             (one, other.node): other.link for one, around in enumerate(graph.around) for other in around
         }
         self._cuts: Final = [0 for _ in graph.links]  # odd: the link is down
+        self._silent: Final[set[int]] = set()  # links that lose all, and whose ends haven't noticed
         size = len(graph.nodes)
         self.pairs: Final = [self._rng.sample(range(size), 2) for _ in range(pairs)]
         for number in range(size):
@@ -113,6 +134,18 @@ class Fleet:
         if self._cuts[link] % 2 == 0:
             self._cuts[link] += 1
             self._tell_ends(link, lambda other: LinkDown(other, "cut"))
+
+    def hush(self, link: int) -> None:
+        """What is sent over it is lost, and its ends see that it is closed when `SILENT_MS` are over."""
+        cuts = self._cuts[link]
+        self._silent.add(link)
+
+        def notice() -> None:
+            self._silent.discard(link)
+            if self._cuts[link] == cuts:
+                self.cut(link)
+
+        self.agenda.at(self.agenda.now + SILENT_MS, notice)
 
     def mend(self, link: int) -> None:
         if self._cuts[link] % 2 == 1:
@@ -195,14 +228,21 @@ class Fleet:
         self.messages += len(release.frames)
         self.bytes += sum(len(frame.packet) for frame in release.frames)
         account = AccountId(self.graph.nodes[number].name)
-        came = [Inbound(account, frame.session, frame.request_id, frame.packet, at) for frame in release.frames]
+        came = [
+            Inbound(account, frame.session, frame.request_id, self._word(number, frame), at) for frame in release.frames
+        ]
 
         def arrive() -> None:
             if self._cuts[link] == cuts:
                 self.tell(other, *came)
 
-        if cuts % 2 == 0:
+        if cuts % 2 == 0 and link not in self._silent:
             self.agenda.at(at, arrive)
+
+    def _word(self, number: int, frame: Outbound) -> bytes:
+        if number not in self._tells or frame.packet[0] != PREPARE:
+            return frame.packet
+        return retold(frame.packet, self._tells[number])
 
     def run(self, name: str, seen: Callable[[int], None] = lambda _ms: None) -> Phase:
         """Until all choices have stayed for `QUIET_MS`, or `PHASE_MS_MAX` is over; `seen` hears of each sample."""
@@ -247,6 +287,12 @@ class Fleet:
         kernel = self._kernels[number]
         prefix = f"test.{self.graph.nodes[target].name}"
         return 0 if kernel is None else len(kernel.switch.router.rib.candidates(prefix))
+
+    def heard(self, number: int, target: int) -> list[int | None]:
+        """The prices that a node's neighbours announce to it for another node, in ppm."""
+        kernel = self._kernels[number]
+        prefix = f"test.{self.graph.nodes[target].name}"
+        return [] if kernel is None else [one.price for one in kernel.switch.router.rib.candidates(prefix)]
 
     # --- what they chose ----------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, final
 
+from isthmus.sim.announced import Announced
 from isthmus.sim.fleet import PHASE_MS_MAX, Fleet, Phase
 from isthmus.sim.graphs import Graph
 from isthmus.sim.oracle import Oracle
@@ -19,6 +20,7 @@ from isthmus.sim.parcels import FULFILLED
 Json = dict[str, Any]
 # Told as the story goes: the phase, and how far it is in virtual milliseconds of at most `PHASE_MS_MAX`.
 Tell = Callable[[str, int], None]
+HONEST: Final = Announced()
 PAID_EACH_SAMPLE: Final = 50  # packets while tables may differ
 # A packet that met the fallen link comes back; the next one, and the one after it, are those within two round trips.
 TRIES_WITHIN: Final = 3
@@ -79,10 +81,11 @@ class Chapter:
 class Story:
     """One network, from cold to a node that came back. `run` it once."""
 
-    def __init__(self, graph: Graph, seed: int, *, pairs: int, tell: Tell) -> None:
+    def __init__(self, graph: Graph, seed: int, *, pairs: int, tell: Tell, announced: Announced = HONEST) -> None:
         self.graph: Final = graph
-        self.fleet: Final = Fleet(graph, seed, pairs=pairs)
+        self.fleet: Final = Fleet(graph, seed, pairs=pairs, tells=announced.draw(graph, seed))
         self.chapters: Final[list[Chapter]] = []
+        self._announced: Final = announced
         self.link = -1
         self.node = -1
         self._tell: Final = tell
@@ -105,6 +108,7 @@ class Story:
         return {
             "phases": [one.to_json() for one in self.chapters],
             "fallen": {"link": self._link_name(self.link), "node": self.graph.nodes[self.node].name},
+            "announced": {"silent_percent": self._announced.silent, "liars_percent": self._announced.liars},
             "compared": compared,
             "packets": {
                 "outcomes": dict(sorted(fleet.parcels.outcomes.items())),
