@@ -17,6 +17,8 @@ from isthmus.ledgers.bank.values import Transfer
 from tests.ledgers.bank.conftest import an_order, furnish, new_database, open_bank
 from tests.node.conftest import free_port
 
+pytestmark = pytest.mark.slow
+
 HOLDERS: Final = ("ann", "bob", "cy")
 TRANSFERS: Final = 40  # of each holder
 KILLS: Final = 4

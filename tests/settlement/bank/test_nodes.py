@@ -13,6 +13,8 @@ from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_p
 from tests.settlement.bank.world import MONEY, Way, World, until
 from tests.settlement.conftest import isthmus
 
+pytestmark = pytest.mark.slow
+
 UNIT = 10**9  # of the accounts, which have nine decimal places; the bank has two
 
 

@@ -17,6 +17,8 @@ from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_p
 from tests.settlement.conftest import isthmus
 from tests.settlement.xrp.world import ask
 
+pytestmark = pytest.mark.slow
+
 UNIT = 10**9  # of the accounts, which have nine decimal places
 XRP = 10**6
 SEEDS = {
