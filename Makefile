@@ -18,7 +18,7 @@ PURE_TESTS := $(wildcard tests/test_oer.py tests/ilp tests/connector tests/strea
   tests/links/btp/test_session.py tests/links/http/test_session.py tests/journal/test_record.py tests/vectors)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-run demo demo-l2 settle-crash test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
+.PHONY: help topology setup setup-run demo demo-l2 settle-crash test coverage test-slow sim fuzz fuzz-campaign test-native faults audit lint format types layers crash mutants mutants-search trace rows docs \
   interop ledgers contract npm bench bench-smoke native wheel lock clean
 
 help: ## this list
@@ -50,6 +50,11 @@ test-slow: setup ## the tests that take long
 sim: setup ## 200 simulated networks with faults and adversaries, audited, and 60 that find their routes (SEEDS=n ROUTED=n FIRST=n)
 	@$(PYTHON_BIN) -m isthmus sim sweep --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 	@$(PYTHON_BIN) -m isthmus sim sweep --routes --seeds $(ROUTED) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
+
+topology: setup ## large networks run from cold, lose a link and a node, get them back (1,000 nodes: some minutes, 2 GB)
+	@set -e; for graph in "chain --nodes 25" "ring --nodes 25" "mesh --nodes 400" "scale-free --nodes 1000"; do \
+	  $(PYTHON_BIN) -m isthmus sim topology --graph $$graph $(ARGS); done
+	@$(PYTHON_BIN) -m isthmus sim topology --graph scale-free --nodes 60 --seed 4 --pairs 300 --convergence docs/convergence.svg
 
 fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each, TARGET=name for one)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz run --seconds $(SECONDS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
