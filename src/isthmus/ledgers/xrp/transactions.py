@@ -86,11 +86,13 @@ def end_channel(channel: str) -> Fields:
     return {"TransactionType": "PaymentChannelClaim", "Channel": channel, "Flags": CLOSE}
 
 
-def payment(destination: str, drops: int, *, tag: int | None, memo: bytes) -> Fields:
-    """A plain payment: all of it arrives, or none."""
+def payment(destination: str, drops: int, *, tag: int | None, memo: bytes = b"", invoice: str = "") -> Fields:
+    """A plain payment: all of it arrives, or none. `invoice`: 64 hexadecimal digits, so that no two are the same."""
     fields: Fields = {"TransactionType": "Payment", "Destination": destination, "Amount": str(drops)}
     if tag is not None:
         fields["DestinationTag"] = tag
+    if invoice:
+        fields["InvoiceID"] = invoice
     if memo:
         fields["Memos"] = [{"Memo": {"MemoData": memo.hex().upper()}}]
     return fields

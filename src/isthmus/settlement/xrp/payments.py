@@ -13,6 +13,7 @@ from typing import Final, final
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
 from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.xrp.hashes import sha512_half
 from isthmus.ledgers.xrp.network import Applied, Head
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, payment
@@ -55,19 +56,22 @@ class PaymentEngine(XrpEngine):
             return
         if due > DROPS_MAX:
             raise LedgerError(f"{due} drops are more than there are")
-        await self._sign(account, number, due, lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]))
+        # Two payments of one amount must never be the same bytes: one would be taken for both.
+        invoice = sha512_half(key).hex().upper()
+        await self._sign(account, number, due, invoice, lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]))
 
     async def _sign(
         self,
         account: AccountId,
         number: int,
         due: int,
+        invoice: str,
         step: Callable[[Pending], Step],
         *,
         instead_of: Pending | None = None,
     ) -> None:
         to = await self._details(account)
-        fields = payment(to.address, due, tag=to.tag, memo=b"")
+        fields = payment(to.address, due, tag=to.tag, invoice=invoice)
         await self._begin(account, fields, "pay", str(number), takes=due, instead_of=instead_of, step=step)
 
     async def _details(self, account: AccountId) -> Details:
@@ -109,7 +113,8 @@ class PaymentEngine(XrpEngine):
             return
         told = {"account": account, "purpose": one.purpose, "hash": one.hash}
         self._port.log("info", "xrp_transaction_expired", told)
-        await self._sign(account, number, int(one.fields["Amount"]), lambda _: taken, instead_of=one)
+        due, invoice = int(one.fields["Amount"]), str(one.fields["InvoiceID"])
+        await self._sign(account, number, due, invoice, lambda _: taken, instead_of=one)
 
     # --- how we want to be paid ---
 

@@ -38,6 +38,7 @@ class Sender:
         self._settings: Final = settings
         self._finished: Final = finished
         self._lock: Final = asyncio.Lock()
+        self._floor = 0  # the number after the last one that a validated ledger has, as far as this process has seen
         self._said: Final[dict[bytes, str]] = {}  # by key: why servers refuse it, told once
 
     def pending(self, port: Port, account: AccountId) -> list[Pending]:
@@ -79,7 +80,9 @@ class Sender:
                 raise UnderfundedError(f"{self._key.address} is not funded yet: the ledger has no such account")
             if funds.balance < takes + fee:
                 raise UnderfundedError(f"{self._key.address} has {funds.balance} drops, and {takes + fee} are needed")
-            sequence = funds.sequence
+            # What was asked for may be older than what was seen to end since: a number is never used twice.
+            sequence = max(funds.sequence, self._floor)
+            # Now, and not before the wait: what has ended meanwhile has raised the floor.
             pending = [one for each in accounts for one in self.pending(port, each)]
             used = {one.sequence for one in pending if one != instead_of}
             if len(used) >= PENDING_MAX:
@@ -137,6 +140,8 @@ class Sender:
 
     async def _end(self, account: AccountId, one: Pending, found: Applied | None) -> None:
         self._said.pop(one.key, None)
+        if found is not None:
+            self._floor = max(self._floor, one.sequence + 1)
         await self._finished(account, one, found, Step(kept=[(one.key, b"")]))
 
     async def _submit(self, port: Port, account: AccountId, one: Pending) -> None:
