@@ -197,13 +197,13 @@ class Switch:
 
     def reports_at(self) -> int | None:
         at = self._reporters[0][0] if self._reporters else None
-        if len(self.wheel) and (at is None or self._looks_at < at):
+        if self.wheel and (at is None or self._looks_at < at):
             return self._looks_at
         return at
 
     def tick_reporters(self) -> None:
         """Let those whose time has come report to their peers. One of them may be queued twice; once counts."""
-        if self.mono >= self._looks_at and len(self.wheel):
+        if self.mono >= self._looks_at and self.wheel:
             self._looks_at = self.mono + ASK_EVERY_MS
             for each in self.lanes.values():
                 each.reporter.look(self)

@@ -29,6 +29,10 @@ class TimingWheel:
     def __len__(self) -> int:
         return sum(len(bucket) for bucket in self._buckets.values())
 
+    def __bool__(self) -> bool:
+        """Asked in each call of the kernel: no bucket is empty, so there is nothing to count."""
+        return bool(self._buckets)
+
     def add(self, leg: OutgoingLeg) -> None:
         at = leg.deadline >> GRAIN_BITS
         bucket = self._buckets.get(at)
