@@ -19,7 +19,7 @@ from isthmus.sim.parcels import FULFILLED
 def test_whoever_can_be_reached_can_be_paid_and_no_packet_is_left(kind: str, nodes: int) -> None:
     """The bars in small: settled in time, the next packets go around what fell, no loop outlives a packet."""
     heard: list[str] = []
-    found = Story(generate(kind, nodes, 3), 3, pairs=60, tell=lambda name, _: heard.append(name)).run()
+    found = Story(generate(kind, nodes, 3), 3, pairs=60, tell=lambda name, _: heard.append(name), paid=10).run()
     assert tuple(dict.fromkeys(heard)) == PHASES
     for phase in found["phases"]:
         limit = 60_000 if phase["name"] == "cold" else 30_000
@@ -35,7 +35,7 @@ def test_whoever_can_be_reached_can_be_paid_and_no_packet_is_left(kind: str, nod
 
 def test_the_same_seed_tells_the_same_story() -> None:
     def story() -> object:
-        found = Story(generate("scale-free", 20, 5), 5, pairs=20, tell=lambda *_: None).run()
+        found = Story(generate("scale-free", 20, 5), 5, pairs=20, tell=lambda *_: None, paid=10).run()
         del found["per_node"]
         return found
 
@@ -44,7 +44,7 @@ def test_the_same_seed_tells_the_same_story() -> None:
 
 def test_a_packet_meets_the_gap_once_where_another_hop_is_known() -> None:
     """Failover: not even the first packet is lost where the node that meets the gap sees that the link is closed."""
-    story = Story(generate("ring", 8, 1), 1, pairs=40, tell=lambda *_: None)
+    story = Story(generate("ring", 8, 1), 1, pairs=40, tell=lambda *_: None, paid=10)
     story.run()
     tries = story.chapters[1].tries
     assert sum(tries.values()) > 0
@@ -65,7 +65,7 @@ def test_packets_to_nobody_come_back() -> None:
 
 def test_convergence_is_drawn_the_same_each_time() -> None:
     graph = generate("scale-free", 20, 5)
-    found = Story(graph, 5, pairs=20, tell=lambda *_: None).run()
+    found = Story(graph, 5, pairs=20, tell=lambda *_: None, paid=10).run()
     drawn = convergence_picture(graph, found["phases"])
     assert drawn == convergence_picture(graph, found["phases"])
     root = ET.fromstring(drawn)

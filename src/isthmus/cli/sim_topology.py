@@ -155,26 +155,25 @@ def _of_run(run: Json) -> Iterator[str]:
         paid = f"{phase['fulfilled_after']} of {phase['reachable_pairs']} reachable pairs can pay"
         during = phase["fulfilled_during_ppm"]
         meanwhile = "" if during is None else f", {during / 10_000:.1f} % of packets meanwhile"
-        yield f"  {phase['name']:<14} settled in {settled}; {paid}{meanwhile}"
+        yield f"  {phase['name']:<17} settled in {settled}; {paid}{meanwhile}"
         around = phase.get("over_what_fell")
         if around is not None:
             within, over = around["within_two_round_trips"], around["pairs"]
-            yield f"                 {within} of {over} pairs over it go around it within two round trips"
+            yield f"                    {within} of {over} pairs over it go around it within two round trips"
     ways, per_node = run["compared"], run["per_node"]
-    yield f"  ways           {ways['hops']} hops, {ways['hops_shortest']} at the least"
+    yield f"  ways              {ways['hops']} hops, {ways['hops_shortest']} at the least"
     if ways["of_best_price_mean_ppm"] is not None:
         mean, least = ways["of_best_price_mean_ppm"] / 10_000, ways["of_best_price_least_ppm"] / 10_000
-        yield f"  price          {mean:.3f} % of the best on average, {least:.3f} % at the least"
+        yield f"  price             {mean:.3f} % of the best on average, {least:.3f} % at the least"
     announced = run["announced"]
     if announced["silent_percent"] or announced["liars_percent"]:
         silent, liars = announced["silent_percent"], announced["liars_percent"]
         yield f"                 {silent} % of the nodes announce no price, {liars} % announce zero"
     packets = run["packets"]
-    yield f"  packets        {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
-    yield (
-        f"  a node         {per_node['messages_from_cold']} messages and {per_node['bytes_from_cold']} bytes from cold,"
-        f" {per_node['cpu_ms']} ms of processor time and {per_node['memory_kib']} KiB in all"
-    )
+    yield f"  packets           {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
+    cold = f"{per_node['messages_from_cold']} messages and {per_node['bytes_from_cold']} bytes from cold"
+    in_all = f"{per_node['cpu_ms']} ms of processor time and {per_node['memory_kib']} KiB in all"
+    yield f"  a node            {cold}, {in_all}"
 
 
 def _range(spread: Json) -> str:

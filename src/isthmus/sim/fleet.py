@@ -266,7 +266,8 @@ class Fleet:
             )
             looped = max(looped, sum(way is not None and len(set(way)) < len(way) for way in ways))
             seen(passed)
-            if passed - since >= QUIET_MS and self.agenda.now > START_MS + QUIET_MS:
+            is_quiet = passed - since >= QUIET_MS and not self._silent
+            if is_quiet and self.agenda.now > START_MS + QUIET_MS:
                 return Phase(name, since, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
         return Phase(name, None, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any, Final, final
 
 from isthmus.sim.announced import Announced
-from isthmus.sim.fleet import PHASE_MS_MAX, Fleet, Phase
+from isthmus.sim.fleet import PHASE_MS_MAX, SAMPLE_MS, Fleet, Phase
 from isthmus.sim.graphs import Graph
 from isthmus.sim.oracle import Oracle
 from isthmus.sim.parcels import FULFILLED
@@ -26,14 +26,14 @@ PAID_EACH_SAMPLE: Final = 50  # packets while tables may differ
 TRIES_WITHIN: Final = 3
 TRIES_MAX: Final = 40
 
-COLD, LINK_FALLS, LINK_BACK, NODE_FALLS, NODE_BACK = (
-    "cold",
-    "a link falls",
-    "it is mended",
-    "a node falls",
-    "it comes back",
-)
-PHASES: Final = (COLD, LINK_FALLS, LINK_BACK, NODE_FALLS, NODE_BACK)
+COLD: Final = "cold"
+LINK_FALLS: Final = "a link falls"
+LINK_BACK: Final = "it is mended"
+LINK_SILENT: Final = "it falls silent"  # nobody is told; its ends find out by themselves
+LINK_HEARD: Final = "it is heard again"
+NODE_FALLS: Final = "a node falls"
+NODE_BACK: Final = "it comes back"
+PHASES: Final = (COLD, LINK_FALLS, LINK_BACK, LINK_SILENT, LINK_HEARD, NODE_FALLS, NODE_BACK)
 
 
 @final
@@ -81,11 +81,22 @@ class Chapter:
 class Story:
     """One network, from cold to a node that came back. `run` it once."""
 
-    def __init__(self, graph: Graph, seed: int, *, pairs: int, tell: Tell, announced: Announced = HONEST) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        seed: int,
+        *,
+        pairs: int,
+        tell: Tell,
+        announced: Announced = HONEST,
+        paid: int = PAID_EACH_SAMPLE,
+    ) -> None:
+        """`paid`: how many packets are sent each half second while tables may differ."""
         self.graph: Final = graph
         self.fleet: Final = Fleet(graph, seed, pairs=pairs, tells=announced.draw(graph, seed))
         self.chapters: Final[list[Chapter]] = []
         self._announced: Final = announced
+        self._paid: Final = paid
         self.link = -1
         self.node = -1
         self._tell: Final = tell
@@ -99,6 +110,8 @@ class Story:
         self.link = self._busiest_link()
         self._chapter(LINK_FALLS, lambda: fleet.cut(self.link), fallen=self.link)
         self._chapter(LINK_BACK, lambda: fleet.mend(self.link))
+        self._chapter(LINK_SILENT, lambda: fleet.hush(self.link), fallen=self.link, waits=True)
+        self._chapter(LINK_HEARD, lambda: fleet.mend(self.link))
         self.node = self._busiest_node()
         self._chapter(NODE_FALLS, lambda: fleet.stop(self.node), without=self.node)
         self._chapter(NODE_BACK, lambda: fleet.start(self.node))
@@ -133,6 +146,7 @@ class Story:
         paid: bool = True,
         fallen: int | None = None,
         without: int | None = None,
+        waits: bool = False,
     ) -> None:
         """`fallen`: a link, of which it is counted how soon packets go around it; `without`: a node that is gone."""
         fleet = self.fleet
@@ -140,7 +154,8 @@ class Story:
         reachable = self._reachable(pairs, fallen, without)
         during: Counter[str] = Counter()
         tries: Counter[int] = Counter()
-        over = [] if fallen is None else [pair for pair in pairs if self._has_another_hop(pair, fallen)]
+        # Where silence alone shows it, packets wait for their expiry: no round trips are to be counted.
+        over = [] if fallen is None or waits else [pair for pair in pairs if self._has_another_hop(pair, fallen)]
         happens()
         for source, target in over:
             self._try(source, target, 1, tries)
@@ -148,8 +163,8 @@ class Story:
         def seen(ms: int) -> None:
             self._tell(name, ms)
             if paid and ms:
-                for at in range(PAID_EACH_SAMPLE):
-                    source, target = pairs[(ms // 500 * PAID_EACH_SAMPLE + at) % len(pairs)]
+                for at in range(self._paid):
+                    source, target = pairs[(ms // SAMPLE_MS * self._paid + at) % len(pairs)]
                     fleet.parcels.send(source, target, lambda outcome: during.update((outcome,)))
 
         phase = fleet.run(name, seen)
