@@ -54,7 +54,8 @@ sim: setup ## 200 simulated networks with faults and adversaries, audited, and 6
 topology: setup ## large networks run from cold, lose a link and a node, get them back (1,000 nodes: some minutes, 2 GB)
 	@set -e; for graph in "chain --nodes 25" "ring --nodes 25" "mesh --nodes 400" "scale-free --nodes 1000"; do \
 	  $(PYTHON_BIN) -m isthmus sim topology --graph $$graph $(ARGS); done
-	@$(PYTHON_BIN) -m isthmus sim topology --graph scale-free --nodes 60 --seed 4 --pairs 300 --convergence docs/convergence.svg
+	@$(PYTHON_BIN) -m isthmus sim topology --graph scale-free --nodes 60 --seed 4 --pairs 300 --convergence docs/convergence.svg \
+	  --svg docs/routes.svg --to n41
 
 fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each, TARGET=name for one)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz run --seconds $(SECONDS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)

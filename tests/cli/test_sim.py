@@ -43,6 +43,28 @@ def test_topology_tells_a_network_in_numbers_and_draws_it(tmp_path: Path) -> Non
     assert "156 of 156 pairs" in people.output and "a node falls" in people.output
 
 
+def test_topology_draws_the_routes_that_nodes_chose(tmp_path: Path) -> None:
+    """On a ring both ways around may be as long; the oracle's picture and the nodes' lead all home."""
+    drawn = {}
+    for name, more in (("chosen", []), ("best", ["--no-run"])):
+        asked = [
+            "topology",
+            "--graph",
+            "ring",
+            "--nodes",
+            "7",
+            "--pairs",
+            "5",
+            "--svg",
+            str(tmp_path / name),
+            "--to",
+            "n3",
+        ]
+        assert CliRunner().invoke(sim, [*asked, *more], standalone_mode=False).exception is None
+        drawn[name] = (tmp_path / name).read_text()
+    assert all('class="route"' in text and "routes to n3" in text for text in drawn.values())
+
+
 def test_topology_draws_how_ways_come_to_be_only_if_it_runs(tmp_path: Path) -> None:
     drawn = tmp_path / "convergence.svg"
     asked = ["topology", "--graph", "ring", "--nodes", "6", "--pairs", "10", "--convergence", str(drawn)]

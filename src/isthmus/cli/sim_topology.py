@@ -47,7 +47,7 @@ Examples:
     help="From how many nodes best-priced paths are looked for; 0: from all.",
 )
 @click.option("--svg", type=click.Path(dir_okay=False, path_type=Path), help="Draw the network into this file.")
-@click.option("--to", "destination", metavar="NODE", help="Draw the best-priced routes to this node.")
+@click.option("--to", "destination", metavar="NODE", help="Draw the routes to this node: as chosen, or the best ones.")
 @click.option("--run/--no-run", "runs", default=True, show_default=True, help="Run the nodes, or only the oracle.")
 @click.option(
     "--pairs", type=click.IntRange(1, PAIRS_MAX), default=PAIRS, show_default=True, help="Whose ways are looked at."
@@ -88,11 +88,15 @@ def topology(
         raise click.UsageError("--silent and --liars together are more than all nodes")
     if (silent or liars) and not runs:
         raise click.UsageError("--silent and --liars are for networks that run: leave --no-run out")
-    if svg is not None:
-        svg.write_text(_drawn(graph, destination, transit=not no_transit), encoding="utf-8")
+    goal = _goal(graph, destination)
+    if svg is not None and not runs:
+        svg.write_text(_drawn(graph, goal, transit=not no_transit), encoding="utf-8")
     found: Json = {"graph": describe(graph), "best": at_best(graph, transit=not no_transit, sources=sources)}
     if runs:
-        found["run"] = _run(graph, seed, pairs, Announced(silent, liars))
+        story, found["run"] = _run(graph, seed, pairs, Announced(silent, liars))
+        if svg is not None:
+            ways = [] if goal is None else story.fleet.ways_to(goal)
+            svg.write_text(picture(graph, destination=goal, routes=ways), encoding="utf-8")
         if convergence is not None:
             convergence.write_text(convergence_picture(graph, found["run"]["phases"]), encoding="utf-8")
     if as_json:
@@ -102,7 +106,7 @@ def topology(
         click.echo(line)
 
 
-def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> Json:
+def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> tuple[Story, Json]:
     console = Console(stderr=True)
     columns = (BarColumn(30), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -112,19 +116,31 @@ def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> Json:
             done = PHASES.index(name) + min(1.0, ms / USUAL_MS)
             bar.update(task, completed=done, description=f"{name}, {ms / 1000:.1f} s virtual")
 
+        story = Story(graph, seed, pairs=pairs, tell=tell, announced=announced)
         gc.disable()  # nothing dies in circles here, and looking for some takes a quarter of the time
-        return Story(graph, seed, pairs=pairs, tell=tell, announced=announced).run()
+        try:
+            return story, story.run()
+        finally:
+            gc.enable()
 
 
-def _drawn(graph: Graph, destination: str | None, *, transit: bool) -> str:
+def _goal(graph: Graph, destination: str | None) -> int | None:
+    """The node that routes are drawn to."""
     if destination is None:
-        return picture(graph)
+        return None
     number = graph.number(destination)
     if number is None:
         known = f"{graph.nodes[0].name} to {graph.nodes[-1].name}"
         raise ConfigError("--to", f"there is no node {destination!r}", f"Name one of {known}")
-    paths = [best.path for best in Oracle(graph, transit=transit).best_to(number) if best is not None]
-    return picture(graph, destination=number, routes=paths)
+    return number
+
+
+def _drawn(graph: Graph, goal: int | None, *, transit: bool) -> str:
+    """The best that could be: by the oracle."""
+    if goal is None:
+        return picture(graph)
+    paths = [best.path for best in Oracle(graph, transit=transit).best_to(goal) if best is not None]
+    return picture(graph, destination=goal, routes=paths)
 
 
 def _lines(found: Json) -> Iterator[str]:

@@ -313,6 +313,11 @@ class Fleet:
                 return path
         return path if self._kernels[target] is not None else None
 
+    def ways_to(self, target: int) -> list[list[int]]:
+        """All nodes' ways to one that they lead to."""
+        ways = [self.way(source, target) for source in range(len(self.graph.nodes)) if source != target]
+        return [way for way in ways if way is not None and way[-1] == target]
+
     def compare(self) -> dict[str, Any]:
         """The sample's ways beside the shortest and the best-priced ones of the whole graph."""
         oracle = Oracle(self.graph)
