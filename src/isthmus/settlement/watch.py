@@ -124,8 +124,10 @@ class Watch(ABC, Generic[Head]):
                 failures += 1
                 self._tell("error", "engine_defect", "", {"reason": f"{type(error).__name__}: {error}"})
             pause = min(self._poll_ms << min(failures, 10), max(PAUSE_MS_MAX, self._poll_ms))
+            # Not wait_for: in Python 3.11 it forgets that it was cancelled if the event is set at the same moment.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), pause * (1 - self._random() / 4) / 1000)
+                async with asyncio.timeout(pause * (1 - self._random() / 4) / 1000):
+                    await self._wake.wait()
             self._wake.clear()
 
     async def _turn_of(self, account: AccountId, head: Head) -> None:
