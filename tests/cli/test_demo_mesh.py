@@ -48,6 +48,7 @@ def run(*options: str, place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_a_payment_outlives_a_node_on_its_way_and_the_node_is_used_again(place: Path) -> None:
     done = run("--json", place=place)
     assert (done.returncode, done.stderr) == (0, "")
