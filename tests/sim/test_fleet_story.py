@@ -12,7 +12,6 @@ from isthmus.sim.fleet_story import PHASES, TRIES_WITHIN, Story
 from isthmus.sim.graphs import generate
 from isthmus.sim.parcels import FULFILLED
 
-
 SLOW = pytest.mark.slow
 
 
