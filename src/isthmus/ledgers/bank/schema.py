@@ -39,12 +39,15 @@ class Units(TypeDecorator[int]):
 
     impl = String(_DIGITS_MAX)
     cache_ok = True
+    """Columns of it are alike."""
 
     def process_bind_param(self, value: int | None, dialect: Dialect) -> str | None:
+        """To the database."""
         assert value is None or (type(value) is int and -AMOUNT_MAX <= value <= AMOUNT_MAX)
         return None if value is None else str(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> int | None:
+        """From it."""
         return None if value is None else int(value)
 
 
