@@ -69,6 +69,8 @@ class Bank:
         self.accounts: Sequence[SettlingAccount] = ()
         self.news = asyncio.Event()
         self.closed = False
+        self.links_up: list[AccountId] = []
+        self.link_came_up: Callable[[], None] | None = None
 
     async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
         self.port = port
@@ -90,6 +92,12 @@ class Bank:
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         return data if self.answering is None else await self.answering(data)
 
+    def link_up(self, account: AccountId) -> None:
+        self.links_up.append(account)
+        self.news.set()
+        if self.link_came_up is not None:
+            self.link_came_up()
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         return {"paid": str(len(self.paid))}
 
@@ -106,7 +114,9 @@ class Bank:
 class World:
     """A driver on a journal in memory that is durable at once, an engine, and its runner."""
 
-    def __init__(self, disk: MemoryDisk | None = None, engine: Engine | None = None) -> None:
+    def __init__(
+        self, disk: MemoryDisk | None = None, engine: Engine | None = None, *, link_up_s: float = 60.0
+    ) -> None:
         self.disk = MemoryDisk() if disk is None else disk
         self.journal = MemoryJournal(self.disk)
         self.log: list[Log] = []
@@ -129,6 +139,7 @@ class World:
             now=lambda: Now(1_000, 1_000),
             random=lambda: 1.0,
             retry_s_min=0.001,
+            link_up_s=link_up_s,
         )
         desk.serve(self.runner)
         self._syncing = asyncio.create_task(self._sync())

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from isthmus.connector.events import AccountId, Inbound
+from isthmus.connector.events import AccountId, Inbound, LinkDown
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import ConfigError, JournalError, LedgerError
 from isthmus.ilp.packet import Fulfill, Reject, encode_fulfill
@@ -436,3 +436,59 @@ async def test_what_an_engine_shows_may_fail(world: World) -> None:
 
     world.bank.describe = fail  # type: ignore[method-assign]
     assert world.runner.describe(PEER) == {"problem": "RuntimeError: a defect"}
+
+
+# --- links -----------------------------------------------------------------------------------------------------------
+
+
+async def until_up(world: World, times: int) -> None:
+    async with asyncio.timeout(5):
+        while len(world.bank.links_up) < times:
+            world.bank.news.clear()
+            await world.bank.news.wait()
+
+
+async def test_an_engine_hears_of_a_link_when_a_message_can_leave(world: World) -> None:
+    asked: list[asyncio.Task[bytes]] = []
+    await world.start()
+    world.driver.post(LinkDown(PEER, "cut"))
+    world.bank.link_came_up = lambda: asked.append(asyncio.create_task(world.bank.port.message(PEER, b"again")))
+    world.driver.link_up(PEER)
+    await until_up(world, 1)
+    frame = await world.link.frame()
+    answer = encode_fulfill(Fulfill(bytes(32), b"got it"))
+    world.driver.inbound([Inbound(PEER, frame.session, frame.request_id, answer, world.driver.mono_ms())])
+    assert await asked[0] == b"got it"
+
+
+async def test_a_link_that_flaps_is_told_at_once_and_once_more(worlds: list[World]) -> None:
+    """However often it comes up within the rest, and the last time isn't forgotten."""
+    world = World(link_up_s=0.05)
+    worlds.append(world)
+    await world.start()
+    for _ in range(100):
+        world.driver.link_up(PEER)
+    await until_up(world, 2)
+    assert world.bank.links_up == [PEER, PEER]
+
+
+async def test_a_link_without_an_engine_is_nobodys_news(world: World) -> None:
+    """Nor is one whose engine doesn't work yet: as that starts it says all there is to say."""
+    await world.start(engines=False)
+    world.driver.link_up(PEER)
+    await world.driver.digest()
+    await world.runner.start(ACCOUNTS)
+    world.driver.link_up(AccountId("nobody"))
+    await world.driver.digest()
+    assert world.bank.links_up == []
+
+
+async def test_an_engine_that_raises_at_a_link_ends_nothing(world: World) -> None:
+    def fail() -> None:
+        raise RuntimeError("no")
+
+    world.bank.link_came_up = fail
+    await world.start()
+    world.driver.link_up(PEER)
+    await world.until_logged("engine_defect")
+    assert not world.driver.halted.done()

@@ -190,6 +190,9 @@ class ToyEngine:
             return b"they say " + await self._port.message(account, data[4:])
         return b"heard " + data
 
+    def link_up(self, account: AccountId) -> None:
+        """Nothing waits for it."""
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         return {"holder": self._holder, "under_way": str(len(self._sending))}
 

@@ -105,6 +105,8 @@ class Driver:
         self.on_address: Callable[[AddressLearned], None] | None = None
         # Whoever runs engines: what is to be paid, and what peers' engines ask.
         self.on_settlement: Callable[[SettlementDue | SettlementMessage], None] | None = None
+        # Called when a link is up, as soon as the kernel knows it: what is sent from then on can leave.
+        self.on_link_up: Callable[[AccountId], None] | None = None
         # Called after each durable batch with its sequence; the checkpoint keeper listens here.
         self.on_commit: Callable[[int], None] | None = None
         self._on_log = on_log
@@ -189,6 +191,8 @@ class Driver:
     def link_up(self, account: AccountId) -> None:
         link = self.links.get(account)
         self.post(LinkUp(account, is_other=isinstance(link, BtpLink) and not link.peer_is_isthmus))
+        if self.on_link_up is not None:
+            self._loop.call_soon(self.on_link_up, account)  # after the turn that was asked for
 
     def link_down(self, account: AccountId, why: str) -> None:
         self.post(LinkDown(account, why))

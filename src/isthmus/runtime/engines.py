@@ -29,6 +29,9 @@ TAKEN_S_MAX: Final = 60.0
 HANDLER_S_MAX: Final = 300.0
 HANDLERS_MAX: Final = 32  # of one account
 CLOSE_S_MAX: Final = 10.0
+# An engine is told at once that a link is up; if it is up again within this time, once more at the end of it. So a link
+# that flaps, or a peer that makes it flap, has claims sent every few seconds at most.
+LINK_UP_S: Final = 5.0
 ALARMS_MAX: Final = 64  # of one engine: the last ones
 TEXT_CHARS_MAX: Final = 500
 
@@ -88,6 +91,7 @@ class EngineRunner:
         now: Callable[[], Now],
         random: Callable[[], float],
         retry_s_min: float = RETRY_S_MIN,
+        link_up_s: float = LINK_UP_S,
     ) -> None:
         self._desk: Final = desk
         self._engines: Final = {name: Running(name, engine) for name, engine in engines.items()}
@@ -96,11 +100,15 @@ class EngineRunner:
         self._now: Final = now
         self._random: Final = random
         self._retry_s_min: Final = retry_s_min
+        self._link_up_s: Final = link_up_s
         self._paying: Final[dict[tuple[AccountId, int], asyncio.Task[None]]] = {}
         self._handling: Final[dict[AccountId, int]] = {}
         self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._changed = asyncio.Event()  # replaced each time it is set: whoever waits looks again
         self._closing = False
+        # Accounts whose engines were told that the link is up: until when they rest, and whether it came up meanwhile.
+        self._resting: Final[dict[AccountId, asyncio.TimerHandle]] = {}
+        self._up_again: Final[set[AccountId]] = set()
 
     # --- life -------------------------------------------------------------------------------------------------------
 
@@ -167,6 +175,8 @@ class EngineRunner:
         Steps that were asked for are booked to their end by the driver, also if nobody waits for them any more.
         """
         self._closing = True
+        for timer in self._resting.values():
+            timer.cancel()
         paying = list(self._paying.values())
         for task in paying:
             task.cancel()
@@ -219,6 +229,28 @@ class EngineRunner:
         if key not in self._paying and not self._closing:  # else it comes again in the next process
             task = self._paying[key] = asyncio.create_task(self._see_to(*key))
             task.add_done_callback(self._ended)
+
+    def link_up(self, account: AccountId) -> None:
+        """The link to this account's peer is up: its engine is told, now or after a rest."""
+        if self._closing or account not in self._by_account:
+            return
+        if account in self._resting:
+            self._up_again.add(account)
+            return
+        self._resting[account] = asyncio.get_running_loop().call_later(self._link_up_s, self._rested, account)
+        one = self._by_account[account]
+        if not one.works:
+            return  # as it starts, it says all that there is to say
+        try:
+            one.engine.link_up(account)
+        except Exception as error:  # noqa: BLE001  (an engine's defect must not end the node)
+            self._alarm(one, "error", "engine_defect", account, _told(error))
+
+    def _rested(self, account: AccountId) -> None:
+        del self._resting[account]
+        if account in self._up_again:
+            self._up_again.discard(account)
+            self.link_up(account)
 
     def look_again(self) -> None:
         """Something has changed that whoever waits may wait for."""

@@ -32,9 +32,10 @@ class KernelDesk:
         self._runner: EngineRunner
 
     def serve(self, runner: EngineRunner) -> None:
-        """From here on this runner hears what is due and what peers' engines ask."""
+        """From here on this runner hears what is due, what peers' engines ask, and which links are up."""
         self._runner = runner
         self._driver.on_settlement = self._hear
+        self._driver.on_link_up = runner.link_up
 
     def settling(self, account: AccountId) -> Settling | None:
         found = self._driver.kernel.books.peers.get(account)

@@ -120,6 +120,14 @@ class Engine(Protocol):
         """
         ...
 
+    def link_up(self, account: AccountId) -> None:
+        """The link to the peer is up, for the first time or again: what the peer may have missed is said once more.
+
+        It returns at once. Of a link that flaps not each time is told (`runtime.engines.LINK_UP_S`), but the last is.
+        An engine that serves a connector elsewhere never hears of it: RFC 38 has no such word.
+        """
+        ...
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """For the operator: channels, capacities, claims, heights, as words and amounts."""
         ...

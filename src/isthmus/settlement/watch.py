@@ -61,6 +61,10 @@ class Watch(ABC, Generic[Head]):
         self._accounts = {one.id: one for one in accounts}
         self._wake.set()
 
+    def link_up(self, account: AccountId) -> None:
+        """Look at once: what waited for the peer may go now."""
+        self._wake.set()
+
     async def close(self) -> None:
         if self._task is not None:
             self._task.cancel()

@@ -29,6 +29,7 @@ from tests.settlement.evm.world import (
     channel_party,
     channels_of,
     join,
+    read_beyond,
     until,
 )
 
@@ -265,6 +266,34 @@ async def test_a_channel_of_another_chain_contract_or_token_is_not_opened(anvil:
     await until(lambda: alice.books.events("evm_peer_refused"))
     assert "another chain: 1, not 31337" in str(alice.books.events("evm_peer_refused")[-1]["reason"])
     assert await anvil.balance(contract.address()) == 0
+
+
+# --- the link ---
+
+
+async def test_the_highest_claim_is_sent_again_when_the_link_is_up_again(
+    anvil: Anvil, pair: tuple[Party, Party]
+) -> None:
+    """Whether the peer had it or not, once for each time; what it had credits nothing."""
+    alice, bob = pair
+    await pay(anvil, alice, 300)
+
+    def claims() -> int:
+        return sum(1 for data in alice.said if isinstance(decode(data), Claim))
+
+    assert claims() == 1
+    alice.engine.link_up(PEER)
+    await until(lambda: claims() == 2)
+    alice.link_is_up = False
+    number = alice.books.settle(5)
+    await until(lambda: alice.books.events("evm_claim_not_taken"))
+    assert bob.books.credited == {PEER: 300}
+    alice.link_is_up = True
+    alice.engine.link_up(PEER)
+    await until(lambda: alice.books.state(number) == "confirmed")
+    before = claims()
+    await read_beyond(alice, anvil, turns=4)
+    assert (claims(), bob.books.credited) == (before, {PEER: 305})
 
 
 # --- the end of a channel ---

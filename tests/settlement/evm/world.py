@@ -136,6 +136,7 @@ class Party:
         self.port = MemoryPort(self.books)
         self.other: Party | None = None
         self.link_is_up = True
+        self.said: list[bytes] = []  # what our engine has told the peer's
         self.account_settings: dict[str, str] = {}
         self._payer: asyncio.Task[None] | None = None
 
@@ -167,6 +168,7 @@ class Party:
 
     async def _carry(self, data: bytes) -> bytes:
         other = self.other
+        self.said.append(data)
         if other is None or not self.link_is_up or other.port.is_dead:
             raise MessageRefusedError("T01", "the link is down")
         try:

@@ -344,6 +344,41 @@ async def test_the_highest_claim_is_sent_again_when_the_peer_tells_its_channel(
     assert (claims(), bob.balance) == (3, -300)
 
 
+# --- the link ---
+
+
+async def test_the_highest_claim_is_sent_again_when_the_link_is_up_again(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    """Whether the peer had it or not, once for each time; what it had credits nothing."""
+    alice, bob = pair
+    await pay(ledger, alice, 300)
+
+    def claims() -> int:
+        return sum(1 for data in alice.said if b"claim" in data)
+
+    assert claims() == 1
+    alice.engine.link_up(PEER)
+    await until(lambda: claims() == 2)
+    alice.link_is_up = False
+    alice.owe(5)
+    await until(lambda: alice.events("xrp_claim_not_taken"))
+    assert bob.balance == -300
+    alice.link_is_up = True
+    alice.engine.link_up(PEER)
+    await until(lambda: alice.is_paid)
+    before = claims()
+    await looked(alice, ledger, turns=4)
+    assert (claims(), bob.balance) == (before, -305)
+
+
+async def test_a_peer_without_a_claim_gets_none(pair: tuple[Party, Party]) -> None:
+    alice, _ = pair
+    alice.engine.link_up(PEER)
+    await looked(alice)
+    assert not [data for data in alice.said if b"claim" in data]
+
+
 # --- the end of a channel ---
 
 

@@ -15,6 +15,7 @@ from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.xrp.dev.conftest import Serving, serving
 from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
 from tests.settlement.conftest import isthmus
+from tests.settlement.relay import relay
 from tests.settlement.xrp.world import ask
 
 pytestmark = pytest.mark.slow
@@ -155,6 +156,42 @@ async def test_what_packets_owe_is_paid_by_payments_through_a_kill_of_the_payer(
     await alice.close()
     await bob.close()
     assert await drops(closing, "west") == before + 7 * XRP
+
+
+async def test_a_claim_that_a_broken_link_kept_back_leaves_when_it_is_whole(
+    closing: Serving, nodes: Nodes, tmp_path: Path
+) -> None:
+    """At once: the next look at the ledger, at which claims go again too, is ten minutes away here."""
+    port = free_port()
+    text = east_of(tmp_path, closing, port).replace('threshold = "1"', 'threshold = "1"\nahead_max = "1"')
+    async with relay(port) as wire:
+        east = await nodes.run(text, folder=tmp_path / "east")
+        west = await nodes.run(west_of(tmp_path, closing, wire.port), folder=tmp_path / "west")
+        alice = await Peer("alice").dial(east.port)
+        bob = (await Peer("bob").dial(west.port)).fulfil_all()
+        await paid(alice, 3 * UNIT)  # opens the channel
+        await balanced(east, west)
+        await alice.close()
+        assert await east.stop() == 0
+        east = await nodes.run(text.replace("100 ms", "600 s"), folder=tmp_path / "east")
+        alice = await Peer("alice").dial(east.port)
+        await paid(alice, 2 * UNIT)
+        await balanced(east, west)
+        wire.cut()
+        async with asyncio.timeout(30):
+            while (await east.accounts())["west"]["link"] != "down":  # noqa: ASYNC110 - over HTTP
+                await asyncio.sleep(0.05)
+        done = await isthmus("settle", "west", "1", "--data", east.folder / "data")
+        assert done.returncode == 0, done.stderr
+        await east.until("xrp_claim_not_taken", account="west")
+        wire.heal()
+        await west.until("settlement_received", account="east", amount=str(UNIT))
+        await east.until("settlement_confirmed", account="west", number=3)
+        await alice.close()
+        await bob.close()
+        assert (await west.balances())["east"] == -UNIT
+        for node in (west, east):
+            assert await node.stop() == 0
 
 
 async def channels(node: NodeProcess, *arguments: str) -> Any:

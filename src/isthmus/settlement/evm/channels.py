@@ -46,7 +46,7 @@ IN: Final = b"in/"
 WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
 NO_CHANNEL: Final = ChannelState(0, 0, 0)
 STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
-RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides once in every process
+RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides at each `link_up`
 CLAIM_GAS: Final = 60_000  # what a redemption uses, to tell whether it is worth it
 FUNDING: Final = frozenset({"approve", "open", "top-up"})
 ENDINGS: Final = frozenset({"close", "start-close", "finish"})
@@ -86,6 +86,14 @@ class ChannelEngine(EvmEngine):
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
         await super().close()
+
+    def link_up(self, account: AccountId) -> None:
+        """The peer gets the highest claim again: it may be a new process, or have lost what it had."""
+        super().link_up(account)
+        if account in self._accounts:
+            self._sent.pop(account, None)
+            if self._is_unsent(account):
+                self._deliver_soon(account)
 
     # --- what we pay ---
 

@@ -131,6 +131,9 @@ class LightningEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._lnd.close()
 
+    def link_up(self, account: AccountId) -> None:
+        """Nothing is said of itself: who pays asks for an invoice, and `pay` comes again."""
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         kept = self._port.kept(account)
         return {

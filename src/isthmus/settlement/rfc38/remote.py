@@ -160,6 +160,9 @@ class RemoteEngine:
         except NoAnswerError as error:
             raise MessageRefusedError("T01", str(error)) from None
 
+    def link_up(self, account: AccountId) -> None:
+        """The RFC has no word for it."""
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         problem = self._problems.get(account)
         known = "yes" if problem is None else f"not yet: {problem}"

@@ -46,7 +46,7 @@ from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 
 OUT: Final = b"out"
 WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
-RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides once in every process
+RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides at each `link_up`
 # A peer that agreed to end a channel has so long to do it; then we begin to end it alone.
 AGREED_MS: Final = 300_000
 FUNDING: Final = frozenset({"open", "top-up"})
@@ -81,6 +81,14 @@ class ChannelEngine(ReceivingEngine):
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
         await super().close()
+
+    def link_up(self, account: AccountId) -> None:
+        """The peer gets the highest claim again: it may be a new process, or have lost what it had."""
+        super().link_up(account)
+        if account in self._accounts:
+            self._sent.pop(account, None)
+            if self._is_unsent(account):
+                self._deliver_soon(account)
 
     # --- what we pay ---
 
