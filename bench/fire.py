@@ -29,12 +29,14 @@ async def generate(target: Target, *options: str) -> Measured:
     return Measured(**json.loads(out))
 
 
-async def fire(target: Target, *, packets: int, window: int, warm_up: int = WARM_UP_PACKETS) -> Measured:
+async def fire(
+    target: Target, *, packets: int, window: int, warm_up: int = WARM_UP_PACKETS, prefixes: int = 1
+) -> Measured:
     """Send that many packets. All must have been delivered and fulfilled."""
     if window == 1:
         warm_up = min(warm_up, WARM_UP_ONE_BY_ONE)
-    counts = ("--packets", str(packets), "--window", str(window), "--warm-up", str(min(warm_up, packets)))
-    measured = await generate(target, *counts)
+    counts = ["--packets", str(packets), "--window", str(window), "--warm-up", str(min(warm_up, packets))]
+    measured = await generate(target, *counts, "--prefixes", str(prefixes), "--pid", str(target.pid))
     if measured.received != packets or measured.rejects:
         raise RuntimeError(f"{target.name} at window {window}: {measured}")
     return measured

@@ -86,14 +86,18 @@ class Shot:
     message_bytes: int  # of one BTP Message, all are of one size
 
 
-def load(count: int, *, seed: bytes, destination: str, amount: int, first_id: int = 1) -> Shot:
-    """Prebuild `count` Prepares. The 32 bytes of data are the preimage, so that the receiver can fulfil."""
+def load(count: int, *, seed: bytes, destination: str, amount: int, first_id: int = 1, prefixes: int = 1) -> Shot:
+    """Prebuild `count` Prepares. The 32 bytes of data are the preimage, so that the receiver can fulfil.
+
+    A destination with a `{:04}` in it stands for `prefixes` addresses, which take turns.
+    """
     expires_at = expiry(EXPIRY_SECONDS)
-    address = destination.encode()
+    addresses = [destination.format(number).encode() for number in range(prefixes)]
     frames: list[bytes] = []
     preimages: list[bytes] = []
     message = b""
     for index in range(count):
+        address = addresses[index % prefixes]
         preimage = hashlib.sha256(seed + index.to_bytes(4, "big")).digest()
         condition = hashlib.sha256(preimage).digest()
         packet = prepare(amount=amount, destination=address, condition=condition, data=preimage, expires_at=expires_at)

@@ -11,6 +11,7 @@ import tracemalloc
 from collections.abc import Sequence
 from typing import Any
 
+from bench.estimate import estimate
 from isthmus.connector.events import AccountId, Append, Durable, Event, Inbound, LinkUp, Now
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.routing.terms import RouteTerms
@@ -19,6 +20,7 @@ from isthmus.ilp.asset import Asset
 from isthmus.ilp.ccp import Route, RouteUpdate, encode_update
 from isthmus.ilp.packet import Prepare, encode_prepare
 from isthmus.node.build import build_kind
+from isthmus.node.runtime import GC_THRESHOLDS
 
 WALL = 1_800_000_000_000
 SESSION = b"session of peers"
@@ -26,6 +28,7 @@ TABLE = b"bob's routing id"
 PREFIXES = 100_000
 CHANGES = 1_000
 TURNS = 1_000
+ROUNDS = 12  # interleaved pairs, so that other work on the machine meets both sides
 PACKETS_PER_TURN = 20
 
 
@@ -130,7 +133,9 @@ def longest_turn_ms(node: Node, *, changes: bool) -> float:
 
 
 def main() -> None:
-    gc.disable()
+    gc.collect()
+    gc.freeze()  # what a node does once it runs, with its thresholds: collections are among its gaps
+    gc.set_threshold(*GC_THRESHOLDS)
     small, big = Node(), Node()
     small.learn(100)
     tracemalloc.start()
@@ -139,8 +144,7 @@ def main() -> None:
     tracemalloc.stop()
     pairs = [(lookup_us(small, 100), lookup_us(big, PREFIXES)) for _ in range(3)]
     ratio = min(second / first for first, second in pairs)
-    quiet = [longest_turn_ms(big, changes=False) for _ in range(3)]
-    busy = [longest_turn_ms(big, changes=True) for _ in range(3)]
+    rounds = [(longest_turn_ms(big, changes=False), longest_turn_ms(big, changes=True)) for _ in range(ROUNDS)]
     result: dict[str, Any] = {
         "build": build_kind(),
         "prefixes": PREFIXES,
@@ -148,8 +152,10 @@ def main() -> None:
         "lookup_us": {"100": round(pairs[0][0], 3), str(PREFIXES): round(pairs[0][1], 3)},
         "lookup_ratio": round(ratio, 2),
         "longest_turn_ms": {
-            "quiet": [round(one, 2) for one in quiet],
-            f"{CHANGES} changes": [round(one, 2) for one in busy],
+            "quiet": str(estimate([quiet for quiet, _ in rounds])),
+            f"{CHANGES} changes": str(estimate([changing for _, changing in rounds])),
+            "growth": str(estimate([changing - quiet for quiet, changing in rounds])),
+            "rounds": [[round(one, 2) for one in pair] for pair in rounds],
         },
     }
     print(json.dumps(result, indent=2))
