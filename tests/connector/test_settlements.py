@@ -19,6 +19,7 @@ from isthmus.connector.events import (
     SettlementDue,
     SettlementStep,
 )
+from isthmus.connector.record import EngineKept, decode_record
 from isthmus.connector.settling import (
     BEGUN,
     CONFIRMED,
@@ -348,6 +349,49 @@ def test_an_account_with_settlements_under_way_cant_go(node: "Node") -> None:
     with pytest.raises(ConfigError, match="channels or payments"):
         alone.check_against(books)
     step(node, kept=[(b"channel", b"")])
+
+
+def test_what_an_engine_keeps_goes_with_its_account_if_it_says_so(node: "Node") -> None:
+    """In one batch, entry by entry. Numbers, keys and leftovers stay, as the books do: the account may come back."""
+    step(node, credits=[(15, 10, "wire", "")], kept=[(b"channel", b"ended"), (b"cursor", b"7")])
+    node.tell(RecordSettlement(BOB, -1, "k2", "paid back", 3))
+    alone = Tables("test.node", {}, RouteTable({}), node.tables.rates)
+    node.kernel.check_tables(alone, [BOB])
+    batches = len(node.records)
+    node.tell(TablesChanged(alone, forgotten=[BOB, AccountId("nobody")]))
+    assert len(node.records) == batches + 1
+    entries = [one for one in decode_record(node.records[-1]) if isinstance(one, EngineKept)]
+    assert [(one.key, one.value) for one in entries] == [(b"channel", b""), (b"cursor", b"")]
+    told = node.kernel.books.peers[BOB].settling
+    assert told is not None and not told.engine
+    assert (told.leftover, told.leftover_scale, list(told.credited)) == (5, 10, [b"wire"])
+    assert step(node, kept=[(b"late", b"v")]).problem == "there is no such account"
+    node.tables = alone
+    again = node.restarted()
+    found = again.kernel.books.peers[BOB].settling
+    assert found is not None and not found.engine
+    assert (found.leftover, found.leftover_scale) == (5, 10)
+
+
+def test_an_account_whose_engine_keeps_something_can_change_it_if_that_is_forgotten(
+    node: "Node", make_terms: "MakeTerms"
+) -> None:
+    bob = make_terms("bob", settle=replace(TERMS, engine="till"))
+    other = replace(node.tables, accounts={**node.tables.accounts, BOB: bob})
+    step(node, kept=[(b"channel", b"ended")])
+    with pytest.raises(ConfigError, match="the engine bank"):
+        node.kernel.check_tables(other)
+    node.tell(TablesChanged(other, forgotten=[BOB]))
+    assert not kept(node).engine
+    assert node.kernel.switch.lanes[BOB].terms.settle.engine == "till"
+
+
+def test_settlements_under_way_are_not_forgotten(node: "Node") -> None:
+    node.tell(Settle(BOB, 50, "k", "", 3))
+    node.tell(RecordSettlement(BOB, 50, "k2", "paid back", 3))
+    alone = Tables("test.node", {}, RouteTable({}), node.tables.rates)
+    with pytest.raises(ConfigError, match="settlements under way"):
+        node.kernel.check_tables(alone, [BOB])
 
 
 def test_every_open_state_has_a_name() -> None:

@@ -69,6 +69,7 @@ class Bank:
         self.accounts: Sequence[SettlingAccount] = ()
         self.news = asyncio.Event()
         self.closed = False
+        self.is_done = False  # what is kept isn't open
         self.links_up: list[AccountId] = []
         self.link_came_up: Callable[[], None] | None = None
 
@@ -91,6 +92,10 @@ class Bank:
 
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         return data if self.answering is None else await self.answering(data)
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        count = 0 if self.is_done else len(self.port.kept(account))
+        return [f"{count} things are open"] if count else []
 
     def link_up(self, account: AccountId) -> None:
         self.links_up.append(account)

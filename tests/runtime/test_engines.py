@@ -492,3 +492,41 @@ async def test_an_engine_that_raises_at_a_link_ends_nothing(world: World) -> Non
     world.driver.link_up(PEER)
     await world.until_logged("engine_defect")
     assert not world.driver.halted.done()
+
+
+# --- accounts that go ------------------------------------------------------------------------------------------------
+
+
+async def test_what_is_open_of_an_account_is_its_engines_word(world: World) -> None:
+    await world.start()
+    assert world.runner.unfinished(PEER) == ()
+    await world.bank.port.step(PEER, Step(kept=[(b"tx", b"bytes")]))
+    assert world.runner.unfinished(PEER) == ["1 things are open"]
+    assert world.runner.unfinished(AccountId("nobody")) == ()
+
+
+async def test_nobody_can_say_it_for_an_engine_that_does_not_work(worlds: list[World]) -> None:
+    first = await World().start()
+    await first.bank.port.step(PEER, Step(kept=[(b"tx", b"bytes")]))
+    await first.stop()
+    world = World(first.disk)
+    worlds.append(world)
+    await world.start(engines=False)
+    await world.driver.digest()
+    (problem,) = world.runner.unfinished(PEER)
+    assert "no configuration" in problem
+    await world.runner.follow(ACCOUNTS)
+    (problem,) = world.runner.unfinished(PEER)
+    assert "doesn't work" in problem
+
+
+async def test_of_an_account_that_was_let_go_nothing_is_booked_until_it_is_back(world: World) -> None:
+    await world.start()
+    world.runner.let_go(PEER)
+    with pytest.raises(StepRefusedError, match="no account of the engine"):
+        await world.bank.port.step(PEER, Step(kept=[(b"tx", b"bytes")]))
+    await world.runner.follow(ACCOUNTS)
+    await world.bank.port.step(PEER, Step(kept=[(b"tx", b"bytes")]))
+    world.runner.let_go(PEER)
+    await world.runner.follow({})
+    assert list(world.bank.accounts) == []

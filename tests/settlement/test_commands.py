@@ -242,3 +242,52 @@ async def test_accounts_get_and_change_their_settlement_at_run_time(nodes: Nodes
     stopped = await isthmus("node", "run", node.file)
     assert stopped.returncode == 2
     assert "the engine bank has channels or payments" in stopped.stderr
+
+
+async def test_an_account_that_was_settled_is_removed_once_nothing_of_it_is_open(
+    nodes: Nodes, ledger: ToyLedger
+) -> None:
+    """What the engine keeps goes with it, in the journal, which replays; added again it begins with nothing of it."""
+    node = await owing(nodes, ledger)
+    where = ["--data", str(data(node))]
+    ledger.gate.clear()
+    assert (await isthmus("settle", "bob", *where)).returncode == 0
+    await ledger.until(lambda: ledger.attempts)
+    refused = await isthmus("accounts", "remove", "bob", "--with-routes", *where)
+    assert refused.returncode == 1
+    assert "1 transfers are under way: wait; 1 settlements are under way" in refused.stderr
+    ledger.gate.set()
+    await node.until("settlement_confirmed", account="bob")
+    done = await isthmus("accounts", "remove", "bob", "--with-routes", "--drain", *where)
+    assert done.returncode == 0, done.stderr
+    assert (await node.accounts())["bob"]["link"] == "closed"
+    add = ["accounts", "add", "bob", "--asset", "USD", "--scale", "9", "--relation", "peer", "--receivable", "9"]
+    terms = ["--settlement", "engine=bank", "--settlement", "holder=bob", "--settlement", "ahead_max=2"]
+    done = await isthmus(*add, *terms, *where)
+    assert done.returncode == 0, done.stderr
+    assert (await isthmus("settle", "bob", "1", *where)).returncode == 0
+    await node.until("settlement_confirmed", account="bob", number=2)
+    assert [one["amount"] for one in ledger.transfers] == [str(5 * USD), str(USD)]
+    assert await node.stop() == 0
+    verified = await isthmus("books", "verify", data(node), token=None)
+    assert verified.returncode == 0, verified.stderr
+
+
+async def test_an_account_changes_its_engine_once_nothing_of_it_is_open(nodes: Nodes, ledger: ToyLedger) -> None:
+    till = engine(ledger, "us").replace("settlement.bank", "settlement.till")
+    node = await nodes.run(text(ledger) + till, wrapper=WRAPPER)
+    where = ["--data", str(data(node))]
+    ledger.gate.clear()
+    assert (await isthmus("settle", "bob", "1", *where)).returncode == 0
+    await ledger.until(lambda: ledger.attempts)
+    change = ["accounts", "change", "bob", "--settlement", "engine=till", *where]
+    refused = await isthmus(*change)
+    assert refused.returncode == 1
+    assert "can't leave its settlement engine: 1 transfers are under way: wait" in refused.stderr
+    ledger.gate.set()
+    await node.until("settlement_confirmed", account="bob")
+    done = await isthmus(*change)
+    assert done.returncode == 0, done.stderr
+    engines = {one["name"]: one for one in (await listed(node))["engines"]}
+    assert [one["account"] for one in engines["till"]["accounts"]] == ["bob"]
+    assert engines["bank"]["accounts"] == []

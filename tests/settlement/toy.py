@@ -173,9 +173,11 @@ class ToyEngine:
             found = (await response.json())["transfers"]
         if not found:
             return
+        if account not in self._accounts:
+            return  # it has gone meanwhile
         scale = self._accounts[account].asset.scale
         credits = [
-            (int(one["amount"]), scale, "", f"transfer {one['id']}")
+            (int(one["amount"]), scale, one["id"], f"transfer {one['id']}")
             for one in found
             if one["source"] == holder and one["destination"] == self._holder
         ]
@@ -189,6 +191,11 @@ class ToyEngine:
         if data.startswith(b"ask "):
             return b"they say " + await self._port.message(account, data[4:])
         return b"heard " + data
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Transfers that the ledger may still make."""
+        under_way = sum(1 for key in self._port.kept(account) if key.startswith(b"pay "))
+        return [f"{under_way} transfers are under way: wait"] if under_way else []
 
     def link_up(self, account: AccountId) -> None:
         """Nothing waits for it."""

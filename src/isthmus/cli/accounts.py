@@ -321,7 +321,7 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help=_JSON_HELP)
 @admin_options
 def remove(api: AdminApi, name: str, drain: bool, with_routes: bool, as_json: bool) -> None:
-    """Remove ACCOUNT. Refused while it owes something or is owed something; then settle, adjust or write off."""
+    """Remove ACCOUNT. Refused, with what to do, while something is owed, under way, or open on a ledger."""
     query = {name: "true" for name, wanted in (("drain", drain), ("with_routes", with_routes)) if wanted}
     answer = api.call("DELETE", f"/accounts/{name}", wait_s_max=DRAIN_WAIT_S_MAX, query=query)
     _tell(answer, as_json, f"Removed {name}. Its books are kept.", f"{name} was removed before.")

@@ -186,10 +186,13 @@ class Kernel:
             for fulfilled in account.fulfilled.values():
                 fulfilled.deadline = now.mono_ms + min(fulfilled.expires_at - now.wall_ms, HOLD_MS_LIMIT)
 
-    def check_tables(self, tables: Tables) -> None:
-        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
+    def check_tables(self, tables: Tables, forgotten: Sequence[AccountId] = ()) -> None:
+        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing.
+
+        `forgotten`: as in `TablesChanged`.
+        """
         tables.check()
-        tables.check_against(self.switch.books)
+        tables.check_against(self.switch.books, forgotten)
 
     # --- what others ask ----------------------------------------------------------------------------------------
 

@@ -144,13 +144,24 @@ def due_again(switch: Switch) -> None:
                     switch.answer_after_all(due)
 
 
+def forget_engine(switch: Switch, account: AccountId) -> None:
+    """Drop what its engine keeps of an account, entry by entry: the journal tells what it was, and when it went.
+
+    Numbers of settlements, leftovers and keys of credits stay, as the books do.
+    """
+    found = switch.books.peers.get(account)
+    if found is not None and found.settling is not None:
+        for key in list(found.settling.engine):
+            settlement_books.keep(switch.books, found, key, b"")
+
+
 # --- what engines tell -----------------------------------------------------------------------------------------------
 
 
 def take_step(switch: Switch, event: SettlementStep) -> SettlementAnswered:
     """Book what an engine tells, whole or not at all."""
     lane = switch.lanes.get(event.account)
-    if lane is None:
+    if lane is None or lane.closed:
         return SettlementAnswered(event.token, "there is no such account")
     problem = _problem_of_step(lane.account, event, switch.wall)
     if problem:

@@ -7,7 +7,7 @@ from isthmus.connector.books import DEAF
 from isthmus.connector.doubts import list_doubts
 from isthmus.connector.events import AccountId, CloseLink, TablesTaken
 from isthmus.connector.lane import Lane
-from isthmus.connector.settlements import consider, due_again
+from isthmus.connector.settlements import consider, due_again, forget_engine
 from isthmus.connector.switch import Switch
 from isthmus.connector.tables import (
     LOCAL,
@@ -29,11 +29,13 @@ def swap_tables(switch: Switch, event: TablesChanged, *, is_first: bool) -> bool
     tables = event.tables
     try:
         tables.check()
-        tables.check_against(switch.books)
+        tables.check_against(switch.books, event.forgotten)
         check_settings(event.settings, switch.books)
     except ConfigError as error:
         _refused(switch, event, "tables_refused", error)
         return False
+    for account in event.forgotten:
+        forget_engine(switch, account)
     _open_lanes(switch, tables)
     for lane in switch.lanes.values():
         if lane.id not in tables.accounts and not lane.closed:

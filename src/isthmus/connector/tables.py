@@ -5,7 +5,7 @@ half a change. The switch reads them and never writes.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, final
@@ -331,12 +331,15 @@ class Tables:
                 "routes", f"with all accounts they take {size} bytes", f"Keep them below {TERMS_BYTES_MAX} together"
             )
 
-    def check_against(self, books: "Books") -> None:
-        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing."""
+    def check_against(self, books: "Books", forgotten: Collection[AccountId] = ()) -> None:
+        """Raise ConfigError if these tables contradict the books: an asset changed, or a needed account is missing.
+
+        `forgotten`: what their engines keep is dropped together with these tables.
+        """
         for name, account in books.peers.items():
             terms = self.accounts.get(name)
             if terms is None:
-                needed = _still_needed(account)
+                needed = _still_needed(account, is_forgotten=name in forgotten)
                 if needed:
                     raise ConfigError(f"accounts.{name}", f"it is missing, but {needed[0]}", needed[1])
             elif (terms.asset.code, terms.asset.scale) != (account.asset_code, account.asset_scale):
@@ -346,13 +349,13 @@ class Tables:
                     "Open an account with another name",
                 )
 
-        for name, engine in _bound_engines(books).items():
+        for name, engine in _bound_engines(books, forgotten).items():
             terms = self.accounts[name]
             if terms.settle.engine != engine:
                 raise ConfigError(
                     f"accounts.{name}.settlement.engine",
                     f"the engine {engine} has channels or payments of it on a ledger, and no other would find them",
-                    f"Leave it at {engine} until they are closed or at their end",
+                    f"Leave it at {engine}, and change it while the node runs: then {engine} says what is left to do",
                 )
 
     def allows(self, destination: str) -> bool:
@@ -412,10 +415,14 @@ def rates_of(encoded: bytes) -> dict[str, Any]:
     return found
 
 
-def _bound_engines(books: "Books") -> dict[AccountId, str]:
+def _bound_engines(books: "Books", forgotten: Collection[AccountId]) -> dict[AccountId, str]:
     """Which engine it is, for accounts whose settlements are under way or for which an engine keeps something."""
     settlers = [(one, one.settling) for one in books.peers.values() if one.settling is not None]
-    bound = [account for account, settling in settlers if settling.open or settling.engine]
+    bound = [
+        account
+        for account, settling in settlers
+        if settling.open or (settling.engine and AccountId(account.name) not in forgotten)
+    ]
     if not bound or not books.terms:
         return {}
     described = {one["id"]: one.get("settle", {}) for one in json.loads(books.terms)["accounts"]}
@@ -423,7 +430,7 @@ def _bound_engines(books: "Books") -> dict[AccountId, str]:
     return {name: engine for name, engine in engines.items() if engine}
 
 
-def _still_needed(account: "Account") -> tuple[str, str] | None:
+def _still_needed(account: "Account", *, is_forgotten: bool) -> tuple[str, str] | None:
     """Why the books can't do without an account, and what its operator can do."""
     if account.balance or account.loss.balance:
         return "has a balance or a loss", "Put it back, or clear it by `isthmus books adjust` and `write-off`"
@@ -431,8 +438,9 @@ def _still_needed(account: "Account") -> tuple[str, str] | None:
         return "has packets in flight", "Put it back until they are decided"
     if account.settling is not None and account.settling.open:
         return "has settlements under way", "Put it back until `isthmus settlements list` shows none"
-    if account.settling is not None and account.settling.engine:
-        return "has channels or payments on a ledger", "Put it back, and close its channels"
+    if account.settling is not None and account.settling.engine and not is_forgotten:
+        remedy = "Put it back, and remove it by `isthmus accounts remove`: its engine says what is left to do"
+        return "its engine keeps channels or payments of it", remedy
     if account.fulfilled or account.unsaid:
         return (
             "has outcomes that its peer has not acknowledged or heard",
@@ -477,6 +485,8 @@ class TablesChanged:
     tables: Tables
     settings: Sequence[tuple[bytes, bytes]] = ()  # key, value; an empty value takes the key away
     facts: Sequence[tuple[AccountId, str]] = ()  # who changed what, for statements
+    # Accounts of which nothing is open at their engines, as these say: what is kept for them is dropped.
+    forgotten: Sequence[AccountId] = ()
     token: int = 0
 
 

@@ -180,7 +180,8 @@ class Control:
         config = await self._configured({**settings, item: new})
         if config.account(AccountId(name)) == self.config.account(AccountId(name)):
             return {"account": name, "changed": False}
-        await self._take(config, {item: new}, [(AccountId(name), f"changed: {_told(change)}")])
+        forgotten = [AccountId(name)] if _leaves_engine(self.config, config, AccountId(name)) else []
+        await self._take(config, {item: new}, [(AccountId(name), f"changed: {_told(change)}")], forgotten=forgotten)
         return {"account": name, "changed": True}
 
     async def remove(self, name: str, *, drain: bool, with_routes: bool) -> Json:
@@ -205,7 +206,8 @@ class Control:
             detail = f"Routes lead to {name}: {', '.join(routes)}. Remove them before, or with it."
             raise RefusedError(409, detail, routes=routes)
         changes = {each: self._removed(each) for each in (item, *(Item(ROUTE, prefix) for prefix in routes))}
-        await self._take(await self._configured(_with(settings, changes)), changes, [(account, "removed")])
+        config = await self._configured(_with(settings, changes))
+        await self._take(config, changes, [(account, "removed")], forgotten=[account])
         return {"account": name, "changed": True}
 
     def _is_set(self, prefix: str) -> bool:
@@ -235,11 +237,7 @@ class Control:
         in_flight = len(found.received) + len(found.sent)
         if in_flight:
             left.append(f"{in_flight} packets are in flight: wait, or drain it")
-        settling = found.settling
-        if settling is not None and settling.open:
-            left.append(f"{len(settling.open)} settlements are under way: wait, or see isthmus settlements list")
-        if settling is not None and settling.engine:
-            left.append("its engine has channels or payments on a ledger: close them")
+        left += self._left_at_engine(account)
         if found.fulfilled:
             left.append(f"the peer has not acknowledged {len(found.fulfilled)} packets: wait, or drain it")
         if left:
@@ -251,6 +249,15 @@ class Control:
                 packets_in_flight=in_flight,
                 packets_unacknowledged=len(found.fulfilled),
             )
+
+    def _left_at_engine(self, account: AccountId) -> list[str]:
+        """What its settlement engine has still to do for an account, with what can be done about it."""
+        found = self._driver.kernel.books.peers.get(account)
+        settling = None if found is None else found.settling
+        left = list(self.engines.unfinished(account))
+        if settling is not None and settling.open:
+            left.append(f"{len(settling.open)} settlements are under way: wait, or see isthmus settlements list")
+        return left
 
     async def _drained(self, account: AccountId) -> None:
         """Wait until nothing is in flight; who waits too long is told what is left when the account is removed."""
@@ -421,17 +428,30 @@ class Control:
         changes: Mapping[Item, Setting | None],
         facts: Sequence[tuple[AccountId, str]],
         also: Mapping[bytes, bytes] = MappingProxyType({}),
+        *,
+        forgotten: Sequence[AccountId] = (),
     ) -> None:
-        """Swap, journal, and let the links follow; RefusedError if the books or another rule say no."""
+        """Swap, journal, and let the links follow; RefusedError if the books or another rule say no.
+
+        `forgotten`: accounts that leave their engine. What that keeps is dropped, if nothing of it is open.
+        """
+        for account in forgotten:
+            left = self._left_at_engine(account)
+            if left:
+                raise RefusedError(409, f"{account} can't leave its settlement engine: {'; '.join(left)}.")
         try:
             board = self._rates.prepared(config.rates)
-            self._driver.kernel.check_tables(build_tables(config, self.address, self._rates.table_of(board)))
+            tables = build_tables(config, self.address, self._rates.table_of(board))
+            self._driver.kernel.check_tables(tables, forgotten)
         except ConfigError as error:
             raise _refused(error) from None
         except ValueError as error:  # an address that gets too long
             raise RefusedError(400, f"{error}.") from None
         if config.rates != self.config.rates:
             self._rates.adopt(config.rates, board)
+        # From the question above to here nothing else was done: what the engine kept meanwhile would be lost.
+        for account in forgotten:
+            self.engines.let_go(account)
         told = await self._driver.change_tables(
             self.tables(config),
             settings=[
@@ -439,8 +459,10 @@ class Control:
                 *also.items(),
             ],
             facts=[(account, fact[:FACT_CHARS_MAX]) for account, fact in facts],
+            forgotten=forgotten,
         )
         if told.problem:
+            await self.engines.follow(settling_accounts(self.config.accounts))
             self._rates.adopt(self.config.rates, self._rates.prepared(self.config.rates))
             raise RefusedError(409, f"{told.problem}.")
         self.config = config
@@ -472,6 +494,12 @@ class Control:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()  # whoever waited has it
+
+
+def _leaves_engine(before: NodeConfig, after: NodeConfig, name: AccountId) -> bool:
+    """Whether an account that has a settlement engine is to have another, or none."""
+    was, will = before.account(name).settlement, after.account(name).settlement
+    return was is not None and (will is None or will.terms.engine != was.terms.engine)
 
 
 def ended_facts(ended: tuple[Item, ...]) -> list[tuple[AccountId, str]]:

@@ -244,12 +244,13 @@ class Driver:
         *,
         settings: Sequence[tuple[bytes, bytes]] = (),
         facts: Sequence[tuple[AccountId, str]] = (),
+        forgotten: Sequence[AccountId] = (),
     ) -> TablesTaken:
         """Swap the tables, and journal what they were made from; returns when that is durable, or with a problem.
 
         Raises JournalError if the node halts or stops: then it may have been taken or not.
         """
-        return await self._change(TablesChanged(tables, settings, facts, self._take_token()))
+        return await self._change(TablesChanged(tables, settings, facts, forgotten, self._take_token()))
 
     async def ping(self, account: AccountId, timeout_ms: int) -> Ponged | None:
         """Ask the neighbour something harmless; None if it doesn't answer in time. Raises JournalError as others."""

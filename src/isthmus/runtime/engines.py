@@ -73,6 +73,7 @@ class Running:
     name: str
     engine: Engine
     accounts: dict[AccountId, SettlingAccount] = field(default_factory=dict)
+    told: list[SettlingAccount] = field(default_factory=list)  # the accounts that the engine knows
     works: bool = False
     problem: str = ""  # why it doesn't work
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)  # by event and account; newest last
@@ -140,24 +141,47 @@ class EngineRunner:
             self._log("error", "engine_unusable", {"engine": one.name, "problem": one.problem})
             raise
         one.works = True
+        one.told = list(accounts)
         self._log("info", "engine_started", {"engine": one.name, "accounts": len(one.accounts)})
         self.look_again()
-        if list(one.accounts.values()) != list(accounts):  # they changed while it started
-            await one.engine.accounts_changed(list(one.accounts.values()))
+        await self._tell_accounts(one)  # they may have changed while it started
 
     async def follow(self, accounts: Mapping[str, Sequence[SettlingAccount]]) -> None:
         """The configuration has changed, and the kernel has taken it."""
-        before = {one.name: list(one.accounts.values()) for one in self._engines.values()}
         self._take_accounts(accounts)
         for one in self._engines.values():
-            after = list(one.accounts.values())
-            if one.works and after != before[one.name]:
+            if one.works:
                 try:
                     async with asyncio.timeout(START_S_MAX):
-                        await one.engine.accounts_changed(after)
+                        await self._tell_accounts(one)
                 except Exception as error:  # noqa: BLE001  (an engine's defect must not undo what the books have)
                     self._alarm(one, "error", "engine_accounts_not_changed", None, _told(error))
         self.look_again()
+
+    @staticmethod
+    async def _tell_accounts(one: Running) -> None:
+        after = list(one.accounts.values())
+        if after != one.told:
+            one.told = after
+            await one.engine.accounts_changed(after)
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """What its engine has open of an account, with what to do; nothing of one that may be forgotten."""
+        settling = self.settling(account)
+        if settling is None or not settling.engine:
+            return ()
+        one = self._by_account.get(account)
+        if one is None:
+            return ("its engine is in no configuration: put it back, and it says what is open",)
+        if not one.works:
+            return (f"its engine {one.name} doesn't work, and nobody else can say what is open: {one.problem}",)
+        return one.engine.unfinished(account)
+
+    def let_go(self, account: AccountId) -> None:
+        """From now on nothing that its engine says of this account is booked. `follow` comes next, whatever happens."""
+        one = self._by_account.pop(account, None)
+        if one is not None:
+            one.accounts.pop(account, None)
 
     def _take_accounts(self, accounts: Mapping[str, Sequence[SettlingAccount]]) -> None:
         self._by_account.clear()

@@ -6,6 +6,7 @@ from typing import Any, Protocol, final, runtime_checkable
 
 from isthmus.connector.events import AccountId
 from isthmus.ilp.asset import Asset
+from isthmus.settlement.promises import Phase, Promises
 
 OUT = "out"  # ours, by which we pay
 IN = "in"  # the peer's, by which we are paid
@@ -64,6 +65,25 @@ class Channel:
         if self.delay_s is not None:
             found["settle_delay_s"] = self.delay_s
         return found
+
+
+def left_open(account: AccountId, promises: Promises, *, is_wanted: bool, incoming: int) -> list[str]:
+    """What must be done about channels before their account can go, for people.
+
+    `is_wanted`: one of ours is about to be opened. `incoming`: how many of the peer's are not at their end: what was
+    credited of one that is forgotten could be credited again.
+    """
+    close = f"isthmus channels close {account}"
+    left: list[str] = []
+    if promises.phase is Phase.OPEN:
+        left.append(f"our channel to it is open: {close}")
+    elif promises.phase is Phase.ENDING:
+        left.append("our channel to it is closing: wait until isthmus channels list doesn't show it")
+    elif promises.phase is Phase.OPENING or is_wanted:
+        left.append(f"a channel to it is being opened: wait until it is, then {close}")
+    if incoming:
+        left.append(f"{incoming} of its channels to us are open: isthmus channels redeem {account} --end")
+    return left
 
 
 @runtime_checkable

@@ -98,7 +98,10 @@ class Engine(Protocol):
     async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None: ...
 
     async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
-        """The configuration has changed; these are the accounts from here on."""
+        """The configuration has changed; these are the accounts from here on.
+
+        Nothing is remembered of those that are gone: should one come back, nothing is kept of it.
+        """
         ...
 
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
@@ -117,6 +120,14 @@ class Engine(Protocol):
 
         Several may be asked at a time. One that takes longer than the peer waits (30 s at most) goes on to its end
         within minutes, and the peer has had a Reject.
+        """
+        ...
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """What of this account is still open, here or on the ledger: each with what to do about it, for people.
+
+        Without any, the account may end or get another engine: then all that is kept for it is dropped, by an entry of
+        the journal, and `accounts_changed` follows. What could count twice if it were forgotten is open.
         """
         ...
 

@@ -58,7 +58,10 @@ class Watch(ABC, Generic[Head]):
         self._task = asyncio.create_task(self._run())
 
     async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
+        gone = set(self._accounts) - {one.id for one in accounts}
         self._accounts = {one.id: one for one in accounts}
+        for account in sorted(gone):
+            self._forget(account)
         self._wake.set()
 
     def link_up(self, account: AccountId) -> None:
@@ -79,6 +82,10 @@ class Watch(ABC, Generic[Head]):
         """For the log: which ledger, and who we are there."""
 
     @abstractmethod
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Part of `settlement.port.Engine`."""
+
+    @abstractmethod
     async def _prepare(self) -> None:
         """Look whether the ledger is the one that is configured. LedgerError (`wrong`)."""
 
@@ -95,6 +102,9 @@ class Watch(ABC, Generic[Head]):
 
     async def _look_around(self, head: Head) -> None:
         """What the newest look makes due for all accounts together."""
+
+    def _forget(self, account: AccountId) -> None:
+        """An account is gone: what is remembered of it in this process is not to count if it comes back."""
 
     @abstractmethod
     async def _close_ledger(self) -> None: ...
@@ -147,6 +157,8 @@ class Watch(ABC, Generic[Head]):
         except (LedgerError, JournalError):
             raise
         except Exception as error:  # noqa: BLE001 - one account's trouble must not stop the watch over the others
+            if account not in self._accounts:
+                return  # it has gone meanwhile
             self._tell("error", "engine_defect", account, {"reason": f"{type(error).__name__}: {error}"})
 
     def _tell(self, level: str, event: str, account: str, fields: Mapping[str, str | int]) -> None:

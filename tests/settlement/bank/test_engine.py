@@ -11,7 +11,7 @@ from isthmus.errors import LedgerError
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.engine import UNMATCHED_MAX
 from isthmus.settlement.bank.messages import Hello, decode, encode
-from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from tests.settlement.bank.world import MONEY, World, settled, until
 from tests.settlement.lightning.ports import PEER, WALL
 
@@ -585,3 +585,34 @@ async def test_many_settlements_with_everything_failing_now_and_then(world: Worl
     await settled(world, total)
     world.agree()
     assert len({key for key, _ in world.way.sent}) == 30
+
+
+# --- accounts that go -------------------------------------------------------------------------------------------------
+
+
+async def test_an_account_is_open_while_transfers_are_and_comes_back_with_another_reference(world: World) -> None:
+    """What still comes with the old one waits for the operator, and with it the account."""
+    await world.begin()
+    world.way.gate.clear()
+    world.east.settle(500)
+    await until(lambda: bool(world.way.sent))
+    assert world.east.engine.unfinished(PEER) == ["transfers to it are under way: wait"]
+    world.way.gate.set()
+    await settled(world, 500)
+    before = world.reference_of(world.west)
+    for party in (world.east, world.west):
+        assert party.engine.unfinished(PEER) == []
+        await party.step(PEER, Step(kept=[(key, b"") for key in party.kept(PEER)]))
+        await party.engine.accounts_changed([])
+        await party.engine.accounts_changed(party.accounts)
+    await world.greeted()
+    assert world.reference_of(world.west) != before
+    world.east.settle(70)
+    await settled(world, 570)
+    world.pay("stranger", "west", 5, before)
+    await until(lambda: len(world.west.engine.unmatched()) == 1)
+    (one,) = world.west.engine.unmatched()
+    (left,) = world.west.engine.unfinished(PEER)
+    assert left == f"the unmatched transfers {one.id} are kept with it: isthmus settlements assign or dismiss"
+    await world.west.engine.dismiss(one.id, "a stranger's")
+    assert world.west.engine.unfinished(PEER) == []

@@ -413,6 +413,32 @@ async def test_no_end_is_agreed_on_for_an_unknown_channel(anvil: Anvil, pair: tu
         await pair[1].engine.take_message(PEER, encode(Close(terms)))
 
 
+# --- accounts that go ---
+
+
+async def test_an_account_is_open_until_its_channels_have_ended_and_begins_anew_if_it_comes_back(
+    anvil: Anvil, pair: tuple[Party, Party]
+) -> None:
+    alice, bob = pair
+    await channels_of(alice).open_channel(PEER, 5 * FINNEY)
+    assert channels_of(alice).unfinished(PEER)[0].startswith("a channel to it is being opened")
+    await pay(anvil, alice, 3)
+    await until(lambda: not channels_of(alice)._sender.pending(alice.port, PEER), anvil)
+    assert channels_of(alice).unfinished(PEER) == ["our channel to it is open: isthmus channels close peer"]
+    (left,) = channels_of(bob).unfinished(PEER)
+    assert left == "1 of its channels to us are open: isthmus channels redeem peer --end"
+    await channels_of(bob).redeem_channels(PEER, and_end=True)
+    assert channels_of(bob).unfinished(PEER)[1] == "1 transactions are under way (release): wait"
+    await until(lambda: not channels_of(alice).unfinished(PEER) and not channels_of(bob).unfinished(PEER), anvil)
+    for party in pair:
+        accounts = list(channels_of(party)._accounts.values())
+        party.books.kept[PEER].clear()
+        await party.engine.accounts_changed([])
+        await party.engine.accounts_changed(accounts)
+    await pay(anvil, alice, 7)
+    assert bob.books.credited == {PEER: 10}
+
+
 # --- the chain is not what was configured ---
 
 

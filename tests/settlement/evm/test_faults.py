@@ -10,6 +10,7 @@ from aiohttp import ClientSession, web
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.fees import GWEI, FeePolicy
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.evm.arrivals import UNDO_BLOCKS
 from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.promises import Phase
 from tests.ledgers.evm.anvil import Anvil, a_key
@@ -309,6 +310,31 @@ async def test_transfers_of_both_in_one_block_are_each_credited_once(anvil: Anvi
         bob.books.settle(amount * 10)
     await until(lambda: alice.books.confirmed() == 6 and bob.books.confirmed() == 60, anvil)
     await until(lambda: (alice.books.credited[PEER], bob.books.credited[PEER]) == (60, 6), anvil)
+
+
+async def test_an_account_is_open_while_the_chain_may_take_a_transfer_back(anvil: Anvil, parties: list[Party]) -> None:
+    """On both sides; and if it comes back, nothing is credited that was before."""
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    number = alice.books.settle(5)
+    await until(lambda: alice.engine.unfinished(PEER))
+    assert alice.engine.unfinished(PEER) == ["1 transactions are under way (pay): wait"]
+    await until(lambda: alice.books.state(number) == "confirmed" and bob.books.credited[PEER] == 5, anvil)
+    assert alice.engine.unfinished(PEER) == []
+    (left,) = bob.engine.unfinished(PEER)
+    assert "wait for block" in left
+    await anvil.mine(UNDO_BLOCKS + 3)
+    await until(lambda: not bob.engine.unfinished(PEER), anvil)
+    accounts = list(bob.transfers._accounts.values())
+    bob.books.kept[PEER].clear()
+    await bob.engine.accounts_changed([])
+    await bob.engine.accounts_changed(accounts)
+    alice.engine.link_up(PEER)  # it was down while there was no account
+    number = alice.books.settle(6)
+    await until(lambda: alice.books.state(number) == "confirmed" and bob.books.credited[PEER] == 11, anvil)
+    await read_beyond(bob, anvil)
+    assert bob.books.credited == {PEER: 11}
 
 
 async def test_a_token_is_transferred_and_found_by_its_events(anvil: Anvil, parties: list[Party]) -> None:

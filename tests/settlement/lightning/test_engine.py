@@ -1,6 +1,8 @@
 """Two engines on two lnds: paid once, credited once, whatever is killed."""
 
 import asyncio
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,8 +10,10 @@ import pytest
 from isthmus.connector.events import ReverseSettlement
 from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
-from isthmus.settlement.lightning.engine import LightningEngine
+from isthmus.settlement.lightning.engine import GRACE_S, INVOICE_S, LightningEngine
+from isthmus.settlement.lightning.messages import InvoiceAsked, encode_question
 from isthmus.settlement.port import MessageRefusedError
+from tests.settlement.lightning.conftest import make_engine
 from tests.settlement.lightning.ports import PEER
 
 if TYPE_CHECKING:
@@ -169,3 +173,31 @@ async def test_an_operator_sees_opens_and_closes_channels(pair: "Pair") -> None:
 
     await simnet.until(is_gone, "the second channel is gone")
     await simnet.until(simnet._is_open, "the first channel can be used")
+
+
+async def test_an_account_is_open_while_payments_or_invoices_are(pair: "Pair") -> None:
+    """An invoice that nobody pays keeps it for an hour; a payment until lnd has its end."""
+    clock = [time.time_ns() // 10**9]
+    await pair.bob.killed()
+    pair.bob.engine = make_engine(pair.simnet.bob, now_s=lambda: clock[0])
+    await pair.bob.engine.start(pair.bob, pair.bob.accounts)
+    question = encode_question(InvoiceAsked(bytes(16), 0, 1_000))
+    await pair.bob.engine.take_message(PEER, question)
+    (left,) = pair.bob.engine.unfinished(PEER)
+    assert left == "1 invoices of ours can still be paid: wait 66 minutes"
+    clock[0] += INVOICE_S + GRACE_S + 1
+    assert pair.bob.engine.unfinished(PEER) == []
+    due = pair.alice.settle(200_000)
+    await pair.simnet.bob.kill()
+    try:
+        with suppress(LedgerError, MessageRefusedError):
+            await pair.alice.pay(due)
+        assert [one.state for one in pair.alice.open(PEER)] == [1], "no invoice, so nothing was taken"
+        assert pair.alice.engine.unfinished(PEER) == []
+    finally:
+        await pair.simnet.bob.start()
+        await pair.simnet.until(pair.simnet._is_open, "the channel is open again")
+    await pair.alice.pay(due)
+    assert pair.alice.engine.unfinished(PEER) == ["payments to it are under way: wait"]
+    await settled(pair, 200_000, 0)
+    assert pair.alice.engine.unfinished(PEER) == []

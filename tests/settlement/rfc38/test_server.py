@@ -131,11 +131,24 @@ async def test_an_account_with_value_under_way_is_not_deleted(process: Process) 
     await process.set_up()
     await process.settle(quantity(5, 2))
     await process.bank.until_paid(1)
+    process.bank.is_done = True
     answered = await call(f"{process.server.url}/accounts/ann", "DELETE")
     assert answered.status == 409
     assert "under way" in answered.detail()
+    process.bank.is_done = False
     await process.bank.port.step(ANN, Step(moved=[(1, CONFIRMED, "")]))
-    assert "on the ledger" in (await call(f"{process.server.url}/accounts/ann", "DELETE")).detail()
+    assert "things are open" in (await call(f"{process.server.url}/accounts/ann", "DELETE")).detail()
+
+
+async def test_what_an_engine_keeps_goes_with_an_account_of_which_nothing_is_open(process: Process, path: Path) -> None:
+    await process.set_up()
+    await process.bank.port.step(ANN, Step(kept=[(b"cursor", b"7")]))
+    process.bank.is_done = True
+    assert (await call(f"{process.server.url}/accounts/ann", "DELETE")).status == 204
+    with pytest.raises(StepRefusedError):
+        await process.bank.port.step(ANN, Step(kept=[(b"late", b"v")]))
+    await process.set_up()
+    assert process.bank.port.kept(ANN) == {}
 
 
 async def test_deleted_and_set_up_again_its_keys_and_numbers_go_on(process: Process) -> None:

@@ -9,7 +9,7 @@ from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.hashes import claim_message
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX
-from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase
 from isthmus.settlement.xrp.incoming import INCOMING_MAX, Fault
 from isthmus.settlement.xrp.messages import (
@@ -566,6 +566,32 @@ async def test_a_claim_whose_answer_was_lost_is_paid_once_though_the_channel_end
 async def test_no_end_is_agreed_on_for_an_unknown_channel(pair: tuple[Party, Party]) -> None:
     with pytest.raises(MessageRefusedError, match="no channel of this account"):
         await say(pair[1], Close("AB" * 32))
+
+
+# --- accounts that go ---
+
+
+async def test_an_account_is_open_until_its_channels_have_ended_and_begins_anew_if_it_comes_back(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    alice, bob = pair
+    await alice.channels.open_channel(PEER, XRP)
+    assert alice.engine.unfinished(PEER)[0].startswith("a channel to it is being opened")
+    await pay(ledger, alice, 3)
+    await until(lambda: not alice.channels._sender.pending(alice.process, PEER), ledger)
+    assert alice.engine.unfinished(PEER) == ["our channel to it is open: isthmus channels close peer"]
+    (left,) = bob.engine.unfinished(PEER)
+    assert left == "1 of its channels to us are open: isthmus channels redeem peer --end"
+    await bob.channels.redeem_channels(PEER, and_end=True)
+    assert bob.engine.unfinished(PEER)[1] == "1 transactions are under way (release): wait"
+    await until(lambda: not alice.engine.unfinished(PEER) and not bob.engine.unfinished(PEER), ledger)
+    for party in pair:
+        gone = [(key, b"") for key in party.kept(PEER)]
+        await party.step(PEER, Step(kept=gone))
+        await party.engine.accounts_changed([])
+        await party.engine.accounts_changed(party.accounts)
+    await pay(ledger, alice, 7)
+    assert bob.balance == -10
 
 
 # --- the ledger is not what was configured ---

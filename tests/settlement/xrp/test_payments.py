@@ -6,7 +6,7 @@ import pytest
 
 from isthmus.errors import CodecError, LedgerError
 from isthmus.ledgers.xrp.transactions import payment
-from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.xrp.details import QUESTION, Details
 from isthmus.settlement.xrp.payments import LEDGERS_AT_ONCE, PaymentEngine
 from isthmus.settlement.xrp.pending import PREFIX, Pending
@@ -362,6 +362,24 @@ async def test_what_came_while_nobody_looked_is_found_behind_many_ledgers(
 
 
 # --- messages ---
+
+
+async def test_an_account_that_comes_back_has_another_tag_and_nothing_is_credited_twice(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    alice, bob = pair
+    alice.owe(5)
+    await until(lambda: alice.engine.unfinished(PEER))
+    assert alice.engine.unfinished(PEER) == ["1 transactions are under way (pay): wait"]
+    await until(lambda: alice.is_paid and bob.balance == -5, ledger)
+    assert [*alice.engine.unfinished(PEER), *bob.engine.unfinished(PEER)] == []
+    before = bob.kept(PEER)[b"tag"]
+    await bob.step(PEER, Step(kept=[(key, b"") for key in bob.kept(PEER)]))
+    await bob.engine.accounts_changed([])
+    await bob.engine.accounts_changed(bob.accounts)
+    alice.owe(6)
+    await until(lambda: alice.is_paid and bob.balance == -11, ledger)
+    assert bob.kept(PEER)[b"tag"] != before
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b'{"type":"hello"}', b"{" * 2_000, b'{"btp":"claim"}'])

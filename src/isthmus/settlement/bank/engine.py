@@ -467,6 +467,25 @@ class BankEngine(Watch[Account]):
 
     # --- what people see ---
 
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Transfers of ours that the bank may still make, and those to us that wait for the operator.
+
+        What comes later with the reference that is forgotten waits for the operator as well.
+        """
+        kept = self._port.kept(account)
+        left: list[str] = []
+        if records.numbers(kept, records.OUT):
+            left.append("transfers to it are under way: wait")
+        if records.numbers(kept, records.ASSIGNED):
+            left.append("a transfer that you assigned to it is being booked: wait")
+        waiting = ", ".join(str(each) for each in records.numbers(kept, records.UNMATCHED))
+        if waiting:
+            left.append(f"the unmatched transfers {waiting} are kept with it: isthmus settlements assign or dismiss")
+        return left
+
+    def _forget(self, account: AccountId) -> None:
+        self._greeted.discard(account)
+
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """Accounts, references, and what is under way."""
         kept = self._port.kept(account)

@@ -81,6 +81,9 @@ class ChannelEngine(EvmEngine):
                 f"chain {self.settings.chain_id} doesn't have our contract at {checksummed(self.settings.contract)}"
             )
 
+    def _forget(self, account: AccountId) -> None:
+        self._sent.pop(account, None)
+
     async def close(self) -> None:
         for task in self._deliveries:
             task.cancel()
@@ -516,6 +519,13 @@ class ChannelEngine(EvmEngine):
         await self._begin(account, data, purpose, record.terms, about=about, urgent=urgent)
 
     # --- what people see ---
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Channels of either side that are not at their end, and transactions."""
+        is_wanted = WANTED in self._port.kept(account)
+        incoming = len(self.incoming(account))
+        left = shown.left_open(account, self.outgoing(account), is_wanted=is_wanted, incoming=incoming)
+        return left + self._transactions_left(account)
 
     def unit(self, account: AccountId) -> Asset:
         """The coin's or the token's own."""

@@ -88,6 +88,12 @@ class EvmEngine(Watch[Block]):
     async def _follow_transactions(self, account: AccountId, head: Block) -> None:
         await self._sender.look_after(self._port, account, head)
 
+    def _transactions_left(self, account: AccountId) -> list[str]:
+        """For people who want an account to end."""
+        pending = self._sender.pending(self._port, account)
+        purposes = ", ".join(sorted({one.purpose for one in pending}))
+        return [f"{len(pending)} transactions are under way ({purposes}): wait"] if pending else []
+
     async def _close_ledger(self) -> None:
         await self._chain.close()
 

@@ -5,7 +5,7 @@ account's `peer_address` names it. Kept are `to` and `from` (the peer's address,
 and what `arrivals` keeps.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
@@ -43,6 +43,7 @@ class TransferEngine(EvmEngine):
         self.domain: Final = Domain(settings.chain_id, NO_ADDRESS)
         self._scanned: Block | None = None  # the last block that was read
         self._registered: Final[set[AccountId]] = set()  # peers that know our address, as of this process
+        self._maybe_new: Final[set[AccountId]] = set()  # of these, those whose link came up since: told once more
 
     # --- what we pay ---
 
@@ -148,6 +149,7 @@ class TransferEngine(EvmEngine):
         if self._port.kept(account).get(TO) != hello.address.encode():
             await self._port.step(account, Step(kept=[(TO, hello.address.encode())]))
         self._registered.add(account)
+        self._maybe_new.discard(account)
 
     # --- what we are paid ---
 
@@ -156,7 +158,7 @@ class TransferEngine(EvmEngine):
         if arrivals.since(kept) is None:
             first = max(0, head.number - self.settings.confirmations + 2)
             await self._port.step(account, Step(kept=[(arrivals.SINCE, str(first).encode())]))
-        if account not in self._registered:
+        if account not in self._registered or account in self._maybe_new:
             await self._introduce(account)
 
     async def _look_around(self, head: Block) -> None:
@@ -243,6 +245,24 @@ class TransferEngine(EvmEngine):
         await self._port.step(account, Step(undone=undone, kept=left))
 
     # --- what people see ---
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Transactions, and transfers to us that the chain may still take back."""
+        left = self._transactions_left(account)
+        newest = max((one.transfer.block for one in arrivals.records(self._port.kept(account))), default=None)
+        read = -1 if self._scanned is None else self._scanned.number
+        if newest is not None and read < newest + UNDO_BLOCKS:
+            left.append(f"a transfer of block {newest} was credited: wait for block {newest + UNDO_BLOCKS}")
+        return left
+
+    def link_up(self, account: AccountId) -> None:
+        """The peer is told our address again: it may have removed the account, and have it anew."""
+        self._maybe_new.add(account)
+        super().link_up(account)
+
+    def _forget(self, account: AccountId) -> None:
+        self._registered.discard(account)
+        self._maybe_new.discard(account)
 
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """Addresses, and what is under way."""

@@ -131,6 +131,18 @@ class LightningEngine:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._lnd.close()
 
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Payments that lnd may still make, and invoices of ours that can still be paid."""
+        kept = self._port.kept(account)
+        left: list[str] = []
+        if any(key.startswith(_OUT) for key in kept):
+            left.append("payments to it are under way: wait")
+        until = [int(value) for key, value in kept.items() if key.startswith(_IN)]
+        left_s = max(until, default=0) - self._now_s()
+        if left_s >= 0:
+            left.append(f"{len(until)} invoices of ours can still be paid: wait {left_s // 60 + 1} minutes")
+        return left
+
     def link_up(self, account: AccountId) -> None:
         """Nothing is said of itself: who pays asks for an invoice, and `pay` comes again."""
 

@@ -160,6 +160,10 @@ class RemoteEngine:
         except NoAnswerError as error:
             raise MessageRefusedError("T01", str(error)) from None
 
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Nothing is kept here. The engine refuses to delete what it has something of, and is asked again."""
+        return ()
+
     def link_up(self, account: AccountId) -> None:
         """The RFC has no word for it."""
 

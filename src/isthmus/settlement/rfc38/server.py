@@ -45,6 +45,10 @@ class Host(Protocol):
 
     async def answer(self, account: AccountId, data: bytes, wait_ms: int) -> bytes: ...
 
+    def unfinished(self, account: AccountId) -> Sequence[str]: ...
+
+    def let_go(self, account: AccountId) -> None: ...
+
 
 @final
 class StoreDesk:
@@ -150,9 +154,10 @@ class EngineServer:
     async def _delete(self, request: web.Request) -> web.StreamResponse:
         """SE-2. 409 while value is under way: deleted, it would be nobody's."""
         account = self._account(request)
-        problem = self._store.delete(account)
+        problem = "; ".join(self._host.unfinished(account)) or self._store.delete(account)
         if problem:
             raise RefusedError(409, f"{account} can't be deleted: {problem}.")
+        self._host.let_go(account)
         self._log("info", "account_deleted", {"account": account})
         await self._changed()
         return web.Response(status=204)

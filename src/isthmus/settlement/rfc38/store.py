@@ -209,16 +209,19 @@ class Store:
         return True
 
     def delete(self, account: AccountId) -> str:
-        """Forget that the connector has an account; why it can't be. What was paid, and keys, stay in the file."""
+        """Forget that the connector has an account, and what its engine keeps of it; why it can't be.
+
+        Whether that is open the engine has been asked. What was paid, and keys, stay in the file.
+        """
         settling = self._accounts[account]
         if settling.open:
             return f"{len(settling.open)} settlements are under way"
-        if settling.engine:
-            return "the engine has channels or payments on the ledger for it"
         if self._db.execute("SELECT count(*) FROM credits WHERE account = ?", (account,)).fetchone()[0]:
             return "something came in that its connector has not acknowledged"
         with self._transaction():
             self._db.execute("UPDATE accounts SET is_open = 0 WHERE id = ?", (account,))
+            self._db.execute("DELETE FROM kept WHERE account = ?", (account,))
+        settling.engine.clear()
         self._open.discard(account)
         return ""
 

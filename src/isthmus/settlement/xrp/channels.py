@@ -76,6 +76,11 @@ class ChannelEngine(ReceivingEngine):
         self._agreed: Final[dict[str, int | None]] = {}  # ends that we asked for: agreed when; None: refused
         self._failures: Final[dict[AccountId, tuple[int, int]]] = {}  # of funding: how many, not before (wall ms)
 
+    def _forget(self, account: AccountId) -> None:
+        for each in (self._sent, self._announced, self._failures, self._searched):
+            each.pop(account, None)
+        self._understood.discard(account)
+
     async def close(self) -> None:
         for task in self._deliveries:
             task.cancel()
@@ -404,6 +409,13 @@ class ChannelEngine(ReceivingEngine):
         raise MessageRefusedError("T00", NO_CHANNEL_YET)
 
     # --- what people see ---
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Channels of either side that are not at their end, and transactions."""
+        is_wanted = WANTED in self._port.kept(account)
+        incoming = len(self.incoming(account))
+        left = shown.left_open(account, self.outgoing(account), is_wanted=is_wanted, incoming=incoming)
+        return left + self._transactions_left(account)
 
     def unit(self, account: AccountId) -> Asset:
         """Drops of XRP."""

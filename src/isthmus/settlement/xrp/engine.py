@@ -111,6 +111,12 @@ class XrpEngine(Watch[Head]):
         pending = self._sender.pending(self._port, account)
         return any(one.purpose in purposes and about in (None, one.about) for one in pending)
 
+    def _transactions_left(self, account: AccountId) -> list[str]:
+        """For people who want an account to end."""
+        pending = self._sender.pending(self._port, account)
+        purposes = ", ".join(sorted({one.purpose for one in pending}))
+        return [f"{len(pending)} transactions are under way ({purposes}): wait"] if pending else []
+
     def _scale(self, account: AccountId) -> int:
         return self._accounts[account].asset.scale
 

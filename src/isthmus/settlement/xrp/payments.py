@@ -7,7 +7,7 @@ twice, whatever happens between two steps.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
@@ -214,6 +214,13 @@ class PaymentEngine(XrpEngine):
         return False
 
     # --- what people see ---
+
+    def unfinished(self, account: AccountId) -> Sequence[str]:
+        """Transactions. What comes with a tag that is forgotten is told in the log, and nobody's."""
+        return self._transactions_left(account)
+
+    def _forget(self, account: AccountId) -> None:
+        self._read.pop(account, None)
 
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """Addresses, tags, and what is under way."""
