@@ -4,7 +4,7 @@ import asyncio
 import json
 import ssl
 from collections.abc import Callable, Sequence
-from typing import Final, TypeVar, final
+from typing import Final, Protocol, TypeVar, final
 
 import aiohttp
 from yarl import URL
@@ -36,6 +36,33 @@ class BankRefusedError(LedgerError):
 
 class WrongAnswerError(LedgerError):
     """The bank's answer can't be true, or is none."""
+
+
+class Holder(Protocol):
+    """One account's holder at one bank, as engines need it: `BankClient` is one."""
+
+    @property
+    def account(self) -> str: ...
+
+    async def close(self) -> None: ...
+
+    async def bank(self) -> tuple[str, str | None]:
+        """The bank's id, and the account that our token is for; None for an operator's."""
+        ...
+
+    async def show(self) -> Account: ...
+
+    async def statement(self, after: int, limit: int = ENTRIES_PAGE_MAX) -> tuple[Account, Sequence[Entry]]:
+        """The account, and its entries after this number, as the bank says; in which order is not checked."""
+        ...
+
+    async def transfer(self, key: str, body: bytes) -> Transfer:
+        """What is done under this key, now or before."""
+        ...
+
+    async def void(self, key: str) -> None:
+        """From here on nothing is done under this key. BankRefusedError 409 if it was used."""
+        ...
 
 
 @final

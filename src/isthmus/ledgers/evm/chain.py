@@ -12,7 +12,7 @@ from isthmus.errors import CodecError, LedgerError
 from isthmus.ledgers.door import ServerAwayError
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.octets import hexed, parse_address, parse_hex, parse_quantity, word
-from isthmus.ledgers.evm.rpc import Node, NodeRefusedError
+from isthmus.ledgers.evm.rpc import ChainNode, Node, NodeRefusedError
 
 CLOSED: Final = 2**32 - 1
 LOGS_MAX: Final = 10_000
@@ -82,10 +82,10 @@ class Transfer:
 class Chain:
     """Questions to a chain. All raise LedgerError: ServerAwayError, NodeRefusedError, NodesDisagreeError."""
 
-    def __init__(self, urls: Sequence[str], chain_id: int) -> None:
+    def __init__(self, urls: Sequence[str], chain_id: int, *, node_at: Callable[[str], ChainNode] = Node) -> None:
         assert urls
         self.id: Final = chain_id
-        self._nodes: Final = [Node(url) for url in urls]
+        self._nodes: Final = [node_at(url) for url in urls]
 
     async def check(self) -> None:
         """All nodes are on the configured chain. WrongLedgerError."""

@@ -1,6 +1,6 @@
 """One node of a chain, asked by JSON-RPC 2.0 over HTTP."""
 
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 
 from isthmus.errors import LedgerError, plain
 from isthmus.ledgers.door import Door, ServerAwayError
@@ -15,6 +15,19 @@ class NodeRefusedError(LedgerError):
         super().__init__(f"{where}: {message} ({code})")
         self.code = code
         self.message = message
+
+
+class ChainNode(Protocol):
+    """One node of a chain, as `chain.Chain` asks it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def call(self, method: str, *params: object) -> Any:
+        """The result. NodeRefusedError, ServerAwayError."""
+        ...
+
+    async def close(self) -> None: ...
 
 
 @final

@@ -14,7 +14,7 @@ from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, FAILED, TAKEN
 from isthmus.errors import CodecError, ConfigError, LedgerError
 from isthmus.ilp.asset import Asset
-from isthmus.ledgers.bank.client import BankClient, BankRefusedError, WrongAnswerError
+from isthmus.ledgers.bank.client import BankRefusedError, Holder, WrongAnswerError
 from isthmus.ledgers.bank.values import AMOUNT_MAX, Account, Entry, Order
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.messages import Hello, decode, encode
@@ -48,7 +48,7 @@ class BankEngine(Watch[Account]):
 
     def __init__(
         self,
-        client: BankClient,
+        client: Holder,
         asset: Asset,
         *,
         poll_ms: int,

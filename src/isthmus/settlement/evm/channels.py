@@ -19,6 +19,7 @@ from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, Wron
 from isthmus.ledgers.evm.claims import AMOUNT_MAX, ChannelTerms, Domain, sign, signer
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
+from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement import channels as shown
 from isthmus.settlement.evm.engine import EvmEngine
@@ -64,9 +65,13 @@ class ChannelEngine(EvmEngine):
         *,
         now: Callable[[], int],
         random: Callable[[], float],
+        random_bytes: Callable[[int], bytes] = secrets.token_bytes,
+        node_at: Callable[[str], ChainNode] = Node,
     ) -> None:
-        super().__init__(settings, key, now=now, random=random)
+        """`random_bytes`: for the salts that make channels different; they needn't be secret."""
+        super().__init__(settings, key, now=now, random=random, node_at=node_at)
         self.policy: Final = policy
+        self._random_bytes: Final = random_bytes
         self.domain: Final = Domain(settings.chain_id, settings.contract)
         self._states: Final[dict[bytes, tuple[int, ChannelState, ChannelState]]] = {}  # by id: when, confirmed, newest
         self._sent: Final[dict[AccountId, tuple[bytes, int, int]]] = {}  # acknowledged here: channel, total, when
@@ -346,7 +351,7 @@ class ChannelEngine(EvmEngine):
             fields: dict[str, str | int] = {"reason": "the peer asks for a longer settle delay than we allow"}
             self._tell("error", "settle_delay_too_long", account, {**fields, "seconds": delay})
             return None
-        return ChannelTerms(self.key.address, hello.address, self.settings.token, delay, secrets.token_bytes(32))
+        return ChannelTerms(self.key.address, hello.address, self.settings.token, delay, self._random_bytes(32))
 
     async def _may_take(self, account: AccountId, amount: int, head: Block) -> bool:
         """Whether the contract may take tokens of ours; if not, allow it. Always so for coins."""

@@ -10,7 +10,7 @@ from isthmus.ledgers.evm import tokens
 from isthmus.ledgers.evm.chain import Block, Chain, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed
-from isthmus.ledgers.evm.rpc import NodeRefusedError
+from isthmus.ledgers.evm.rpc import ChainNode, Node, NodeRefusedError
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.evm.messages import Hello, Message, decode, encode
 from isthmus.settlement.evm.pending import Pending
@@ -28,13 +28,19 @@ class EvmEngine(Watch[Block]):
     refused = (NodeRefusedError,)
 
     def __init__(
-        self, settings: ChainSettings, key: Key, *, now: Callable[[], int], random: Callable[[], float]
+        self,
+        settings: ChainSettings,
+        key: Key,
+        *,
+        now: Callable[[], int],
+        random: Callable[[], float],
+        node_at: Callable[[str], ChainNode] = Node,
     ) -> None:
-        """`now`: wall ms. `random`: from 0 up to 1, for pauses."""
+        """`now`: wall ms. `random`: from 0 up to 1, for pauses. `node_at`: what asks the node at a URL."""
         super().__init__(settings.poll_ms, now=now, random=random)
         self.settings: Final = settings
         self.key: Final = key
-        self._chain: Final = Chain(settings.urls, settings.chain_id)
+        self._chain: Final = Chain(settings.urls, settings.chain_id, node_at=node_at)
         self._sender: Final = Sender(
             self._chain, key, settings.fees, settings.confirmations, now, self._transaction_ended
         )

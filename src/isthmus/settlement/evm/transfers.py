@@ -16,6 +16,7 @@ from isthmus.ledgers.evm.chain import Block, Receipt
 from isthmus.ledgers.evm.claims import Domain, sign, signer
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
+from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.evm import arrivals
 from isthmus.settlement.evm.arrivals import KEPT_BLOCKS, RECORDS_MAX, UNDO_BLOCKS, Arrival
@@ -37,9 +38,15 @@ class TransferEngine(EvmEngine):
     """An `Engine` (settlement.port) on one chain with one key, for one coin or token."""
 
     def __init__(
-        self, settings: ChainSettings, key: Key, *, now: Callable[[], int], random: Callable[[], float]
+        self,
+        settings: ChainSettings,
+        key: Key,
+        *,
+        now: Callable[[], int],
+        random: Callable[[], float],
+        node_at: Callable[[str], ChainNode] = Node,
     ) -> None:
-        super().__init__(settings, key, now=now, random=random)
+        super().__init__(settings, key, now=now, random=random, node_at=node_at)
         self.domain: Final = Domain(settings.chain_id, NO_ADDRESS)
         self._scanned: Block | None = None  # the last block that was read
         self._registered: Final[set[AccountId]] = set()  # peers that know our address, as of this process
