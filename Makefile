@@ -6,6 +6,7 @@ N ?= 50
 ARGS ?=
 SEEDS ?= 200
 ROUTED ?= 60
+SETTLED ?= 60
 FIRST ?= 1
 SECONDS ?= 20
 INPUTS ?= 10000000
@@ -47,9 +48,10 @@ coverage: setup ## the same tests, and the lines and branches that they don't re
 test-slow: setup ## the tests that take long
 	@$(PYTEST) -m slow --ignore=tests/interop -n $(WORKERS) $(ARGS); status=$$?; [ $$status -eq 5 ] || exit $$status
 
-sim: setup ## 200 simulated networks with faults and adversaries, audited, and 60 that find their routes (SEEDS=n ROUTED=n FIRST=n)
+sim: setup ## 200 simulated networks with faults and adversaries, audited, 60 that find their routes, 60 that settle (SEEDS=n ROUTED=n SETTLED=n FIRST=n)
 	@$(PYTHON_BIN) -m isthmus sim sweep --seeds $(SEEDS) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 	@$(PYTHON_BIN) -m isthmus sim sweep --routes --seeds $(ROUTED) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
+	@$(PYTHON_BIN) -m isthmus sim sweep --settle --seeds $(SETTLED) --first $(FIRST) --jobs $(WORKERS) $(ARGS)
 
 topology: setup ## large networks run from cold, lose a link and a node, get them back (1,000 nodes: some minutes, 2 GB)
 	@set -e; for graph in "chain --nodes 25" "ring --nodes 25" "mesh --nodes 400" "scale-free --nodes 1000"; do \

@@ -14,8 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from isthmus.cli import sim_view as view
 from isthmus.cli.sim_topology import topology
 from isthmus.errors import ConfigError
-from isthmus.sim.draw import draw
-from isthmus.sim.draw_routes import draw_routes
+from isthmus.sim.kinds import PLAIN, ROUTES, SETTLE, plan_of
 from isthmus.sim.plan import Plan
 from isthmus.sim.shrink import shrink as make_smaller
 from isthmus.sim.summary import Json, Tally, run_seed, summary_of
@@ -44,6 +43,13 @@ def sim() -> None:
 _SEED: Final = click.IntRange(0, 2**63 - 1)
 
 
+def _kinds(command: Callable[..., int]) -> Callable[..., int]:
+    """Options that say which kind of network is meant; each kind has seeds of its own."""
+    routes = click.option("--routes", "kind", flag_value=ROUTES, help="Networks that find their routes by themselves.")
+    settle = click.option("--settle", "kind", flag_value=SETTLE, help="Networks that settle on simulated ledgers.")
+    return routes(settle(command))
+
+
 @sim.command(
     epilog="""\b
 Examples:
@@ -52,14 +58,14 @@ Examples:
   isthmus sim run --seed 7 --without-faults 2,5"""
 )
 @click.option("--seed", type=_SEED, required=True, help="Which run.")
-@click.option("--routes", "by_ccp", is_flag=True, help="A network that finds its routes by itself; seeds of their own.")
+@_kinds
 @click.option("--trace", is_flag=True, help="Print every event and effect of every node.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.option("--without-faults", metavar="N,N", default="", help="Leave these faults out.")
 @click.option("--without-payments", metavar="N,N", default="", help="Leave these payments out.")
-def run(seed: int, by_ccp: bool, trace: bool, as_json: bool, without_faults: str, without_payments: str) -> int:
+def run(seed: int, kind: str | None, trace: bool, as_json: bool, without_faults: str, without_payments: str) -> int:
     """Run one seed: what happened when, and what the auditor says. Exit status 1 if it found something."""
-    plan = _plan(draw_routes(seed) if by_ccp else draw(seed), without_faults, without_payments)
+    plan = _plan(plan_of(kind or PLAIN, seed), without_faults, without_payments)
     result = World(plan, trace_to=click.echo if trace else None).run()
     if as_json:
         click.echo(json.dumps(summary_of(result), indent=2))
@@ -89,14 +95,15 @@ Examples:
     help="Append each seed's result to \
 this file; seeds that are in it already are not run again.",
 )
-@click.option("--routes", "by_ccp", is_flag=True, help="Networks that find their routes by themselves.")
+@_kinds
 @click.option("--stop-at-first", is_flag=True, help="Stop at the first seed that fails.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def sweep(
-    seeds: int, first: int, jobs: int, log_path: Path | None, by_ccp: bool, stop_at_first: bool, as_json: bool
+    seeds: int, first: int, jobs: int, log_path: Path | None, kind: str | None, stop_at_first: bool, as_json: bool
 ) -> int:
     """Run many seeds. Exit status 1 if a seed has a finding or is too small, or a kind of fault was never met."""
-    tally = Tally(by_ccp=by_ccp)
+    kind = kind or PLAIN
+    tally = Tally(kind=kind)
     wanted = list(range(first, first + seeds))
     for known in _known(log_path, wanted):
         tally.add(known)
@@ -104,7 +111,7 @@ def sweep(
     console = Console(stderr=True)
     with _progress(console, quiet=as_json) as progress:
         task = progress.add_task("seeds", total=seeds, completed=tally.seeds)
-        for one in _results(wanted, jobs, by_ccp=by_ccp):
+        for one in _results(wanted, jobs, kind):
             tally.add(one)
             _append(log_path, one)
             progress.advance(task)
@@ -127,11 +134,11 @@ Examples:
   isthmus sim shrink 7 --json"""
 )
 @click.argument("seed", type=_SEED)
-@click.option("--routes", "by_ccp", is_flag=True, help="A seed of networks that find their routes by themselves.")
+@_kinds
 @click.option("--json", "as_json", is_flag=True, help="One JSON object: the smallest run; null if nothing is found.")
-def shrink(seed: int, by_ccp: bool, as_json: bool) -> int:
+def shrink(seed: int, kind: str | None, as_json: bool) -> int:
     """Leave out faults and payments of a failing seed, as long as the finding stays."""
-    result = make_smaller(draw_routes(seed) if by_ccp else draw(seed), tell=lambda text: click.echo(text, err=True))
+    result = make_smaller(plan_of(kind or PLAIN, seed), tell=lambda text: click.echo(text, err=True))
     if as_json:
         click.echo(json.dumps(None if result is None else summary_of(result), indent=2))
         return 0 if result is None else FAILED
@@ -169,16 +176,16 @@ def _numbers(option: str, text: str, known: Iterable[int]) -> tuple[int, ...]:
 # --- many seeds ------------------------------------------------------------------------------------------------------
 
 
-def _results(seeds: list[int], jobs: int, *, by_ccp: bool) -> Iterator[Json]:
+def _results(seeds: list[int], jobs: int, kind: str) -> Iterator[Json]:
     """Each seed's summary, as it comes."""
     if jobs == 1:
-        yield from map(partial(run_seed, by_ccp=by_ccp), seeds)
+        yield from map(partial(run_seed, kind=kind), seeds)
         return
     pool = ProcessPoolExecutor(jobs)
     try:
         waiting: set[Future[Json]] = set()
         for seed in seeds:
-            waiting.add(pool.submit(run_seed, seed, by_ccp=by_ccp))
+            waiting.add(pool.submit(run_seed, seed, kind=kind))
             if len(waiting) >= jobs * AHEAD:
                 done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
                 yield from _in_order(done)

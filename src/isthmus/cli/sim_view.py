@@ -20,6 +20,8 @@ _GROUPS: Final = {
     "payment outcome": "outcomes of payments",
     "stream": "news of STREAM connections",
     "log": "log lines",
+    "bad claim": "answers to bad claims",
+    "settlement": "what operators did about settlements",
 }
 
 
@@ -41,7 +43,8 @@ def plan(given: Plan) -> Iterator[str]:
         yield f"  {node.name}: {what}, clock off by {node.skew_ms} ms, {node.sync_ms} ms a sync{vice}"
     for link in given.links:
         slowest = link.delay_ms + link.jitter_ms
-        yield f"  {link.name}: {link.carrier.upper()}, {link.asset}, {link.delay_ms} to {slowest} ms"
+        settled = f", settled by {link.ledger}" if link.ledger else ""
+        yield f"  {link.name}: {link.carrier.upper()}, {link.asset}, {link.delay_ms} to {slowest} ms{settled}"
     for payment in given.payments:
         yield f"  {payment}, after {payment.at_ms} ms"
     for fault in given.faults:

@@ -24,6 +24,7 @@ from typing import Final, NamedTuple, final
 from isthmus.sim.agreed import breaches, told_early
 from isthmus.sim.evidence import End, Evidence, Journal, Leg, Opening, Paid, State
 from isthmus.sim.permits import why_not
+from isthmus.sim.settled import exposed, unexplained
 from isthmus.sim.tally import Tally
 
 # A packet that passes more nodes than this goes in circles.
@@ -100,6 +101,7 @@ class _Audit:
             self._lay_beside(left, right)
             self._lay_beside(right, left)
             self._weigh(left, right)
+        self._check_settlements()
         for tally in self.tallies.values():
             self._check_node(tally)
         for leg in self._received_here():
@@ -252,11 +254,37 @@ class _Audit:
         """The same balance with opposite signs, once nothing is on its way."""
         if not (self.evidence.is_quiet and self._is_judged(left.node) and self._is_judged(right.node)):
             return
-        ours = self.tallies[left.node].balances.get(left.account, 0)
-        theirs = self.tallies[right.node].balances.get(right.account, 0)
+        ours = self._owed_for_packets(left)
+        theirs = self._owed_for_packets(right)
         if ours != -theirs:
             text = f"{ours} with {right.node}, which has {theirs} with {left.node}: they differ by {ours + theirs}"
             self._find("balance", left.node, text, abs(ours + theirs))
+
+    def _owed_for_packets(self, end: End) -> int:
+        """The balance as it would be if nothing had been settled: that is compared with the ledger."""
+        tally, account = self.tallies[end.node], end.account
+        settled = tally.paid.get(account, 0) - tally.credited.get(account, 0)
+        return tally.balances.get(account, 0) - settled
+
+    def _check_settlements(self) -> None:
+        """What left and came into the books for settlement is what ledgers moved; and nobody trusted too much."""
+        for flow in self.evidence.flows:
+            paid = self.tallies[flow.payer.node].paid if self._is_judged(flow.payer.node) else None
+            credited = self.tallies[flow.payee.node].credited if self._is_judged(flow.payee.node) else None
+            for node, text in unexplained(
+                flow,
+                paid=None if paid is None else paid.get(flow.payer.account, 0),
+                credited=None if credited is None else credited.get(flow.payee.account, 0),
+            ):
+                if self.evidence.is_quiet:
+                    self._find("settlement", node, text)
+            tally = self.tallies.get(flow.payee.node)
+            terms = self.evidence.terms.get(flow.payee)
+            if tally is not None and credited is not None and terms is not None:
+                account = flow.payee.account
+                text = exposed(tally.balances.get(account, 0), tally.undone.get(account, 0), terms)
+                if text:
+                    self._find("exposed", flow.payee.node, f"{flow.payer.node} {text}")
 
     # --- packets from end to end --------------------------------------------------------------------------------
 

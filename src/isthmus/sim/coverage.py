@@ -1,6 +1,6 @@
 """What runs have covered: kinds of faults and vices, rules of the switch, states of the machines. Counts only."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, final
 
 from isthmus.sim import plan as p
@@ -35,6 +35,7 @@ class Coverage:
             for name, times in counts.items():
                 self.enter(group, name, times)
 
-    def missing(self, group: str) -> list[str]:
-        """What was never met."""
-        return [name for name, times in self.groups[group].items() if not times]
+    def missing(self, group: str, wanted: Iterable[str] | None = None) -> list[str]:
+        """What was never met: of these, or of all that are listed."""
+        counts = self.groups[group]
+        return [name for name in (counts if wanted is None else wanted) if not counts.get(name, 0)]

@@ -40,6 +40,26 @@ class Terms(NamedTuple):
     payable_max: int | None  # up to which it may owe the peer
     margin_ms: int  # how much sooner than a packet of the peer's its own one expires
     hold_ms_max: int  # how long it holds money for the peer
+    ahead_max: int | None = None  # up to which it pays before it owes
+
+
+class Flow(NamedTuple):
+    """What one of two neighbours settled with the other, as far as it isn't in both books' rows.
+
+    `moved` and `waits` are units of the ledger, of which 10^scale are one of the asset; the rest is units of the
+    accounts, of which 10^asset_scale are.
+    """
+
+    payer: End
+    payee: End
+    asset_scale: int
+    scale: int
+    moved: int  # what the ledger moved, or holds for a claim that the payer has signed
+    waits: int = 0  # what the payer's engine has taken on, and the ledger doesn't show yet
+    untaken: int = 0  # what the payer's books have debited, and its engine doesn't have, or can't pay any more
+    carried: int = 0  # of the payer's: less than a unit of the ledger, to be paid with what comes next
+    leftover: tuple[int, int] = (0, 0)  # of the payee's: less than a unit of the account, and its scale
+    owed_back: int = 0  # of the payee's, in units of the ledger: what an undoing left, and the next credit makes good
 
 
 class Mark(NamedTuple):
@@ -199,6 +219,7 @@ class Evidence:
     told: Sequence[Told] = ()
     terms: Mapping[End, Terms] = field(default_factory=dict)
     rates: Mapping[tuple[str, str, str], Fraction] = field(default_factory=dict)
+    flows: Sequence[Flow] = ()  # settlements on ledgers that are known
     # The faults are over, everything that was open has had time to end. False: only contradictions are looked for.
     is_quiet: bool = True
     hold_ms: int = HOLD_MS

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from isthmus.journal.memory import Fault
 from isthmus.sim import plan as p
+from isthmus.sim.ledger_faults import LEDGER_FAULTS
 from isthmus.sim.plan import FaultPlan
 
 if TYPE_CHECKING:
@@ -218,4 +219,5 @@ _DO: Final[dict[str, Callable[["World", FaultPlan], _Undo | None]]] = {
     p.CLOCK_JUMP: _clock_jump,
     p.RATE: _rate,
     p.DRY: _dry,
+    **LEDGER_FAULTS,
 }

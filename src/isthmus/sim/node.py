@@ -7,6 +7,7 @@ from isthmus.connector.events import AccountId, Outbound
 from isthmus.connector.kernel import Kernel
 from isthmus.connector.replay import Application
 from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
+from isthmus.connector.settling import NO_SETTLEMENT, SettleTerms
 from isthmus.connector.tables import (
     CHILD,
     PEER,
@@ -31,6 +32,7 @@ from isthmus.sim.vices import Vice, vice_of
 from isthmus.sim.wire import Line
 
 if TYPE_CHECKING:
+    from isthmus.sim.till import Till
     from isthmus.sim.world import World
 
 # How soon a supervisor starts a process again that has halted.
@@ -57,6 +59,9 @@ class Node:
         self.dry: Final[dict[int, None]] = {}  # faults that take the liquidity away
         self.downs: Final[list[list[int]]] = []  # (from, until) of the times without a process
         self.marks: Final[list[tuple[int, int]]] = []  # (wall ms of whoever watches, sequence): durable then
+        self.tills: Final[list[Till]] = []  # of all its lives: see `AgendaLoop`
+        self.till_rng: Final = Random(f"till of {plan.seed}")
+        self.overpaid: Final[set[tuple[AccountId, int]]] = set()  # settlements for which it paid too much (a vice)
         self._start_due: Due | None = None
         self._commits = 0
 
@@ -84,19 +89,41 @@ class Node:
     def _terms(self, link: LinkPlan) -> AccountTerms:
         name = link.b if link.a == self.name else link.a
         child = self.world.plan.node(name).kind == p.WALLET
-        credit = 0 if self.dry else link.credit
+        settle = link.settle(self.name)
+        receivable = payable = link.credit
+        if settle is not None:
+            receivable, payable = settle.receivable, None
+        if self.dry:
+            receivable = 0
+            payable = 0 if settle is None else None
         return AccountTerms(
             id=AccountId(name),
             asset=ASSETS[link.asset][0],
             relation=CHILD if child else PEER,
-            receivable_max=_units(credit, link.asset),
-            payable_max=_units(credit, link.asset),
+            receivable_max=_units(receivable, link.asset),
+            payable_max=_units(payable, link.asset),
             packet_amount_max=_units(link.packet_max, link.asset),
             packets_per_minute=link.packets_per_minute,
             amount_per_second=_units(link.value_per_second, link.asset),
             ildcp_server=child,
             child_address=f"{self.address}.{name}" if child else "",
             routes=_BOTH if self.world.plan.by_ccp and not child else NO_ROUTES,
+            settle=self.settle_terms(link),
+        )
+
+    def settle_terms(self, link: LinkPlan) -> SettleTerms:
+        """When we pay the neighbour on this link by ourselves."""
+        plan = link.settle(self.name)
+        if plan is None:
+            return NO_SETTLEMENT
+        return SettleTerms(
+            engine=link.ledger,
+            threshold=_units(plan.threshold, link.asset),
+            target=units(plan.target, link.asset),
+            ahead_max=units(plan.ahead, link.asset),
+            minimum=max(1, units(plan.minimum, link.asset)),
+            amount_max=_units(plan.amount_max, link.asset),
+            ledger_scale=self.world.plan.ledger(link.ledger).decimals if plan.knows_scale else None,
         )
 
     def _rates(self) -> RateTable:
@@ -151,6 +178,10 @@ class Node:
                 self.process.attach(Dialler(self.process, account, line))
             else:
                 self.process.attach(Listener(self.process, account, line))
+        if self.world.plan.ledgers:
+            from isthmus.sim.till import Till
+
+            self.process.till = Till(self.process)
         for link in self.process.links.values():
             link.begin()
 

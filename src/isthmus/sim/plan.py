@@ -79,6 +79,33 @@ ROUTE_VICES: Final = (TELLS_LIES, BLACK_HOLE)
 WALLET_VICES: Final = (WITHHOLD, LAST_MOMENT, ANSWER_TWICE, REPLAY, FLOOD, GRIEF)
 VICES: Final = (WITHHOLD, LAST_MOMENT, *CONNECTOR_VICES)
 
+# --- settlement ------------------------------------------------------------------------------------------------------
+
+# Kinds of ledgers, by what settles there.
+BANK: Final = "bank"
+TRANSFERS: Final = "transfers"  # on a chain
+CHANNELS: Final = "channels"  # payment channels on a chain
+
+AWAY: Final = "ledger away"
+LATE: Final = "ledger answers late"
+SHOWN_TWICE: Final = "transfer shown twice"
+VOIDED: Final = "key voided"
+REORGANISED: Final = "reorganisation"
+FORGOTTEN: Final = "transactions forgotten"
+CHANNEL_CLOSED: Final = "channel closed by its owner"  # its target is a node; those of the others are ledgers
+BANK_FAULTS: Final = (AWAY, LATE, SHOWN_TWICE, VOIDED)
+CHAIN_FAULTS: Final = (AWAY, LATE, REORGANISED, FORGOTTEN)
+LEDGER_FAULTS: Final = (AWAY, LATE, SHOWN_TWICE, VOIDED, REORGANISED, FORGOTTEN, CHANNEL_CLOSED)
+
+PAYS_NOT: Final = "says that it settled, and didn't"
+NEVER_SETTLES: Final = "never settles"
+OVERPAYS: Final = "settles too much"
+WRONG_ASSET: Final = "settles in another asset"
+SAME_KEY: Final = "settles twice with one key"
+BAD_CLAIMS: Final = "sends bad claims"
+DOUBLE_SPENDS: Final = "takes back what it settled"
+SETTLE_VICES: Final = (PAYS_NOT, NEVER_SETTLES, OVERPAYS, WRONG_ASSET, SAME_KEY, BAD_CLAIMS, DOUBLE_SPENDS)
+
 
 @final
 @dataclass(slots=True, frozen=True, kw_only=True)
@@ -104,6 +131,41 @@ class NodePlan:
 
 @final
 @dataclass(slots=True, frozen=True, kw_only=True)
+class LedgerPlan:
+    """Where neighbours settle. All of a ledger is in one asset. Values are cents."""
+
+    name: str
+    kind: str
+    asset: str
+    decimals: int  # of its unit; fewer than the asset's scale leave something over
+    deposit: int = 0  # of channels: what is put into one at a time
+    claim_above: int = 0  # of channels: redeemed once so much is; 0: only as they close
+    seed: int = 0
+
+
+@final
+@dataclass(slots=True, frozen=True, kw_only=True)
+class SettlePlan:
+    """How one end of a link settles, and what it trusts the other with. Values are cents.
+
+    Of two ends at most one has a target below zero, and the other's threshold is above what that one pays ahead. Else
+    each pays what the other has paid back to it, for ever.
+    """
+
+    threshold: int | None  # None: never by itself
+    target: int
+    receivable: int | None  # what the other may owe it
+    minimum: int = 0
+    amount_max: int | None = None
+    knows_scale: bool = True  # pays only what the ledger can; else fractions of its unit are carried
+
+    @property
+    def ahead(self) -> int:
+        return max(0, -self.target)
+
+
+@final
+@dataclass(slots=True, frozen=True, kw_only=True)
 class LinkPlan:
     """Two neighbours with one account in one asset. `a` dials. Values are cents; None is no limit."""
 
@@ -119,10 +181,17 @@ class LinkPlan:
     value_per_second: int | None = None
     asynchronous: bool = False  # HTTP: replies come by POSTs of their own
     seed: int = 0
+    ledger: str = ""  # where its account is settled; "" for nowhere
+    settle_a: SettlePlan | None = None
+    settle_b: SettlePlan | None = None
 
     @property
     def name(self) -> str:
         return f"{self.a}-{self.b}"
+
+    def settle(self, node: str) -> SettlePlan | None:
+        """How this end of it settles."""
+        return self.settle_a if node == self.a else self.settle_b
 
 
 @final
@@ -176,6 +245,7 @@ class Plan:
     payments: tuple[PaymentPlan, ...]
     faults: tuple[FaultPlan, ...]
     by_ccp: bool = False  # connectors find their routes by themselves, and have none configured
+    ledgers: tuple[LedgerPlan, ...] = ()  # where some of the links settle
     packets_min: int = 0  # in the quiet time users go on paying until so many Prepares have left wallets
     left_out: dict[str, tuple[int, ...]] = field(default_factory=dict)  # what a shrunk plan lacks, for its command
 
@@ -184,6 +254,9 @@ class Plan:
 
     def link(self, name: str) -> LinkPlan:
         return next(link for link in self.links if link.name == name)
+
+    def ledger(self, name: str) -> LedgerPlan:
+        return next(ledger for ledger in self.ledgers if ledger.name == name)
 
     @property
     def quiet_at(self) -> int:
@@ -206,7 +279,8 @@ class Plan:
         left_out = "".join(
             f" --without-{what} {','.join(map(str, numbers))}" for what, numbers in self.left_out.items() if numbers
         )
-        return f"isthmus sim run{' --routes' if self.by_ccp else ''} --seed {self.seed}{left_out}"
+        kind = " --routes" if self.by_ccp else " --settle" if self.ledgers else ""
+        return f"isthmus sim run{kind} --seed {self.seed}{left_out}"
 
 
 def price(code: str) -> Fraction:

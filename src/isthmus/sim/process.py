@@ -22,6 +22,10 @@ from isthmus.connector.events import (
     Noted,
     Outbound,
     Release,
+    SettlementAnswered,
+    SettlementDue,
+    SettlementMessage,
+    SettlementMessageAnswered,
     Undelivered,
 )
 from isthmus.connector.events import AppendFailed as Failed
@@ -34,6 +38,7 @@ from isthmus.sim.trace import line_of
 
 if TYPE_CHECKING:
     from isthmus.sim.node import Node
+    from isthmus.sim.till import Till
 
 ENTROPY_BYTES: Final = 32
 
@@ -66,6 +71,7 @@ class Process:
         self.clock: Final = node.clock
         self.links: Final[dict[AccountId, Carrier]] = {}
         self.on_commit: Callable[[int], None] | None = None
+        self.till: Till | None = None  # its settlement engines
         self.halted = ""
         self._events: list[Event | TablesChanged] = []
         self._due = False
@@ -96,12 +102,19 @@ class Process:
         self._events.clear()
         for link in self.links.values():
             link.die()
+        if self.till is not None:
+            self.till.die()
 
     # --- events in (links.port.LinkOwner) -----------------------------------------------------------------------
 
     def post(self, event: Event | TablesChanged) -> None:
         self._events.append(event)
         self._turn_soon()
+
+    def post_now(self, event: Event) -> None:
+        """The same, decided before this returns."""
+        self._events.append(event)
+        self._turn()
 
     def inbound(self, packets: list[Inbound]) -> None:
         if self._vice is not None:
@@ -115,6 +128,8 @@ class Process:
 
     def link_up(self, account: AccountId) -> None:
         self.post(LinkUp(account))
+        if self.till is not None:
+            self.till.link_up(account)
 
     def link_down(self, account: AccountId, why: str) -> None:
         self.post(LinkDown(account, why))
@@ -186,6 +201,9 @@ class Process:
             then = self._noted.pop(effect.token, None)
             if then is not None:
                 self.timers.call_soon(then)
+        elif isinstance(effect, SettlementDue | SettlementMessage | SettlementAnswered | SettlementMessageAnswered):
+            if self.till is not None:
+                self.till.hear(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, Halt):

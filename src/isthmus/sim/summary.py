@@ -4,9 +4,9 @@ import gc
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias, final
 
+from isthmus.sim import plan as p
 from isthmus.sim.coverage import Coverage
-from isthmus.sim.draw import draw
-from isthmus.sim.draw_routes import draw_routes
+from isthmus.sim.kinds import PLAIN, SETTLE, plan_of
 from isthmus.sim.world import Result, World
 
 Json: TypeAlias = dict[str, Any]
@@ -22,15 +22,15 @@ _FAILURE: Final = ("seed", "findings", "findings_count", "shortfalls", "command"
 _TOTALS: Final = ("nodes", "packets", "hops", "faults", "crashes", "losses", "virtual_ms")
 
 
-def run_seed(seed: int, *, by_ccp: bool = False) -> Json:
-    """Run one seed and sum it up; networks by CCP have seeds of their own.
+def run_seed(seed: int, *, kind: str = PLAIN) -> Json:
+    """Run one seed of a kind and sum it up.
 
     For worker processes: everything in and out can be pickled.
     """
     # A run makes many objects that live to its end: to look through them again and again is a tenth of its time.
     gc.disable()
     try:
-        return summary_of(World(draw_routes(seed) if by_ccp else draw(seed)).run())
+        return summary_of(World(plan_of(kind, seed)).run())
     finally:
         gc.enable()
         gc.collect(0)  # all that is garbage is young
@@ -58,7 +58,8 @@ def _shortfalls(result: Result) -> list[str]:
     """Where a seed is smaller than a seed must be; a plan that was shrunk may be as small as it likes."""
     if result.plan.left_out:
         return []
-    least = {"nodes": NODES_MIN, "packets": PACKETS_MIN, "faults": FAULTS_MIN, "crashes": CRASHES_MIN}
+    packets = result.plan.packets_min if result.plan.ledgers else PACKETS_MIN
+    least = {"nodes": NODES_MIN, "packets": packets, "faults": FAULTS_MIN, "crashes": CRASHES_MIN}
     return [
         f"{getattr(result, name)} {name}, not {minimum}"
         for name, minimum in least.items()
@@ -70,8 +71,8 @@ def _shortfalls(result: Result) -> list[str]:
 class Tally:
     """Summaries added up."""
 
-    def __init__(self, *, by_ccp: bool = False) -> None:
-        self._by_ccp: Final = by_ccp  # networks of these have other vices, and needn't meet each kind of fault
+    def __init__(self, *, kind: str = PLAIN) -> None:
+        self._kind: Final = kind
         self.seeds = 0
         self.totals: Final[dict[str, int]] = dict.fromkeys(_TOTALS, 0)
         self.payments: Final[dict[str, int]] = {}
@@ -94,9 +95,12 @@ class Tally:
     @property
     def never_hit(self) -> list[str]:
         """Kinds of faults and vices that a sweep of this size must have met, and didn't."""
-        if self._by_ccp or self.seeds < SEEDS_FOR_ALL_KINDS:
+        if self.seeds < SEEDS_FOR_ALL_KINDS:
             return []
-        return [*self.coverage.missing("fault"), *self.coverage.missing("vice")]
+        if self._kind == SETTLE:
+            return [*self.coverage.missing("fault", p.LEDGER_FAULTS), *self.coverage.missing("vice", p.SETTLE_VICES)]
+        # Networks by CCP have other vices, and needn't meet each kind of fault.
+        return [*self.coverage.missing("fault"), *self.coverage.missing("vice")] if self._kind == PLAIN else []
 
     @property
     def is_good(self) -> bool:

@@ -8,6 +8,8 @@ from isthmus.sim.evidence import Journal, Leg, Row, State, Terms
 LOSS_PREFIX: Final = "loss:"
 # Entries by which a balance changes without a leg: `account` is debited, `counter_account` credited.
 _MOVES: Final = ("adjustment", "write-off")
+_SETTLED: Final = ("settlement by us", "settlement by the peer", "settlement undone", "settlement by hand")
+SETTLED_PREFIX: Final = "settled:"
 _REVENUE: Final = ("spread", "rounding")
 
 
@@ -24,6 +26,11 @@ class Tally:
         self.balances: Final = dict(balances)
         self.legs: Final[dict[int, Leg]] = {}
         self.problems: Final[list[tuple[str, str]]] = []
+        # By account: what was debited for settlements of ours, less what was reversed; credited for the peer's, less
+        # what was undone; and all that was undone.
+        self.paid: Final[dict[str, int]] = {}
+        self.credited: Final[dict[str, int]] = {}
+        self.undone: Final[dict[str, int]] = {}
         self._place = (0, 0)
         self._last: Leg | None = None
         self._terms: Final = terms or {}
@@ -61,6 +68,8 @@ class Tally:
             self._lose(row)
         elif entry == "account opened":
             self.balances.setdefault(row["account"], 0)
+        elif entry in _SETTLED:
+            self._settle(row)
         elif entry in _MOVES or entry.startswith("transfer"):
             self._move(row["account"], row["counter_account"], int(row["amount"]))
 
@@ -148,6 +157,28 @@ class Tally:
             self._problem("loss", f"batch {row['sequence']} books {amount} lost to {peer}, and names no leg of it")
             return
         leg.lost += amount
+
+    def _settle(self, row: Row) -> None:
+        """A settlement, or the end of one: between a peer's account and the one that its settlements stand against."""
+        debit, credit, amount = row["account"], row["counter_account"], int(row["amount"])
+        self._move(debit, credit, amount)
+        is_back = row["entry"] == "settlement undone"
+        peer = credit if debit.startswith(SETTLED_PREFIX) else debit
+        if {debit, credit} != {peer, SETTLED_PREFIX + peer}:
+            self._problem("settlement", f"batch {row['sequence']} settles between {debit} and {credit}")
+        elif (debit == peer) is is_back:  # the peer paid, or what it paid was undone
+            self.credited[peer] = self.credited.get(peer, 0) + (-amount if is_back else amount)
+            self.undone[peer] = self.undone.get(peer, 0) + (amount if is_back else 0)
+        else:
+            self.paid[peer] = self.paid.get(peer, 0) + (-amount if is_back else amount)
+            if not is_back:
+                self._check_ahead(peer, row["sequence"])
+
+    def _check_ahead(self, peer: str, sequence: int) -> None:
+        terms = self._terms.get(peer)
+        if terms is not None and terms.ahead_max is not None and self.balances[peer] > terms.ahead_max:
+            text = f"after batch {sequence} {self.balances[peer]} is paid ahead to {peer}, and {terms.ahead_max} agreed"
+            self._problem("limit", text)
 
     def _by_name(self, peer: str, row: Row) -> Leg | None:
         name = (peer, row["session"], row["request_id"])

@@ -13,7 +13,7 @@ from isthmus.sim import plan as p
 from isthmus.sim.agenda import WALL_START_MS
 from isthmus.sim.auditor import Report, examine
 from isthmus.sim.claims import assets_of, balances_of
-from isthmus.sim.evidence import Cut, Down, End, Evidence, Journal, Mark, Paid, Received, Skew, Terms, Wire
+from isthmus.sim.evidence import Cut, Down, End, Evidence, Flow, Journal, Mark, Paid, Received, Skew, Terms, Wire
 from isthmus.sim.plan import unit_value
 from isthmus.sim.rows import rows_of
 from isthmus.sim.wallet import Wallet
@@ -63,6 +63,15 @@ def _check_promises(world: "World", wallet: Wallet) -> None:
                 world.found("promise", wallet.name, f"{wish} has one key, and was begun {len(paid)} times")
 
 
+def flows_of(world: "World") -> list[Flow]:
+    """What was settled where, as the ledgers have it; nothing in networks without any."""
+    if not world.ledgers:
+        return []
+    from isthmus.sim.flows import flows
+
+    return list(flows(world))
+
+
 def evidence_of(world: "World") -> Evidence:
     """The network as it stands, in the auditor's terms."""
     nodes = [node for node in world.nodes.values() if node.disk.journal is not None]
@@ -84,6 +93,7 @@ def evidence_of(world: "World") -> Evidence:
         told=world.told,
         terms={end: terms for node in nodes for end, terms in _terms(node)},
         rates={key: rate for node in nodes for key, rate in _rates(world, node)},
+        flows=flows_of(world),
         dishonest=frozenset(node.name for node in world.plan.nodes if not node.is_honest),
         forgers=frozenset(node.name for node in world.plan.nodes if node.vice == p.FORGE),
     )
@@ -113,7 +123,13 @@ def _terms(node: "Node") -> Iterator[tuple[End, Terms]]:
     for agreed in node.tables().accounts.values():
         yield (
             End(node.name, agreed.id),
-            Terms(agreed.receivable_max, agreed.payable_max, agreed.expiry_margin_ms, agreed.hold_ms_max),
+            Terms(
+                agreed.receivable_max,
+                agreed.payable_max,
+                agreed.expiry_margin_ms,
+                agreed.hold_ms_max,
+                agreed.settle.ahead_max,
+            ),
         )
 
 

@@ -335,8 +335,8 @@ _KINDS: Final[dict[str, type[Vice]]] = {
 
 def vice_of(plan: NodePlan, rng: Random) -> Vice | None:
     """The vice of a node; None for an honest one."""
-    if not plan.vice:
-        return None
+    if not plan.vice or plan.vice.partition(": ")[0] in p.SETTLE_VICES:
+        return None  # what bad settlers do, their engines do
     if plan.vice.partition(": ")[0] in p.ROUTE_VICES:
         from isthmus.sim.bad_speakers import KINDS
 

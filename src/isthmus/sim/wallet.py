@@ -16,7 +16,7 @@ from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import PREPARE
 from isthmus.sim.node import Node
 from isthmus.sim.payer import Payer
-from isthmus.sim.plan import ASSETS, NodePlan, PaymentPlan
+from isthmus.sim.plan import ASSETS, NodePlan, PaymentPlan, units
 from isthmus.sim.process import Process
 from isthmus.sim.wire import Line
 from isthmus.stream.connection import Connection as Machine
@@ -92,7 +92,16 @@ class Wallet(Node):
         return UPLINK
 
     def tables(self) -> Tables:
-        return wallet_tables(self.address, self.asset, self.plan.timeout_ms)
+        link = self.lines[0].plan
+        settle = link.settle(self.name)
+        receivable = None if settle is None or settle.receivable is None else units(settle.receivable, link.asset)
+        return wallet_tables(
+            self.address,
+            self.asset,
+            self.plan.timeout_ms,
+            settle=self.settle_terms(link),
+            receivable_max=receivable,
+        )
 
     def application(self) -> Application:
         return WalletLedger()

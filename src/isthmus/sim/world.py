@@ -17,6 +17,7 @@ from isthmus.sim.auditor import Finding
 from isthmus.sim.coverage import Coverage
 from isthmus.sim.evidence import Told
 from isthmus.sim.faults import arrange
+from isthmus.sim.ledgers import Ledger
 from isthmus.sim.node import Node
 from isthmus.sim.plan import PaymentPlan, Plan
 from isthmus.sim.verdict import judge
@@ -78,6 +79,12 @@ class World:
         self.lines: Final = {link.name: Line(self.agenda, link) for link in plan.links}
         for line in self.lines.values():
             line.on_hit = self.hit
+        self.ledgers: Final[dict[str, Ledger]] = {}
+        if plan.ledgers:
+            from isthmus.sim.till import ledger_of  # engines need more than networks without them
+
+            for ledger in plan.ledgers:
+                self.ledgers[ledger.name] = ledger_of(self, ledger)
         self._routes: Final = {node.name: self._routes_of(node.name) for node in plan.nodes}
         self.nodes: Final[dict[str, Node]] = {}
         for node in plan.nodes:
@@ -176,6 +183,8 @@ class World:
         self.tell("", "no more faults")
         for node in self.nodes.values():
             node.clock.offset_ms = 0
+        for ledger in self.ledgers.values():
+            ledger.calm()
         self.agenda.after(LOOK_MS, self._look)
 
     def _look(self) -> None:
@@ -226,6 +235,10 @@ class World:
                 waits_for.append((node.name, "its disk has not written all"))
         if self.plan.by_ccp and not waits_for:
             waits_for = lost_ways(self)
+        if self.ledgers and not waits_for:
+            from isthmus.sim.flows import unsettled
+
+            waits_for = list(unsettled(self))
         return waits_for
 
     def _is_honest_peer(self, node: Node, account: str) -> bool:
