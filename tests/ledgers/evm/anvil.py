@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import shutil
+import signal
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -64,13 +65,24 @@ class Anvil:
         self.url = f"http://127.0.0.1:{port}"
         self.node = Node(self.url)
         self._nonces: dict[str, int] = {}
+        self._state: Path | None = None
+        self._drain: asyncio.Task[bytes]
 
     @classmethod
-    async def start(cls, *, chain_id: int = 31337, port: int = 0) -> Self:
-        """Without a port, one of the system's choice."""
+    async def start(cls, *, chain_id: int = 31337, port: int = 0, state: Path | None = None) -> Self:
+        """Without a port, one of the system's choice. With a file for its state it can be started again."""
+        process, port = await cls._begin(chain_id, port, state)
+        anvil = cls(process, port, chain_id)
+        anvil._state = state
+        anvil._drain_output()
+        return anvil
+
+    @staticmethod
+    async def _begin(chain_id: int, port: int, state: Path | None) -> tuple[asyncio.subprocess.Process, int]:
         options = ("--host", "127.0.0.1", "--port", str(port), "--chain-id", str(chain_id), "--accounts", "1")
+        kept = () if state is None else ("--state", str(state))
         process = await asyncio.create_subprocess_exec(
-            str(PROGRAM), *options, "--order", "fifo",
+            str(PROGRAM), *options, *kept, "--order", "fifo",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, limit=1 << 20,
         )  # fmt: skip
         assert process.stdout is not None
@@ -79,17 +91,29 @@ class Anvil:
                 line = (await process.stdout.readline()).decode()
                 assert line, "anvil ended before it listened"
                 if line.startswith("Listening on "):
-                    break
-        anvil = cls(process, int(line.strip().rpartition(":")[2]), chain_id)
-        anvil._drain = asyncio.create_task(process.stdout.read(-1))  # type: ignore[attr-defined]
-        return anvil
+                    return process, int(line.strip().rpartition(":")[2])
+
+    def _drain_output(self) -> None:
+        assert self.process.stdout is not None
+        self._drain = asyncio.create_task(self.process.stdout.read(-1))
 
     async def stop(self) -> None:
         await self.node.close()
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        await self._drain  # type: ignore[attr-defined]
+        await self._drain
+
+    async def start_again(self) -> None:
+        """Stop it in order, and start it from what it has written: blocks stay, transactions that wait are gone.
+
+        It writes only as it ends: killed, it would have lost its chain, which no chain's node does.
+        """
+        self.process.send_signal(signal.SIGINT)
+        await self.process.wait()
+        await self._drain
+        self.process, _ = await self._begin(self.chain_id, self.port, self._state)
+        self._drain_output()
 
     async def rpc(self, method: str, *params: object) -> Any:
         return await self.node.call(method, *params)

@@ -8,16 +8,17 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+import aiohttp
 import sqlalchemy
 from xrpl.constants import CryptoAlgorithm
 from xrpl.core.addresscodec import encode_seed
 
+from isthmus.errors import LedgerError
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.ledgers.lightning.simnet import Simnet
-from tests.ledgers.xrp.dev.conftest import Serving, serving
 from tests.node.conftest import free_port
 from tests.settlement.conftest import engine
 from tests.settlement.toy import ToyLedger
@@ -77,7 +78,7 @@ class Evm:
 
     asset = "ETH"
     unit = 10**6
-    kills_itself = False
+    kills_itself = True
     KEYS: Final = {"east": a_key(11), "west": a_key(12)}
 
     def __init__(self, chain: Anvil, method: str) -> None:
@@ -110,7 +111,8 @@ class Evm:
                     found.append(int(one["value"], 16) // WEI)
         return found
 
-    async def kill(self, side: str) -> None: ...
+    async def kill(self, side: str) -> None:
+        await self._chain.start_again()
 
 
 class Lightning:
@@ -148,19 +150,30 @@ class Lightning:
 
 
 class Xrp:
-    """The development ledger of the XRP Ledger's kind, by channels or by plain payments."""
+    """`isthmus ledger xrp-dev` with a file, by channels or by plain payments: a process that is killed too."""
 
     asset = "XRP"
     unit = 10**6
-    kills_itself = False
+    kills_itself = True
     SEEDS: Final = {side: encode_seed(side.encode() * 4, CryptoAlgorithm.ED25519) for side in SIDES}
 
-    def __init__(self, ledger: Serving, kind: str) -> None:
-        self._ledger: Final = ledger
+    def __init__(self, folder: Path, kind: str) -> None:
+        self._file: Final = folder / "xrp.db"
         self._kind: Final = kind
-        for seed in self.SEEDS.values():
-            ledger.service.fund(SigningKey.from_seed(seed).address, 10_000)
-        ledger.service.close_ledger()
+        self._port: Final = free_port()
+        self._url: Final = f"http://127.0.0.1:{self._port}"
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def begin(self) -> None:
+        place = ("--file", str(self._file), "--port", str(self._port), "--close-every", "300", "--json")
+        funds = [f"--fund={SigningKey.from_seed(seed).address}" for seed in self.SEEDS.values()]
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "isthmus", "ledger", "xrp-dev", *place, *funds, "--fund-with", "10000"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        assert self._process.stdout is not None
+        assert await self._process.stdout.readline(), "the ledger ended"
 
     def engine(self, side: str, folder: Path) -> str:
         file = folder / f"{side}.seed"
@@ -169,7 +182,7 @@ class Xrp:
             file.chmod(0o600)
         deposit = 'deposit = "50"\n' if self._kind == "xrp" else ""
         return (
-            f'[settlement.bank]\ntype = "{self._kind}"\nnetwork_id = 1000\nrpc = "{self._ledger.json_rpc}"\n'
+            f'[settlement.bank]\ntype = "{self._kind}"\nnetwork_id = 1000\nrpc = "{self._url}"\n'
             f'key_file = "{file}"\npoll = "100 ms"\n{deposit}'
         )
 
@@ -181,18 +194,26 @@ class Xrp:
             return []  # claims, as with `Evm`
         source, found = SigningKey.from_seed(self.SEEDS[side]).address, []
         asked: dict[str, Any] = {"account": source, "forward": True, "limit": 400}
-        while True:
-            _, answer = await self._ledger.post({"method": "account_tx", "params": [asked]})
-            result = answer["result"]
-            for one in result["transactions"]:
-                if one["tx"]["Account"] == source:
-                    assert one["meta"]["TransactionResult"] == "tesSUCCESS", one
-                    found.append(int(one["tx"]["Amount"]) * NANO_A_DROP)
-            if "marker" not in result:
-                return found
-            asked["marker"] = result["marker"]
+        async with aiohttp.ClientSession() as session:
+            while True:
+                async with session.post(self._url, json={"method": "account_tx", "params": [asked]}) as response:
+                    result = (await response.json())["result"]
+                for one in result["transactions"]:
+                    if one["tx"]["Account"] == source:
+                        assert one["meta"]["TransactionResult"] == "tesSUCCESS", one
+                        found.append(int(one["tx"]["Amount"]) * NANO_A_DROP)
+                if "marker" not in result:
+                    return found
+                asked["marker"] = result["marker"]
 
-    async def kill(self, side: str) -> None: ...
+    async def kill(self, side: str) -> None:
+        await self.close()
+        await self.begin()
+
+    async def close(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+            await self._process.wait()
 
 
 class Bank:
@@ -281,10 +302,14 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
         finally:
             await bank.close()
     elif kind in ("xrp", "xrp-payment"):
-        async with serving(close_every_ms=200) as served:
-            yield Xrp(served, kind)
+        xrp = Xrp(folder, kind)
+        try:
+            await xrp.begin()
+            yield xrp
+        finally:
+            await xrp.close()
     elif kind in ("transfers", "channels"):
-        async with _chain() as chain:
+        async with _chain(folder) as chain:
             yield Evm(chain, kind)
     else:
         async with Simnet(folder) as simnet:
@@ -295,12 +320,13 @@ KINDS: Final = ("toy", "bank", "xrp", "xrp-payment", "transfers", "channels", "l
 
 
 @contextlib.asynccontextmanager
-async def _chain() -> AsyncIterator[Anvil]:
-    chain = await Anvil.start()
+async def _chain(folder: Path) -> AsyncIterator[Anvil]:
+    chain = await Anvil.start(state=folder / "chain.json")
 
     async def mine() -> None:
         while True:
-            await chain.mine()
+            with contextlib.suppress(LedgerError):  # it is started again
+                await chain.mine()
             await asyncio.sleep(BLOCK_S)
 
     task: asyncio.Task[None] | None = None

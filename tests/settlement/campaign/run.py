@@ -23,7 +23,7 @@ from tests.settlement.conftest import WRAPPER
 AMOUNT_UNITS_MAX: Final = 5
 PAYMENTS_AT_ONCE: Final = 4
 QUIET_S_MAX: Final = 300.0
-LEDGER_KILL_SHARE: Final = 0.1
+LEDGER_KILL_SHARE: Final = 0.25
 Tell = Callable[["Standing"], None]
 
 
