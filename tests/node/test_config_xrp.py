@@ -72,8 +72,8 @@ def test_amounts_are_in_xrp_and_fees_in_drops(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("engine", "account", "expected"),
     [
-        (ENGINE.replace("https", "wss"), "", ("rpc", "not a URL with http or https")),
-        (ENGINE + 'rpc_check = "nonsense"\n', "", ("rpc_check", "not a URL with http or https")),
+        (ENGINE.replace("https", "ftp"), "", ("rpc", "not a URL with http, https, ws or wss")),
+        (ENGINE + 'rpc_check = "nonsense"\n', "", ("rpc_check", "not a URL with http, https, ws or wss")),
         (ENGINE.replace("key_variable", "#"), "", ("key_file", "one key is needed")),
         (
             ENGINE.replace('"0.5"', '"0.0000001"'),

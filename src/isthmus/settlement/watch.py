@@ -81,6 +81,10 @@ class Watch(ABC, Generic[Head]):
     def _whereabouts(self) -> Mapping[str, str | int]:
         """For the log: which ledger, and who we are there."""
 
+    def _pause_ms(self) -> int:
+        """How long to wait for the next look if nothing calls for one before."""
+        return self._poll_ms
+
     @abstractmethod
     def unfinished(self, account: AccountId) -> Sequence[str]:
         """Part of `settlement.port.Engine`."""
@@ -138,6 +142,8 @@ class Watch(ABC, Generic[Head]):
                 failures += 1
                 self._tell("error", "engine_defect", "", {"reason": f"{type(error).__name__}: {error}"})
             pause = min(self._poll_ms << min(failures, 10), max(PAUSE_MS_MAX, self._poll_ms))
+            if not failures:
+                pause = self._pause_ms()
             # Not wait_for: in Python 3.11 it forgets that it was cancelled if the event is set at the same moment.
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause * (1 - self._random() / 4) / 1000):

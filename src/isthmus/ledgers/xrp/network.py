@@ -1,20 +1,19 @@
 """The XRP Ledger as one or two servers tell it: validated ledgers, accounts, channels, transactions.
 
 Nothing but validated ledgers decides anything: these are final, there are no reorganisations. With two servers, what
-money depends on is asked of both, about one ledger by its number, and they must agree. Servers are asked by JSON-RPC in
-`rippled`'s form (API version 1), which Clio speaks as well.
+money depends on is asked of both, about one ledger by its number, and they must agree.
 """
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias, TypeVar, final
+from typing import Any, Final, TypeVar, final
 
 from isthmus.errors import LedgerError, plain
-from isthmus.ledgers.door import Door, ServerAwayError
+from isthmus.ledgers.door import ServerAwayError
+from isthmus.ledgers.xrp.servers import TEXT_CHARS_MAX, RefusedError, Result, Server, server_at
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, is_address
 
-TEXT_CHARS_MAX: Final = 160
 PAGES_MAX: Final = 64  # of an account's transactions
 PAGE: Final = 200
 PARTIAL: Final = 0x0002_0000  # tfPartialPayment
@@ -22,7 +21,6 @@ CHANNELS_MAX: Final = 400  # from one account to another
 # A server that takes these has taken the transaction, or will have no use for it: its end is seen in ledgers.
 _QUIET: Final = ("tesSUCCESS", "terQUEUED", "terPRE_SEQ", "tefALREADY", "tefPAST_SEQ", "tefMAX_LEDGER")
 
-Result: TypeAlias = dict[str, Any]
 _T = TypeVar("_T")
 
 
@@ -32,15 +30,6 @@ class WrongNetworkError(LedgerError):
 
 class ServersDisagreeError(LedgerError):
     """Two servers tell different things about one validated ledger."""
-
-
-class RefusedError(LedgerError):
-    """The server's own error, by its token."""
-
-    def __init__(self, where: str, token: str, message: str, result: Result) -> None:
-        super().__init__(f"{where}: {message} ({token})")
-        self.token = token
-        self.result = result
 
 
 class HistoryError(LedgerError):
@@ -120,10 +109,16 @@ class Unseen:
 class Network:
     """Questions to servers. LedgerError: ServerAwayError, RefusedError, ServersDisagreeError, HistoryError."""
 
-    def __init__(self, urls: Sequence[str], network_id: int) -> None:
-        self._servers: Final = [Server(url) for url in urls]
+    def __init__(self, urls: Sequence[str], network_id: int, on_ledger: Callable[[], None] = lambda: None) -> None:
+        """`on_ledger`: a server says that a ledger has closed (those with a WebSocket do); it is worth a look."""
+        self._servers: Final = [server_at(url, on_ledger) for url in urls]
         self.id: Final = network_id
         self._newest = 0
+
+    @property
+    def is_pushing(self) -> bool:
+        """Whether each server tells of ledgers that close."""
+        return all(one.is_pushing for one in self._servers)
 
     async def close(self) -> None:
         for one in self._servers:
@@ -193,7 +188,7 @@ class Network:
                 return Unseen(everywhere=False)
             return _applied(answer, answer["meta"])
 
-        async def ask(one: "Server") -> Applied | Unseen:
+        async def ask(one: Server) -> Applied | Unseen:
             try:
                 answer = await one.ask("tx", transaction=name, min_ledger=first, max_ledger=last)
             except RefusedError as refused:
@@ -251,7 +246,7 @@ class Network:
         return told[0]
 
     @staticmethod
-    async def _submit(one: "Server", blob: bytes) -> str:
+    async def _submit(one: Server, blob: bytes) -> str:
         answer = await one.ask("submit", tx_blob=blob.hex().upper())
         result = str(answer.get("engine_result"))
         return "" if result in _QUIET else plain(f"{result} {answer.get('engine_result_message')}", TEXT_CHARS_MAX)
@@ -276,31 +271,6 @@ class Network:
         if any(one != found[0] for one in found):
             names = " and ".join(one.name for one in self._servers)
             raise ServersDisagreeError(f"{names} answer {method} differently")
-
-
-@final
-class Server:
-    """One server."""
-
-    def __init__(self, url: str) -> None:
-        self._door: Final = Door(url)
-        self.name: Final = self._door.name
-
-    async def ask(self, method: str, **params: Any) -> Result:
-        """The result. RefusedError, ServerAwayError."""
-        question = {"method": method, "params": [{"api_version": 1, **params}]}
-        status, answer = await self._door.ask(question, method)
-        result = answer.get("result")
-        if not isinstance(result, dict):
-            raise ServerAwayError(f"{self.name}: {method} was answered without a result (status {status})")
-        token = result.get("error")
-        if token is not None:
-            text = plain(str(result.get("error_message", "")), TEXT_CHARS_MAX)
-            raise RefusedError(self.name, plain(str(token), TEXT_CHARS_MAX), text, result)
-        return result
-
-    async def close(self) -> None:
-        await self._door.close()
 
 
 async def _history(server: Server, address: str, first: int, last: int, *, forward: bool) -> AsyncIterator[Applied]:

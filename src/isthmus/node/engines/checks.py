@@ -8,11 +8,16 @@ from isthmus.node.config_reader import Source
 
 def is_http(url: str) -> bool:
     """Whether it is a URL with http or https and a host."""
+    return is_url_of(url, ("http", "https"))
+
+
+def is_url_of(url: str, schemes: tuple[str, ...]) -> bool:
+    """Whether it is a URL with one of these schemes and a host."""
     try:
         parts = urlsplit(url.strip())
     except ValueError:
         return False
-    return parts.scheme in ("http", "https") and bool(parts.hostname)
+    return parts.scheme in schemes and bool(parts.hostname)
 
 
 def check_amount(source: Source, path: KeyPath, text: str | None, decimals: int) -> None:

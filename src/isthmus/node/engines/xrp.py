@@ -11,7 +11,7 @@ from isthmus.ilp.asset import Asset
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Key, Section, Source
 from isthmus.node.config_values import Amount, Duration, FilePath, Integer, SecretText, Text
-from isthmus.node.engines.checks import check_amount, is_http, units_of
+from isthmus.node.engines.checks import check_amount, is_url_of, units_of
 from isthmus.node.engines.kind import EngineKind, Options, Surroundings
 
 if TYPE_CHECKING:
@@ -22,18 +22,19 @@ if TYPE_CHECKING:
 
 DAY_MS: Final = 86_400_000
 DECIMALS: Final = 6  # of XRP
+SCHEMES: Final = ("http", "https", "ws", "wss")
 DELAY_MS_MAX: Final = 365 * DAY_MS
 
 LEDGER: Final[Section] = (
     Key("network_id", Integer(0, 2**32 - 1), "The network: 0 is the main net, 1 the test net."),
-    Key("rpc", SecretText(), "A server's URL for JSON-RPC; a secret, as providers put keys into it."),
+    Key("rpc", SecretText(), "A server's URL, `https://` or `wss://`; a secret, as providers put keys into it."),
     Key("rpc_check", SecretText(), "Another server's, whose answers must be the same.", None, "no comparison"),
     Key("key_file", FilePath(), "The key: a file with its seed (s… or sEd…), or sealed; mode 600.", None, "no file"),
     Key("key_variable", Text(), "The environment variable that holds the seed instead.", None, "none"),
     Key("passphrase_variable", Text(), "The one that holds a sealed key file's passphrase.", None, "none"),
     Key("fee_max", Integer(10, 10**8), "The most that we offer for a transaction, in drops.", 5_000),
     Key("fee_max_urgent", Integer(10, 10**8), "The same for what would be lost if it came late.", 1_000_000),
-    Key("poll", Duration(100, 600_000), "How often the ledger is looked at.", 2_000, '`"2 s"`'),
+    Key("poll", Duration(100, 600_000), "How often the ledger is looked at, unless it is pushed.", 2_000, '`"2 s"`'),
 )
 CHANNELS: Final[Section] = (
     *LEDGER,
@@ -66,8 +67,9 @@ PAID_ACCOUNT: Final[Section] = (
 
 def _check(source: Source, path: KeyPath, options: Options) -> None:
     for name in ("rpc", "rpc_check"):
-        if options[name] is not None and not is_http(options[name].reveal()):
-            source.problem((*path, name), "not a URL with http or https", "Use https://…, or http on this machine.")
+        if options[name] is not None and not is_url_of(options[name].reveal(), SCHEMES):
+            remedy = "Use https:// or wss://…; http or ws on this machine."
+            source.problem((*path, name), "not a URL with http, https, ws or wss", remedy)
     if (options["key_file"] is None) == (options["key_variable"] is None):
         source.problem((*path, "key_file"), "one key is needed", "Set key_file, or key_variable.")
     if options["fee_max_urgent"] < options["fee_max"]:

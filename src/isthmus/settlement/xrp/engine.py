@@ -6,7 +6,8 @@ from typing import Final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import CodecError, LedgerError
-from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, RefusedError, WrongNetworkError
+from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, WrongNetworkError
+from isthmus.ledgers.xrp.servers import GAP_S, RefusedError
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import XRP_SCALE, Fields
 from isthmus.settlement.conversion import Converter
@@ -15,6 +16,8 @@ from isthmus.settlement.watch import Watch
 from isthmus.settlement.xrp.pending import Pending
 from isthmus.settlement.xrp.sending import Sender, UnderfundedError
 from isthmus.settlement.xrp.settings import LedgerSettings
+
+PUSHED_POLL_MS: Final = int(GAP_S * 1_000)
 
 
 class XrpEngine(Watch[Head]):
@@ -31,8 +34,12 @@ class XrpEngine(Watch[Head]):
         super().__init__(settings.poll_ms, now=now, random=random)
         self.settings: Final = settings
         self.key: Final = key
-        self._network: Final = Network(settings.urls, settings.network_id)
+        self._network: Final = Network(settings.urls, settings.network_id, self._wake.set)
         self._sender: Final = Sender(self._network, key, settings, self._transaction_ended)
+
+    def _pause_ms(self) -> int:
+        """With pushes each ledger that closes is a look, and others are there for a push that was lost."""
+        return max(self._poll_ms, PUSHED_POLL_MS) if self._network.is_pushing else self._poll_ms
 
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         """MessageRefusedError F00 for nonsense, T00 for what may work later."""
