@@ -197,7 +197,7 @@ class ChannelEngine(ReceivingEngine):
         try:
             answer = await self._ask(account, ChannelTold(state.channel))
         except MessageRefusedError as refused:
-            if refused.message != NO_CHANNEL_YET:
+            if NO_CHANNEL_YET not in refused.message:  # an engine over RFC 38 tells it in words of its connector's
                 raise
             answer = ChannelTold("")
         self._announced[account] = told
