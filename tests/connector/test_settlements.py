@@ -19,6 +19,7 @@ from isthmus.connector.events import (
     SettlementDue,
     SettlementStep,
 )
+from isthmus.connector.lane import TOLD_BURST
 from isthmus.connector.record import EngineKept, decode_record
 from isthmus.connector.settling import (
     BEGUN,
@@ -429,3 +430,20 @@ def test_what_happens_is_counted_for_metrics(node: "Node") -> None:
     happened = {what: count for (account, what), count in tally.counts.items() if account == BOB}
     assert happened == {"begun": 1, "taken": 1, "confirmed": 1, "credited": 1, "undone": 1}
     assert (tally.latency_sum_ms, tally.latency[2], sum(tally.latency)) == (2_000, 1, 1)
+
+
+def test_settlements_that_come_with_every_packet_fill_no_log(node: "Node") -> None:
+    def begun(effects: list[Effect]) -> list[dict[str, str | int]]:
+        return [one.fields for one in effects if isinstance(one, Log) and one.event == "settlement_begun"]
+
+    first = len(node.effects)
+    for number in range(1, 101):
+        pay(node, 1_000)
+        step(node, moved=[(number, CONFIRMED, "")])
+    lines = begun(node.effects[first:])
+    assert len(lines) <= TOLD_BURST
+    node.wait(10_000)
+    first = len(node.effects)
+    pay(node, 1_000)
+    [line] = begun(node.effects[first:])
+    assert (line["number"], int(line["left_out_before"]) >= 2 * 100 - TOLD_BURST) == (101, True)

@@ -62,6 +62,11 @@ class Hop:
         self.amount_max: Final = conversion.incoming_max(AMOUNT_MAX if maximum is None else min(maximum, AMOUNT_MAX))
 
 
+# Lines of the log for what can happen with every packet, of one account; others are counted.
+TOLD_PER_S: Final = 10
+TOLD_BURST: Final = 20
+
+
 @final
 class Lane:
     """What the switch and the kernel keep for one account while the process runs."""
@@ -107,6 +112,8 @@ class Lane:
         "sessions",
         "taken",
         "terms",
+        "told",
+        "untold",
         "up",
         "warned_at",
     )
@@ -145,6 +152,8 @@ class Lane:
         self.reports: Final = TokenBucket(amount=REPORT_TOKENS, period_ms=1_000, burst=REPORT_TOKENS_BURST, now=now)
         self.reporter: Final = Reporter(self)
         self.warned_at = now - 2**32  # so that a peer can't fill the log
+        self.told: Final = TokenBucket(amount=TOLD_PER_S, period_ms=1_000, burst=TOLD_BURST, now=now)
+        self.untold = 0
         self.packets: TokenBucket | None = None
         self.amounts: TokenBucket | None = None
         self.terms = terms

@@ -129,7 +129,7 @@ def _begin(switch: Switch, lane: Lane, amount: int, key: bytes, text: str) -> in
     told = f"settlement {number}" + (f": {text}" if text else "")
     switch.singles.append(("settlement", lane.id, -amount, told))
     switch.settlement_tally.count(lane.id, STATES[BEGUN])
-    switch.log("info", "settlement_begun", {"account": lane.id, "number": number, "amount": str(amount)})
+    switch.tell(lane, "settlement_begun", {"number": number, "amount": str(amount)})
     switch.answer_after_all(SettlementDue(lane.id, number, amount, engine_key))
     return number
 
@@ -197,7 +197,7 @@ def _credit(switch: Switch, lane: Lane, amount: int, scale: int, key: str, text:
     if units:
         switch.singles.append(("settlement", lane.id, units, text))
     switch.settlement_tally.count(lane.id, "credited")
-    switch.log("info", "settlement_received", {"account": lane.id, "amount": str(units)})
+    switch.tell(lane, "settlement_received", {"amount": str(units)})
     return units
 
 
@@ -207,12 +207,14 @@ def _move(switch: Switch, lane: Lane, number: int, state: int, why: str) -> None
         return  # told twice
     settlement_books.move(switch.books, lane.account, settlement, state, why)
     switch.settlement_tally.moved(lane.id, settlement, state, switch.wall)
-    fields: dict[str, str | int] = {"account": lane.id, "number": number, "amount": str(settlement.amount)}
+    fields: dict[str, str | int] = {"number": number, "amount": str(settlement.amount)}
     if state == FAILED:
         fields["problem"] = why
         fields["remedy"] = "look at it on the ledger, then `isthmus settlements reverse`"
         switch.singles.append(("settlement failed", lane.id, settlement.amount, f"settlement {number}: {why}"))
-    switch.log("error" if state == FAILED else "info", f"settlement_{STATES[state]}", fields)
+        switch.log("error", "settlement_failed", {"account": lane.id, **fields})
+    else:
+        switch.tell(lane, f"settlement_{STATES[state]}", fields)
 
 
 def _problem_of_step(account: Account, event: SettlementStep, wall: int) -> str:

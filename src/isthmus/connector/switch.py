@@ -237,6 +237,17 @@ class Switch:
     def log(self, level: str, event: str, fields: dict[str, str | int]) -> None:
         self.effects.append(Log(level, event, fields))
 
+    def tell(self, lane: Lane, event: str, fields: dict[str, str | int]) -> None:
+        """Log what can happen with every packet: some lines a second for an account, which say how many are missing."""
+        if not lane.told.has(1, self.mono):
+            lane.untold += 1
+            return
+        lane.told.take(1)
+        if lane.untold:
+            fields["left_out_before"] = lane.untold
+            lane.untold = 0
+        self.log("info", event, {"account": lane.id, **fields})
+
     def warn(self, lane: Lane, event: str, fields: dict[str, str | int]) -> None:
         """Log what a peer did wrong, not oftener than `WARN_EVERY_MS` for an account."""
         if self.mono - lane.warned_at >= WARN_EVERY_MS:

@@ -14,8 +14,9 @@ from isthmus.connector.settling import BEGUN, FAILED, Settling
 from isthmus.ledgers.evm.claims import signer
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.records import Payment
+from isthmus.settlement.claiming import OUT
 from isthmus.settlement.evm.arrivals import OWED_BACK
-from isthmus.settlement.evm.channels import IN, OUT
+from isthmus.settlement.evm.channels import IN
 from isthmus.settlement.evm.incoming import Incoming
 from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.evm.pending import PREFIX, Pending

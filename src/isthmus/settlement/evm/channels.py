@@ -4,15 +4,14 @@ For each account there is at most one channel of ours to the peer, and some of t
 `in/ID` for each of theirs, and transactions under way.
 """
 
-import asyncio
 import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
-from isthmus.connector.settling import CONFIRMED, TAKEN
-from isthmus.errors import JournalError, LedgerError
+from isthmus.connector.settling import CONFIRMED
+from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, WrongLedgerError
@@ -22,6 +21,7 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement import channels as shown
+from isthmus.settlement.claiming import Claiming, Outbox
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
     INCOMING_MAX,
@@ -36,26 +36,28 @@ from isthmus.settlement.evm.incoming import (
     redeem,
 )
 from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message
-from isthmus.settlement.evm.outgoing import Outgoing
+from isthmus.settlement.evm.outgoing import Outgoing, decode_raws, with_raw
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
-from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase, deposit_for
 
-OUT: Final = b"out"
+RAWS: Final = b"raws"  # opening and latest top-ups
 IN: Final = b"in/"
 WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
 NO_CHANNEL: Final = ChannelState(0, 0, 0)
 STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
-RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides at each `link_up`
 CLAIM_GAS: Final = 60_000  # what a redemption uses, to tell whether it is worth it
 FUNDING: Final = frozenset({"approve", "open", "top-up"})
 ENDINGS: Final = frozenset({"close", "start-close", "finish"})
 
 
 @final
-class ChannelEngine(EvmEngine):
+class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     """An `Engine` (settlement.port) on one chain with one key, for one coin or token."""
+
+    total_max = AMOUNT_MAX
+    unit_name = "the ledger's unit"
 
     def __init__(
         self,
@@ -74,9 +76,7 @@ class ChannelEngine(EvmEngine):
         self._random_bytes: Final = random_bytes
         self.domain: Final = Domain(settings.chain_id, settings.contract)
         self._states: Final[dict[bytes, tuple[int, ChannelState, ChannelState]]] = {}  # by id: when, confirmed, newest
-        self._sent: Final[dict[AccountId, tuple[bytes, int, int]]] = {}  # acknowledged here: channel, total, when
-        self._delivering: Final[set[AccountId]] = set()
-        self._deliveries: Final[set[asyncio.Task[None]]] = set()
+        self._outbox: Outbox[Outgoing] = Outbox()
         self._asked_to_close: Final[set[bytes]] = set()
 
     async def _check_contracts(self, head: Block) -> None:
@@ -86,47 +86,42 @@ class ChannelEngine(EvmEngine):
                 f"chain {self.settings.chain_id} doesn't have our contract at {checksummed(self.settings.contract)}"
             )
 
-    def _forget(self, account: AccountId) -> None:
-        self._sent.pop(account, None)
+    # --- what we pay (`Claiming`) ---
 
-    async def close(self) -> None:
-        for task in self._deliveries:
-            task.cancel()
-        await asyncio.gather(*self._deliveries, return_exceptions=True)
-        await super().close()
+    def _decode(self, kept: bytes | None) -> Outgoing:
+        return Outgoing.decode(kept)
 
-    def link_up(self, account: AccountId) -> None:
-        """The peer gets the highest claim again: it may be a new process, or have lost what it had."""
-        super().link_up(account)
-        if account in self._accounts:
-            self._sent.pop(account, None)
-            if self._is_unsent(account):
-                self._deliver_soon(account)
+    def _encode(self, state: Outgoing) -> bytes:
+        return state.encode()
 
-    # --- what we pay ---
+    def _channel_name(self, state: Outgoing) -> str:
+        return "" if state.terms is None else hexed(state.terms.id)
 
-    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
-        if not self._is_begun(account, number):
-            return
+    def _to_ledger(self, account: AccountId, amount: int, carried: int) -> tuple[int, int]:
+        return self._converter(account).to_ledger(amount, carried)
+
+    def _is_unsent(self, account: AccountId) -> bool:
         state = self.outgoing(account)
-        due, carried = self._converter(account).to_ledger(amount, state.carried)
-        if due > AMOUNT_MAX:
-            raise LedgerError(f"{due} is more than a channel can hold")
-        if due == 0:
-            after = replace(state, carried=carried)
-            text = "less than the ledger's unit; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[(OUT, after.encode())]))
-            return
-        after = state.settle(number, due, carried)
-        await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(OUT, after.encode())]))
-        if after.signed > state.signed:
-            self._deliver_soon(account)
-        else:
-            self._wake.set()
+        if state.terms is None or state.signed == 0 or state.phase is Phase.ENDING:
+            return False
+        return not self._has(account, hexed(state.terms.id), state.signed)
 
-    def outgoing(self, account: AccountId) -> Outgoing:
-        """Our channel to this peer."""
-        return Outgoing.decode(self._port.kept(account).get(OUT))
+    async def _send_claim(self, account: AccountId) -> None:
+        state = self.outgoing(account)
+        terms = state.terms
+        assert terms is not None
+        signature = sign(self.domain.claim_digest(terms.id, state.signed), self.key.private)
+        claim = Claim(
+            chain_id=self.settings.chain_id,
+            contract=self.settings.contract,
+            terms=terms,
+            amount=state.signed,
+            signature=signature,
+        )
+        answer = await self._ask(account, claim)
+        if not isinstance(answer, Accepted) or answer.amount < claim.amount:
+            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
+        self._peer_has(account, hexed(terms.id), claim.amount)
 
     def incoming(self, account: AccountId) -> list[Incoming]:
         """This peer's channels to us."""
@@ -148,7 +143,7 @@ class ChannelEngine(EvmEngine):
         state = self.outgoing(account)
         if state.phase is not Phase.OPEN:
             return False
-        await self._port.step(account, Step(kept=[(OUT, replace(state, phase=Phase.ENDING).encode())]))
+        await self._port.step(account, Step(kept=[self._keep(account, replace(state, phase=Phase.ENDING))]))
         self._wake.set()
         return True
 
@@ -184,56 +179,6 @@ class ChannelEngine(EvmEngine):
                 begun += 1
         return begun
 
-    def _deliver_soon(self, account: AccountId) -> None:
-        if account not in self._delivering:
-            self._delivering.add(account)
-            task = asyncio.create_task(self._deliver(account))
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
-
-    async def _deliver(self, account: AccountId) -> None:
-        """Send the highest claim until the peer has it, as far as it answers; the next turn tries again."""
-        try:
-            while self._is_unsent(account):
-                await self._send_claim(account)
-        except MessageRefusedError as error:
-            self._tell("warning", "claim_not_taken", account, {"reason": str(error)})
-        except StepRefusedError as error:
-            self._tell("warning", "step_refused", account, {"reason": str(error)})
-        except JournalError:
-            pass  # the node stops; the next process sends it again
-        finally:
-            self._delivering.discard(account)
-
-    def _is_unsent(self, account: AccountId) -> bool:
-        state = self.outgoing(account)
-        if state.terms is None or state.signed == 0 or state.phase is Phase.ENDING:
-            return False
-        channel, total, at = self._sent.get(account, (b"", 0, 0))
-        return channel != state.terms.id or total < state.signed or not 0 <= self._now() - at < RESEND_MS
-
-    async def _send_claim(self, account: AccountId) -> None:
-        state = self.outgoing(account)
-        terms = state.terms
-        assert terms is not None
-        signature = sign(self.domain.claim_digest(terms.id, state.signed), self.key.private)
-        claim = Claim(
-            chain_id=self.settings.chain_id,
-            contract=self.settings.contract,
-            terms=terms,
-            amount=state.signed,
-            signature=signature,
-        )
-        answer = await self._ask(account, claim)
-        if not isinstance(answer, Accepted) or answer.amount < claim.amount:
-            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
-        self._sent[account] = (terms.id, claim.amount, self._now())
-        now = self.outgoing(account)
-        if now.terms == terms and (now.acknowledged < claim.amount or now.signed_for):
-            after, done = now.acknowledge(claim.amount)
-            moved = [(number, CONFIRMED, "") for number in done]
-            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
-
     # --- a turn ---
 
     async def _turn(self, account: AccountId, head: Block) -> None:
@@ -261,23 +206,24 @@ class ChannelEngine(EvmEngine):
         if state.terms is None:
             return
         confirmed, newest = await self._state(state.terms, head)
-        state = self.outgoing(account)
+        state, moved = self._acknowledged(account)
         if confirmed.has_ended:
             after, done = state.ended(confirmed.claimed)
-            moved = [(number, CONFIRMED, "") for number in done]
-            self._sent.pop(account, None)
-            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+            moved += [(number, CONFIRMED, "") for number in done]
+            self._outbox.has.pop(account, None)
+            await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after), (RAWS, b"")]))
             return
+        state = self.outgoing(account)
         if confirmed.is_there and (confirmed.deposited != state.deposited or state.phase is Phase.OPENING):
             phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
             after = replace(state, deposited=confirmed.deposited, phase=phase).sign_waiting()
-            await self._port.step(account, Step(kept=[(OUT, after.encode())]))
+            await self._port.step(account, Step(kept=[self._keep(account, after)]))
             state = after
         if max(newest.deposited, confirmed.deposited) < state.deposited and not newest.has_ended:
             await self._restore(account, state)
         if state.phase is Phase.OPEN and confirmed.closing_at not in (0, CLOSED):
             state = replace(self.outgoing(account), phase=Phase.ENDING)
-            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+            await self._port.step(account, Step(kept=[self._keep(account, state)]))
         if state.phase is Phase.ENDING and newest.is_there and not self._has_pending(account, ENDINGS):
             await self._end(account, state, newest, head)
 
@@ -285,7 +231,7 @@ class ChannelEngine(EvmEngine):
         """The chain has forgotten the opening or a top-up: the same bytes again, which count once."""
         assert state.terms is not None
         self._tell("warning", "channel_reorganised", account, {"channel": hexed(state.terms.id)})
-        for raw in state.raws:
+        for raw in decode_raws(self._port.kept(account).get(RAWS)):
             await self._chain.submit(raw)
 
     async def _end(self, account: AccountId, state: Outgoing, newest: ChannelState, head: Block) -> None:
@@ -336,11 +282,13 @@ class ChannelEngine(EvmEngine):
         data, value = (contract.top_up if purpose == "top-up" else contract.open_channel)(terms, amount)
 
         def step(one: Pending) -> Step:
-            now = self.outgoing(account).with_raw(one.raws[0])
+            before = self._port.kept(account)
+            kept = [(RAWS, with_raw(before.get(RAWS), one.raws[0]))]
             if purpose == "open":
-                now = replace(now, phase=Phase.OPENING, terms=terms)
-            is_wanted = WANTED in self._port.kept(account)
-            return Step(kept=[(OUT, now.encode()), *([(WANTED, b"")] if is_wanted else [])])
+                kept.append(self._keep(account, replace(self.outgoing(account), phase=Phase.OPENING, terms=terms)))
+            if WANTED in before:
+                kept.append((WANTED, b""))
+            return Step(kept=kept)
 
         await self._begin(account, data, purpose, terms, value=value, step=step)
 
@@ -396,7 +344,7 @@ class ChannelEngine(EvmEngine):
             self._tell("error", "transaction_failed", account, {"reason": f"{one.purpose}: {reason}"})
             if one.purpose == "open":
                 after, _ = self.outgoing(account).ended(0)
-                step.kept.append((OUT, after.encode()))
+                step.kept += [self._keep(account, after), (RAWS, b"")]
         await self._port.step(account, step)
 
     # --- what we are paid ---
@@ -589,11 +537,8 @@ class ChannelEngine(EvmEngine):
             "outgoing": state.phase.value,
             "waiting": str(state.needed),
         }
+        shown |= self._describe_outgoing(account)
         if state.terms is not None:
-            shown["outgoing_channel"] = hexed(state.terms.id)
-            shown["outgoing_deposited"] = str(state.deposited)
-            shown["outgoing_signed"] = str(state.signed)
-            shown["outgoing_acknowledged"] = str(state.acknowledged)
             shown["outgoing_settle_delay"] = f"{state.terms.settle_delay} s"
         for number, record in enumerate(self.incoming(account), start=1):
             _, confirmed, newest = self._states.get(record.terms.id, (0, NO_CHANNEL, NO_CHANNEL))

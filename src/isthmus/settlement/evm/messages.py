@@ -8,6 +8,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, final
 
 from isthmus.errors import CodecError
@@ -15,6 +16,8 @@ from isthmus.ledgers.evm.claims import AMOUNT_MAX, SETTLE_DELAY_MAX, SIGNATURE_B
 from isthmus.ledgers.evm.octets import hexed, parse_address, parse_hex
 
 MESSAGE_BYTES_MAX: Final = 4_096
+FIELD_CHARS_MAX: Final = 80  # of a channel's terms: 32 bytes in hexadecimal, and some more
+TERMS_MAX: Final = 256  # channels whose terms are known by their texts
 Fields: TypeAlias = dict[str, Any]
 
 
@@ -113,12 +116,21 @@ def terms_from(value: object) -> ChannelTerms:
     """CodecError."""
     if not isinstance(value, dict):
         raise CodecError("channel", 0, "not an object")
+    fields = tuple(value.get(name) for name in ("sender", "receiver", "token", "settleDelay", "salt"))
+    if all(isinstance(one, str) and len(one) <= FIELD_CHARS_MAX for one in fields):
+        return _terms(*fields)
+    return _terms.__wrapped__(*fields)  # it says which one is wrong
+
+
+@lru_cache(maxsize=TERMS_MAX)
+def _terms(sender: object, receiver: object, token: object, settle_delay: object, salt: object) -> ChannelTerms:
+    """The same object for the same texts: each claim brings its channel's terms, and their id is two hashes."""
     return ChannelTerms(
-        parse_address(value.get("sender"), "sender"),
-        parse_address(value.get("receiver"), "receiver"),
-        parse_address(value.get("token"), "token"),
-        number(value, "settleDelay", SETTLE_DELAY_MAX),
-        parse_hex(value.get("salt"), "salt", size=32),
+        parse_address(sender, "sender"),
+        parse_address(receiver, "receiver"),
+        parse_address(token, "token"),
+        number({"settleDelay": settle_delay}, "settleDelay", SETTLE_DELAY_MAX),
+        parse_hex(salt, "salt", size=32),
     )
 
 

@@ -1,7 +1,7 @@
 """Our channel to a peer on an EVM chain, and what is signed on it. Pure."""
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Final, final
 
 from isthmus.ledgers.evm.claims import ChannelTerms
@@ -17,22 +17,25 @@ class Outgoing(Promises):
     """What is kept for one account. `deposited`: as of a block that is deep enough."""
 
     terms: ChannelTerms | None = None
-    raws: tuple[bytes, ...] = field(default=())
-
-    def with_raw(self, raw: bytes) -> "Outgoing":
-        return replace(self, raws=(*self.raws, raw)[-RAWS_MAX:])
 
     def encode(self) -> bytes:
         terms = None if self.terms is None else terms_fields(self.terms)
-        return json.dumps({**self.fields(), "terms": terms, "raws": [raw.hex() for raw in self.raws]}).encode()
+        return json.dumps({**self.fields(), "terms": terms}).encode()
 
     @classmethod
     def decode(cls, data: bytes | None) -> "Outgoing":
         if data is None:
             return cls()
         fields = json.loads(data)
-        return cls(
-            **cls.from_fields(fields),
-            terms=None if fields["terms"] is None else terms_from(fields["terms"]),
-            raws=tuple(bytes.fromhex(raw) for raw in fields["raws"]),
-        )
+        terms = None if fields["terms"] is None else terms_from(fields["terms"])
+        return cls(**cls.from_fields(fields), terms=terms)
+
+
+def decode_raws(kept: bytes | None) -> list[bytes]:
+    """The signed transactions that made the channel what it is. Apart from the rest: each claim writes that anew."""
+    return [] if kept is None else [bytes.fromhex(raw) for raw in kept.decode().split()]
+
+
+def with_raw(kept: bytes | None, raw: bytes) -> bytes:
+    """With one more of them."""
+    return " ".join(one.hex() for one in [*decode_raws(kept), raw][-RAWS_MAX:]).encode()

@@ -4,15 +4,14 @@ For each account there is at most one channel of ours to the peer, and some of t
 kept: `out`, `wanted`, the peer's address, and transactions under way.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
-from isthmus.connector.settling import CONFIRMED, TAKEN
-from isthmus.errors import JournalError, LedgerError
+from isthmus.connector.settling import CONFIRMED
+from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import AMOUNT_MAX
 from isthmus.ledgers.xrp import transactions as tx
@@ -21,8 +20,9 @@ from isthmus.ledgers.xrp.network import Applied, Head, PayChan
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE
 from isthmus.settlement import channels as shown
+from isthmus.settlement.claiming import Claiming, Outbox
 from isthmus.settlement.pauses import growing_pause
-from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase, deposit_for
 from isthmus.settlement.xrp.messages import (
     NO_CHANNEL_YET,
@@ -44,9 +44,7 @@ from isthmus.settlement.xrp.pending import Pending
 from isthmus.settlement.xrp.receiving import ReceivingEngine, ends_at_ms
 from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 
-OUT: Final = b"out"
 WANTED: Final = b"wanted"  # a channel that the operator asked for: how much it is to hold
-RESEND_MS: Final = 600_000  # the highest claim is sent again after this long, besides at each `link_up`
 # A peer that agreed to end a channel has so long to do it; then we begin to end it alone.
 AGREED_MS: Final = 300_000
 FUNDING: Final = frozenset({"open", "top-up"})
@@ -55,8 +53,11 @@ FUNDING_RETRY_S: Final = 5.0  # after a transaction that failed and cost its fee
 
 
 @final
-class ChannelEngine(ReceivingEngine):
+class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
     """An `Engine` (settlement.port) on one network with one key."""
+
+    total_max = DROPS_MAX
+    unit_name = "a drop"
 
     def __init__(
         self,
@@ -68,57 +69,17 @@ class ChannelEngine(ReceivingEngine):
         random: Callable[[], float],
     ) -> None:
         super().__init__(settings, policy, key, now=now, random=random)
-        self._sent: Final[dict[AccountId, tuple[str, int, int]]] = {}  # acknowledged here: channel, total, when
+        self._outbox: Outbox[Outgoing] = Outbox()
         self._announced: Final[dict[AccountId, tuple[str, int]]] = {}  # channel and what it held, as the peer was told
         self._understood: Final[set[AccountId]] = set()  # peers that count as we do, as of this process
-        self._delivering: Final[set[AccountId]] = set()
-        self._deliveries: Final[set[asyncio.Task[None]]] = set()
         self._agreed: Final[dict[str, int | None]] = {}  # ends that we asked for: agreed when; None: refused
         self._failures: Final[dict[AccountId, tuple[int, int]]] = {}  # of funding: how many, not before (wall ms)
 
     def _forget(self, account: AccountId) -> None:
-        for each in (self._sent, self._announced, self._failures, self._searched):
+        super()._forget(account)
+        for each in (self._announced, self._failures, self._searched):
             each.pop(account, None)
         self._understood.discard(account)
-
-    async def close(self) -> None:
-        for task in self._deliveries:
-            task.cancel()
-        await asyncio.gather(*self._deliveries, return_exceptions=True)
-        await super().close()
-
-    def link_up(self, account: AccountId) -> None:
-        """The peer gets the highest claim again: it may be a new process, or have lost what it had."""
-        super().link_up(account)
-        if account in self._accounts:
-            self._sent.pop(account, None)
-            if self._is_unsent(account):
-                self._deliver_soon(account)
-
-    # --- what we pay ---
-
-    async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
-        if not self._is_begun(account, number):
-            return
-        state = self.outgoing(account)
-        due, carried = self._converter(account).to_ledger(amount, state.carried)
-        if due > DROPS_MAX:
-            raise LedgerError(f"{due} drops are more than there are")
-        if due == 0:
-            after = replace(state, carried=carried)
-            text = "less than a drop; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[(OUT, after.encode())]))
-            return
-        after = state.settle(number, due, carried)
-        await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(OUT, after.encode())]))
-        if after.signed > state.signed:
-            self._deliver_soon(account)
-        else:
-            self._wake.set()
-
-    def outgoing(self, account: AccountId) -> Outgoing:
-        """Our channel to this peer."""
-        return Outgoing.decode(self._port.kept(account).get(OUT))
 
     async def open_channel(self, account: AccountId, amount: int) -> bool:
         """Open a channel that holds so many drops. False: there is one, or it is under way."""
@@ -146,36 +107,23 @@ class ChannelEngine(ReceivingEngine):
         state = self.outgoing(account)
         if state.phase is not Phase.OPEN:
             return False
-        await self._port.step(account, Step(kept=[(OUT, replace(state, phase=Phase.ENDING).encode())]))
+        await self._port.step(account, Step(kept=[self._keep(account, replace(state, phase=Phase.ENDING))]))
         self._wake.set()
         return True
 
-    # --- claims ---
+    # --- claims (`Claiming`) ---
 
-    def _deliver_soon(self, account: AccountId) -> None:
-        if account not in self._delivering:
-            self._delivering.add(account)
-            task = asyncio.create_task(self._deliver(account))
-            self._deliveries.add(task)
-            task.add_done_callback(self._deliveries.discard)
+    def _decode(self, kept: bytes | None) -> Outgoing:
+        return Outgoing.decode(kept)
 
-    async def _deliver(self, account: AccountId) -> None:
-        """Tell our channel and send the highest claim until the peer has it; the next turn tries again."""
-        try:
-            while self._is_unsent(account):
-                await self._announce(account)
-                await self._send_claim(account)
-        except MessageRefusedError as error:
-            level = "info" if error.code == "T01" else "warning"  # the link is down: it is sent when it is up again
-            self._tell(level, "claim_not_taken", account, {"reason": str(error)})
-        except StepRefusedError as error:
-            self._tell("warning", "step_refused", account, {"reason": str(error)})
-        except LedgerError as error:
-            self._tell("warning", "ledger_away", "", {"reason": str(error)})
-        except JournalError:
-            pass  # the node stops; the next process sends it again
-        finally:
-            self._delivering.discard(account)
+    def _encode(self, state: Outgoing) -> bytes:
+        return state.encode()
+
+    def _channel_name(self, state: Outgoing) -> str:
+        return state.channel
+
+    def _to_ledger(self, account: AccountId, amount: int, carried: int) -> tuple[int, int]:
+        return self._converter(account).to_ledger(amount, carried)
 
     def _is_unsent(self, account: AccountId) -> bool:
         state = self.outgoing(account)
@@ -183,9 +131,24 @@ class ChannelEngine(ReceivingEngine):
             return False
         if self._announced.get(account) != (state.channel, state.deposited):
             return True
-        channel, total, at = self._sent.get(account, ("", 0, 0))
-        is_old = not 0 <= self._now() - at < RESEND_MS
-        return state.signed > 0 and (channel != state.channel or total < state.signed or is_old)
+        return state.signed > 0 and not self._has(account, state.channel, state.signed)
+
+    async def _send_claim(self, account: AccountId) -> None:
+        """Our channel is told before its first claim."""
+        await self._announce(account)
+        state = self.outgoing(account)
+        if state.signed == 0 or state.phase is not Phase.OPEN:
+            return
+        total = state.signed
+        claim = Claim(
+            amount=min(self._in_units(account, total), UNITS_MAX),
+            signature=self.key.sign(claim_message(state.channel, total)),
+            added=min(self._in_units(account, total - state.acknowledged), AMOUNT_MAX),  # for people: nobody credits it
+            channel=state.channel,
+            drops=total,
+        )
+        await self._have_accepted(account, claim)
+        self._peer_has(account, state.channel, total)
 
     async def _announce(self, account: AccountId) -> None:
         """Tell the peer which channel is ours, and that it holds more; learn which is the peer's."""
@@ -216,26 +179,6 @@ class ChannelEngine(ReceivingEngine):
                 "F00", f"the peer counts with {answer.scale} decimal places, and we with {self._scale(account)}"
             )
         self._understood.add(account)
-
-    async def _send_claim(self, account: AccountId) -> None:
-        state = self.outgoing(account)
-        if state.signed == 0 or state.phase is not Phase.OPEN:
-            return
-        total = state.signed
-        claim = Claim(
-            amount=min(self._in_units(account, total), UNITS_MAX),
-            signature=self.key.sign(claim_message(state.channel, total)),
-            added=min(self._in_units(account, total - state.acknowledged), AMOUNT_MAX),  # for people: nobody credits it
-            channel=state.channel,
-            drops=total,
-        )
-        await self._have_accepted(account, claim)
-        self._sent[account] = (state.channel, total, self._now())
-        now = self.outgoing(account)
-        if now.channel == state.channel and (now.acknowledged < total or now.signed_for):
-            after, done = now.acknowledge(total)
-            moved = [(number, CONFIRMED, "") for number in done]
-            await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
 
     async def _have_accepted(self, account: AccountId, claim: Claim) -> None:
         """MessageRefusedError if the peer doesn't have it now. A plugin refuses what it has already."""
@@ -279,22 +222,23 @@ class ChannelEngine(ReceivingEngine):
         if channel.amount != state.deposited or state.phase is Phase.OPENING:
             phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
             state = replace(state, deposited=channel.amount, phase=phase).sign_waiting()
-            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+            await self._port.step(account, Step(kept=[self._keep(account, state)]))
         if state.phase is Phase.OPEN and channel.expiration is not None:
             state = replace(self.outgoing(account), phase=Phase.ENDING)
-            await self._port.step(account, Step(kept=[(OUT, state.encode())]))
+            await self._port.step(account, Step(kept=[self._keep(account, state)]))
         if state.phase is Phase.ENDING and not self._has_pending(account, ENDINGS):
             await self._end(account, channel, head)
 
     async def _ended(self, account: AccountId, state: Outgoing, head: Head) -> None:
         """The channel is gone. What the peer got out of it is paid; what else was signed waits for the next one."""
         claimed = await self._network.last_of_channel(state.channel, self.key.address, state.since, head.index)
-        after, done = self.outgoing(account).ended(claimed)
-        self._sent.pop(account, None)
+        known, moved = self._acknowledged(account)
+        after, done = known.ended(claimed)
+        self._outbox.has.pop(account, None)
         self._agreed.pop(state.channel, None)
         self._states.pop(state.channel, None)
-        moved = [(number, CONFIRMED, "") for number in done]
-        await self._port.step(account, Step(moved=moved, kept=[(OUT, after.encode())]))
+        moved += [(number, CONFIRMED, "") for number in done]
+        await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after)]))
 
     async def _end(self, account: AccountId, channel: PayChan, head: Head) -> None:
         """One step nearer to the end of our channel: by the peer if it agrees, else after the settle delay."""
@@ -346,7 +290,7 @@ class ChannelEngine(ReceivingEngine):
                 since=one.first,
             )
             is_wanted = WANTED in self._port.kept(account)
-            return Step(kept=[(OUT, state.encode()), *([(WANTED, b"")] if is_wanted else [])])
+            return Step(kept=[self._keep(account, state), *([(WANTED, b"")] if is_wanted else [])])
 
         await self._begin(account, fields, "open", destination, takes=amount, step=step)
 
@@ -355,9 +299,9 @@ class ChannelEngine(ReceivingEngine):
             self._failed(account, one, found)
             if one.purpose == "open":
                 after, _ = self.outgoing(account).ended(0)
-                step.kept.append((OUT, after.encode()))
+                step.kept.append(self._keep(account, after))
         elif one.purpose == "open":
-            step.kept.append((OUT, replace(self.outgoing(account), since=found.ledger).encode()))
+            step.kept.append(self._keep(account, replace(self.outgoing(account), since=found.ledger)))
         if found is not None and found.succeeded and one.purpose in FUNDING:
             self._failures.pop(account, None)
         await self._port.step(account, step)
@@ -399,7 +343,7 @@ class ChannelEngine(ReceivingEngine):
         an answer. So no answer is given to the first unless there is a channel.
         """
         grew = await self._note_channel(account, told.channel)
-        self._sent.pop(account, None)  # the peer may be a new process: it gets the highest claim again
+        self._outbox.has.pop(account, None)  # the peer may be a new process: it gets the highest claim again
         self._wake.set()
         state = self.outgoing(account)
         if state.phase is Phase.OPEN:
@@ -456,11 +400,8 @@ class ChannelEngine(ReceivingEngine):
             "outgoing": state.phase.value,
             "waiting": str(state.needed),
         }
+        found |= self._describe_outgoing(account)
         if state.channel:
-            found["outgoing_channel"] = state.channel
-            found["outgoing_deposited"] = str(state.deposited)
-            found["outgoing_signed"] = str(state.signed)
-            found["outgoing_acknowledged"] = str(state.acknowledged)
             found["outgoing_settle_delay"] = f"{state.settle_delay} s"
         found |= self._incoming_described(account)
         for one in self._sender.pending(self._port, account):
