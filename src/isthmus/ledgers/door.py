@@ -16,6 +16,10 @@ class ServerAwayError(LedgerError):
     """No answer that can be used; the same question may have one later."""
 
 
+class LedgersDisagreeError(LedgerError):
+    """Two servers of one ledger tell different things about it: one lies, is broken, or follows another branch."""
+
+
 @final
 class Door:
     """A URL may hold a secret (providers put it into the path), so only its host is ever shown."""

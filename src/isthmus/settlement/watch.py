@@ -9,11 +9,13 @@ from typing import ClassVar, Final, Generic, TypeVar
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import BEGUN
 from isthmus.errors import JournalError, LedgerError
+from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, StepRefusedError
 
 PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
 SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
 TOLD_MAX: Final = 1_000
+DISAGREE_LOOKS: Final = 3  # one after the other, at which two servers disagreed
 Head = TypeVar("Head")  # the newest that a ledger shows
 
 
@@ -134,6 +136,12 @@ class Watch(ABC, Generic[Head]):
                 failures = 0
             except JournalError:
                 return  # the node stops; the next process goes on
+            except LedgersDisagreeError as error:
+                failures += 1
+                if failures < DISAGREE_LOOKS:  # for a moment they may be at different places
+                    self._tell("warning", "ledger_away", "", {"reason": str(error)})
+                else:
+                    self._tell_disagreement("error", "", error)
             except LedgerError as error:
                 failures += 1
                 level = "error" if isinstance(error, self.wrong) else "warning"
@@ -166,6 +174,10 @@ class Watch(ABC, Generic[Head]):
             if account not in self._accounts:
                 return  # it has gone meanwhile
             self._tell("error", "engine_defect", account, {"reason": f"{type(error).__name__}: {error}"})
+
+    def _tell_disagreement(self, level: str, account: str, error: LedgersDisagreeError) -> None:
+        remedy = "nothing is credited or paid on their word: look which of the two is wrong, and replace it"
+        self._tell(level, "nodes_disagree", account, {"reason": str(error), "remedy": remedy})
 
     def _tell(self, level: str, event: str, account: str, fields: Mapping[str, str | int]) -> None:
         """In the log, and again after an hour if it still is so. `event` without the engine's name before it."""

@@ -8,12 +8,16 @@ import pytest
 from aiohttp import ClientSession, web
 
 from isthmus.ledgers.evm import contract
+from isthmus.ledgers.evm.claims import ChannelTerms, Domain, sign
 from isthmus.ledgers.evm.fees import GWEI, FeePolicy
+from isthmus.ledgers.evm.octets import NO_ADDRESS
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.evm.arrivals import UNDO_BLOCKS
+from isthmus.settlement.evm.messages import Claim, encode
 from isthmus.settlement.evm.outgoing import Outgoing
+from isthmus.settlement.port import MessageRefusedError
 from isthmus.settlement.promises import Phase
-from tests.ledgers.evm.anvil import Anvil, a_key
+from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.settlement.evm.world import (
     FINNEY,
     PEER,
@@ -410,8 +414,21 @@ async def test_a_node_that_invents_a_channel_is_not_believed_if_another_is_asked
     await paid(anvil, alice, 10)
     held = bob.books.credited[PEER]
     liar.answers["eth_call"] = "0x" + (10**21).to_bytes(32, "big").hex() + "00" * 64
-    await until(lambda: bob.books.events("evm_ledger_away"))
-    assert "disagree" in str(bob.books.events("evm_ledger_away")[-1]["reason"])
+    await until(lambda: bob.books.events("evm_nodes_disagree"))
+    ((level, told),) = [(level, one) for level, event, one in bob.books.log if event == "evm_nodes_disagree"]
+    assert level == "error" and "disagree" in str(told["reason"]) and "nothing is credited" in str(told["remedy"])
+    invented = ChannelTerms(ALICE.address, BOB.address, NO_ADDRESS, 3_600, bytes(32))
+    domain = Domain(anvil.chain_id, contract.address())
+    claim = Claim(
+        chain_id=anvil.chain_id,
+        contract=contract.address(),
+        terms=invented,
+        amount=ETHER,
+        signature=sign(domain.claim_digest(invented.id, ETHER), ALICE.private),
+    )
+    with pytest.raises(MessageRefusedError, match="T00"):
+        await bob.engine.take_message(PEER, encode(claim))
+    assert bob.books.events("evm_nodes_disagree")[-1]["account"] == PEER
     alice.books.settle(2_000)  # more than the channel holds: its top-up is what Bob must look at
     await until(lambda: out(alice).signed == 2_010 * FINNEY, anvil)
     assert bob.books.credited[PEER] == held

@@ -327,8 +327,9 @@ async def test_a_server_that_tells_a_larger_channel_is_not_believed_if_another_i
     alice.owe(10)
     await until(lambda: alice.is_paid, ledger)
     liar.lies["ledger_entry"] = holding(10**15)
-    await until(lambda: bob.events("xrp_ledger_away"))
-    assert "differently" in str(bob.events("xrp_ledger_away")[-1]["reason"])
+    await until(lambda: bob.events("xrp_nodes_disagree"))
+    ((level, told),) = [(level, one) for level, event, one in bob.logs if event == "xrp_nodes_disagree"]
+    assert level == "error" and "differently" in str(told["reason"]) and "nothing is credited" in str(told["remedy"])
     alice.owe(20 * XRP)  # more than the channel holds: its top-up is what Bob must look at
     await until(lambda: alice.out.signed == 20 * XRP + 10, ledger)
     assert bob.balance == -10

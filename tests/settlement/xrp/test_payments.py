@@ -325,7 +325,7 @@ async def test_a_server_that_invents_a_payment_is_not_believed_if_another_is_ask
     tag = await tag_of(bob)
     liar.lies["account_tx"] = changed(tag, meta={"delivered_amount": "1000000"})
     await send(ledger, EVE, payment(BOB.address, 1_000, tag=tag, memo=b""))
-    await until(lambda: bob.events("xrp_ledger_away"), ledger)
+    await until(lambda: bob.events("xrp_nodes_disagree"), ledger)
     assert bob.balance == 0
     liar.lies.clear()
     await until(lambda: bob.balance == -1_000, ledger)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
 from isthmus.errors import CodecError, LedgerError
-from isthmus.ledgers.door import ServerAwayError
+from isthmus.ledgers.door import LedgersDisagreeError, ServerAwayError
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.octets import hexed, parse_address, parse_hex, parse_quantity, word
 from isthmus.ledgers.evm.rpc import ChainNode, Node, NodeRefusedError
@@ -19,7 +19,7 @@ LOGS_MAX: Final = 10_000
 _T = TypeVar("_T")
 
 
-class NodesDisagreeError(LedgerError):
+class NodesDisagreeError(LedgersDisagreeError):
     """Two nodes tell different things about one block: one of them lies, or follows another branch."""
 
 

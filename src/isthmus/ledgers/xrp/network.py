@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar, final
 
 from isthmus.errors import LedgerError, plain
-from isthmus.ledgers.door import ServerAwayError
+from isthmus.ledgers.door import LedgersDisagreeError, ServerAwayError
 from isthmus.ledgers.xrp.servers import TEXT_CHARS_MAX, RefusedError, Result, Server, server_at
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, is_address
 
@@ -28,7 +28,7 @@ class WrongNetworkError(LedgerError):
     """The servers are not those of the network that is configured; nothing can be done on their word."""
 
 
-class ServersDisagreeError(LedgerError):
+class ServersDisagreeError(LedgersDisagreeError):
     """Two servers tell different things about one validated ledger."""
 
 

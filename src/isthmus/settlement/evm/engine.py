@@ -6,6 +6,7 @@ from typing import Final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.ledgers.evm import tokens
 from isthmus.ledgers.evm.chain import Block, Chain, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.keys import Key
@@ -53,6 +54,10 @@ class EvmEngine(Watch[Block]):
             raise MessageRefusedError("F00", str(error)) from None
         try:
             return encode(await self._answer(account, message))
+        except LedgersDisagreeError as error:
+            # A claim on a channel that one of them invents: no look at what is ours would ever show it.
+            self._tell_disagreement("warning", account, error)
+            raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except LedgerError:
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except StepRefusedError as error:

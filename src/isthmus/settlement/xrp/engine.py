@@ -6,6 +6,7 @@ from typing import Final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import CodecError, LedgerError
+from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, WrongNetworkError
 from isthmus.ledgers.xrp.servers import GAP_S, RefusedError
 from isthmus.ledgers.xrp.signatures import SigningKey
@@ -47,6 +48,10 @@ class XrpEngine(Watch[Head]):
             return await self._take(account, data)
         except CodecError as error:
             raise MessageRefusedError("F00", str(error)) from None
+        except LedgersDisagreeError as error:
+            # A claim on a channel that one of them invents: no look at what is ours would ever show it.
+            self._tell_disagreement("warning", account, error)
+            raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except LedgerError:
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except StepRefusedError as error:
