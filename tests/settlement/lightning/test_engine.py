@@ -1,20 +1,24 @@
 """Two engines on two lnds: paid once, credited once, whatever is killed."""
 
 import asyncio
+import os
 import time
+from base64 import b64encode
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from isthmus.connector.events import ReverseSettlement
+from isthmus.connector.events import AccountId, ReverseSettlement
 from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
-from isthmus.settlement.lightning.engine import GRACE_S, INVOICE_S, LightningEngine
-from isthmus.settlement.lightning.messages import InvoiceAsked, encode_question
-from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.lightning import engine as lightning
+from isthmus.settlement.lightning.engine import GRACE_S, INVOICE_S, STUCK_S, LightningEngine
+from isthmus.settlement.lightning.messages import InvoiceAsked, decode_question, encode_invoice, encode_question
+from isthmus.settlement.port import Engine, MessageRefusedError
 from tests.settlement.lightning.conftest import make_engine
-from tests.settlement.lightning.ports import PEER
+from tests.settlement.lightning.ports import PEER, WALL
 
 if TYPE_CHECKING:
     from tests.settlement.lightning.conftest import Pair
@@ -201,3 +205,58 @@ async def test_an_account_is_open_while_payments_or_invoices_are(pair: "Pair") -
     assert pair.alice.engine.unfinished(PEER) == ["payments to it are under way: wait"]
     await settled(pair, 200_000, 0)
     assert pair.alice.engine.unfinished(PEER) == []
+
+
+class Holding:
+    """A peer whose invoices are held: who pays them has a payment in flight until it lets go."""
+
+    def __init__(self, pair: "Pair") -> None:
+        self._api = pair.simnet.bob.api
+        self.preimage = os.urandom(32)
+
+    async def take_message(self, account: AccountId, data: bytes) -> bytes:
+        question = decode_question(data)
+        assert isinstance(question, InvoiceAsked)
+        wanted = b64encode(sha256(self.preimage).digest()).decode()
+        body = {"hash": wanted, "value_msat": str(question.msat), "expiry": str(INVOICE_S)}
+        return encode_invoice((await self._api.post("/v2/invoices/hodl", body))["payment_request"])
+
+    async def let_go(self) -> None:
+        await self._api.post("/v2/invoices/settle", {"preimage": b64encode(self.preimage).decode()})
+
+
+async def test_a_payment_in_flight_for_ever_is_told_and_keeps_no_other_back(
+    pair: "Pair", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its amount is out. The alarm says what to do, and it is never paid by another invoice."""
+    monkeypatch.setattr(lightning, "SLOW_S", 0.05)
+    clock = [time.time_ns() // 10**9]
+    await pair.alice.killed()
+    pair.alice.engine = make_engine(pair.simnet.alice, now_s=lambda: clock[0])
+    await pair.alice.engine.start(pair.alice, pair.alice.accounts)
+    sent, bobs, held = await pair.sent(), pair.bob.engine, Holding(pair)
+    pair.bob.engine = cast(Engine, held)
+    stuck = pair.alice.settle(300_000)
+    await pair.alice.pay(stuck)
+    pair.bob.engine = bobs
+    await pair.alice.until(lambda: told(pair, "lightning_payment_slow"))
+    now, clock[0] = clock[0], WALL // 1_000 + 1_200  # by the books it was begun at WALL
+    await pair.alice.until(lambda: "for 20 minutes" in pair.alice.problems())
+    assert "in flight for 20 minutes; it ends when its HTLC times out, so wait" in pair.alice.problems()
+    assert "begun" in pair.alice.engine.describe(PEER)[f"payment of settlement {stuck.number}"]
+    clock[0] = now
+    later = pair.alice.settle(200_000)
+    await pair.alice.pay(later)
+    await pair.alice.until(lambda: [one.number for one in pair.alice.open(PEER)] == [stuck.number])
+    await pair.bob.until(lambda: pair.bob.balance == -200_000)
+    clock[0] = WALL // 1_000 + STUCK_S
+    await pair.alice.until(lambda: told(pair, "lightning_payment_stuck"))
+    assert f"isthmus settlements reverse {PEER} {stuck.number} --certain" in pair.alice.problems()
+    assert pair.alice.balance == 500_000
+    await held.let_go()
+    await pair.alice.until(lambda: not pair.alice.open(PEER))
+    assert await pair.sent() == [*sent, 300_000, 200_000]
+
+
+def told(pair: "Pair", event: str) -> bool:
+    return any(name == event for _, name, _ in pair.alice.logs)

@@ -61,9 +61,12 @@ RETRY_S_MIN: Final = 1.0
 RETRY_S_MAX: Final = 600.0
 # A payment that is in flight for so long is told as an alarm, each time.
 SLOW_S: Final = 900
+# So long an HTLC lives with usual fees and routes; what is in flight still is for an operator to look at.
+STUCK_S: Final = 3 * 86_400
 # How often lnd is asked for its channels, which are only shown.
 CHANNELS_S: Final = 30
 SATOSHI_SCALE: Final = 8
+SHOWN_MAX: Final = 8  # payments under way
 
 Payments: TypeAlias = AsyncIterator[Payment]
 
@@ -148,12 +151,20 @@ class LightningEngine:
 
     def describe(self, account: AccountId) -> Mapping[str, str]:
         kept = self._port.kept(account)
+        numbers = sorted(int(key[len(_OUT) :]) for key in kept if key.startswith(_OUT))
+        under_way = {f"payment of settlement {one}": self._described(account, one) for one in numbers[:SHOWN_MAX]}
         return {
             "node": self._node or "not known yet",
-            "payments under way": str(sum(1 for key in kept if key.startswith(_OUT))),
+            "payments under way": str(len(numbers)),
+            **under_way,
             "invoices not paid": str(sum(1 for key in kept if key.startswith(_IN))),
             "problem": self._problem or "none",
         }
+
+    def _described(self, account: AccountId, number: int) -> str:
+        name = decode_outgoing(self._port.kept(account)[_place(number)]).payment_hash.hex()
+        age_s = self._age_s(account, number)
+        return f"{name}, " + ("reversed, and lnd may still pay it" if age_s is None else f"begun {_as_time(age_s)} ago")
 
     # --- channels ---------------------------------------------------------------------------------------------------
 
@@ -377,13 +388,34 @@ class LightningEngine:
                 done, _ = await asyncio.wait({waiting}, timeout=SLOW_S)
                 if done:
                     return waiting.result()
-                problem = "in flight for long: lnd knows no outcome"
-                self._tell("warning", "lightning_payment_slow", account, number, problem)
+                self._tell_slow(account, number)
         finally:
             if not waiting.done():
                 waiting.cancel()
                 with suppress(asyncio.CancelledError, LedgerError):
                     await waiting
+
+    def _tell_slow(self, account: AccountId, number: int) -> None:
+        """Lnd knows no outcome. What the operator can do depends on how long that is so, through all processes."""
+        kept = self._port.kept(account).get(_place(number))
+        age_s = self._age_s(account, number)
+        if kept is None or age_s is None:
+            return
+        name, age = decode_outgoing(kept).payment_hash.hex(), _as_time(age_s)
+        if age_s < STUCK_S:
+            problem = f"lnd has {name} in flight for {age}; it ends when its HTLC times out, so wait"
+            self._tell("warning", "lightning_payment_slow", account, number, problem)
+            return
+        problem = (
+            f"lnd has {name} in flight for {age}, more than an HTLC lives: if `lncli listchannels` has none of it, and"
+            f" the peer has no such payment, isthmus settlements reverse {account} {number} --certain"
+        )
+        self._tell("error", "lightning_payment_stuck", account, number, problem)
+
+    def _age_s(self, account: AccountId, number: int) -> int | None:
+        """Since the settlement was begun; None if it isn't open any more."""
+        begun = (one.begun_at for one in self._port.open(account) if one.number == number)
+        return next((max(0, self._now_s() - at // 1_000) for at in begun), None)
 
     # --- incoming ---------------------------------------------------------------------------------------------------
 
@@ -500,6 +532,12 @@ class LightningEngine:
             if tag and seed is not None and hmac.compare_digest(tag, self._tag(account, seed)):
                 return account
         return None
+
+
+def _as_time(seconds: int) -> str:
+    """For people."""
+    hours = seconds // 3_600
+    return f"{hours // 24} days" if hours >= 48 else f"{hours} hours" if hours else f"{seconds // 60} minutes"
 
 
 def _place(number: int) -> bytes:
