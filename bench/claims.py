@@ -1,192 +1,211 @@
-"""What settling by claims costs: signing, verifying and booking one; and forwarding with a claim now and then.
+"""What settling by claims costs: forwarding with a claim every hundred packets and with every packet, and without.
 
-    python -m bench.claims [--rounds 10] [--packets 40000]
+    python -m bench.claims [--ledger evm|xrp] [--rounds 10] [--packets 40000] [--window 100] [--only isthmus]
 
 Two of our nodes between the load generator's ends; the first owes the second, and settles by a payment channel on a
-development chain (anvil; needs Node): never, every hundred packets, or with every packet. Interleaved, so that what
-disturbs the machine disturbs all alike.
+development ledger: `evm` is anvil (needs `make ledgers`), `xrp` is `isthmus ledger xrp-dev`. On the latter two
+`ilp-connector` do the same with `ilp-plugin-xrp-paychan` on both sides (needs Node). All are interleaved, so that what
+disturbs the machine disturbs all alike; ratios are taken round by round.
 """
 
 import argparse
 import asyncio
-import contextlib
-import json
-import tempfile
-import time
-from collections.abc import AsyncIterator
-from pathlib import Path
-from typing import Any, Final
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import aiohttp
+from bench import claim_costs
+from bench.claim_pairs import (
+    AMOUNT,
+    PairMaker,
+    evm_chain,
+    ours_on_evm,
+    ours_on_xrp,
+    theirs_on_xrp,
+    until_settled,
+    xrp_ledger,
+)
+from bench.estimate import Estimate, estimate, verdict
+from bench.fire import fire, generate
+from bench.plan import Plan, Tell
+from bench.sections import number, spread, table
+from tests.ledgers.evm import anvil
 
-from bench.estimate import estimate, verdict
-from bench.fire import fire
-from bench.isthmus_node import ADMIN, SCALE, account_text, free_port, process
-from bench.targets import TOKENS, Target
-from isthmus.ilp.asset import format_decimal
-from isthmus.ledgers.evm.claims import ChannelTerms, Domain, sign, signer
-from isthmus.ledgers.evm.octets import NO_ADDRESS
-from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
-
-AMOUNT: Final = 1_000  # of each packet, in base units
-EVERY: Final = {"never": None, "every 100 packets": 100, "every packet": 1}
-WINDOW: Final = 100
-BAR: Final = 0.9
-ROUNDS_OF_SIGNING: Final = 3_000
-BLOCK_S: Final = 0.05
-KEYS: Final = {"one": a_key(21), "two": a_key(22)}
-
-
-def costs_us() -> dict[str, float]:
-    """Microseconds for one claim: what its sender does, and what its receiver does besides booking it."""
-    terms = ChannelTerms(KEYS["one"].address, KEYS["two"].address, NO_ADDRESS, 86_400, bytes(32))
-    domain = Domain(31337, "0x" + "11" * 20)
-    key = KEYS["one"]
-
-    def best(work: Any) -> float:
-        found = 1e9
-        for _ in range(5):
-            start = time.process_time()
-            for number in range(ROUNDS_OF_SIGNING):
-                work(number)
-            found = min(found, time.process_time() - start)
-        return round(found / ROUNDS_OF_SIGNING * 1e6, 1)
-
-    signature = sign(domain.claim_digest(terms.id, 1), key.private)
-    assert signer(domain.claim_digest(terms.id, 1), signature) == key.address
-    return {
-        "digest": best(lambda number: domain.claim_digest(terms.id, number)),
-        "sign": best(lambda number: sign(domain.claim_digest(terms.id, number), key.private)),
-        "verify": best(lambda _: signer(domain.claim_digest(terms.id, 1), signature)),
-    }
+OURS, THEIRS = "isthmus", "ilp-connector"
+HUNDREDTH, EVERY_PACKET = 100, 1  # packets to a claim, at the least
+BAR_HUNDREDTH: Final = 0.9  # of forwarding without settlement
+BAR_EVERY_PACKET: Final = 3.0  # times ilp-connector with its plugin
+OPENING: Final = 200  # packets one by one before anything is timed: by the first ones channels are opened and learned
+# A claim costs ilp-connector milliseconds (`claim_costs`); its code is compiled after some hundred.
+WARM_UP: Final = {OURS: 5_000, THEIRS: 500}
+SHARE_OF_THEIRS: Final = (
+    20  # it gets so much less to do where every packet makes a claim, and a quarter where none does
+)
+WORDS: Final = {None: "never", HUNDREDTH: "every 100 packets", EVERY_PACKET: "every packet"}
 
 
-def node_text(name: str, folder: Path, ports: dict[str, int], chain: Anvil, every: int | None) -> str:
-    """The first node serves the sender and dials the second, which serves the receiver."""
-    other = "two" if name == "one" else "one"
-    wallet = "sender" if name == "one" else "receiver"
-    served = f'{{ type = "btp-server", token = "{TOKENS[wallet]}" }}'
-    token = "token-between-the-nodes-of-the-bench-0123456789"
-    url = f"btp+ws://127.0.0.1:{ports['two']}"
-    link = (
-        f'{{ type = "btp-client", url = "{url}", token = "{token}" }}'
-        if name == "one"
-        else f'{{ type = "btp-server", token = "{token}" }}'
-    )
-    accounts = account_text(wallet, served, "1000000") + account_text(other, link, "1000000").replace("child", "peer")
-    settlement = ""
-    if every is not None:
-        file = folder / f"{name}.key"
-        file.write_text(KEYS[name].secret.hex())
-        file.chmod(0o600)
-        threshold = f'threshold = "{format_decimal(every * AMOUNT, SCALE)}"\n' if name == "one" else ""
-        settlement = (
-            f'[accounts.{other}.settlement]\nengine = "chain"\n{threshold}'
-            f'[settlement.chain]\ntype = "evm"\nchain_id = {chain.chain_id}\nrpc = "{chain.url}"\nkey_file = "{file}"\n'
-            'confirmations = 1\npoll = "1 s"\ndeposit = "100"\n'
-        )
-    return (
-        f'address = "test.{name}"\n[listeners.btp]\nlisten = "127.0.0.1:{ports[name]}"\n'
-        f'{ADMIN.format(port=ports[f"{name}-admin"])}[routes]\n"test.{other}" = "{other}"\n{accounts}{settlement}'
-    ).replace('asset = "USD"', 'asset = "ETH"')
+@dataclass(slots=True, frozen=True)
+class Case:
+    """Whose pair, and how often it settles: a threshold in packets."""
+
+    who: str
+    every: int | None
+
+    def packets(self, packets: int) -> int:
+        if self.who == OURS:
+            return packets
+        return max(200, packets // (SHARE_OF_THEIRS if self.every else 4))
+
+    def __str__(self) -> str:
+        return f"{self.who}, {WORDS[self.every]}"
 
 
-@contextlib.asynccontextmanager
-async def nodes(chain: Anvil, every: int | None) -> AsyncIterator[tuple[Target, dict[str, int]]]:
-    """Both nodes, the channel between them open if there is to be one."""
-    ports = {name: free_port() for name in ("one", "two", "one-admin", "two-admin")}
-    with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as place:
-        folder = Path(place)
-        async with contextlib.AsyncExitStack() as stack:
-            pid = 0
-            for name in ("two", "one"):
-                home = folder / name
-                home.mkdir()
-                config = home / "node.toml"
-                config.write_text(node_text(name, home, ports, chain, every))
-                pid = (await stack.enter_async_context(process("isthmus", config, ports[name]))).pid
-            yield (
-                Target(
-                    name="isthmus",
-                    sender_url=f"btp+ws://sender:{TOKENS['sender']}@127.0.0.1:{ports['one']}/",
-                    receiver_url=f"btp+ws://receiver:{TOKENS['receiver']}@127.0.0.1:{ports['two']}/",
-                    destination="test.two.receiver",
-                    pid=pid,
-                    folder=folder / "one",
-                ),
-                ports,
-            )
+@dataclass(slots=True)
+class Runs:
+    """All runs of one case."""
+
+    rates: list[float] = field(default_factory=list)  # packets/s
+    cpu_us: list[float] = field(default_factory=list)  # of both connectors together, a packet
+    begun: list[float] = field(default_factory=list)  # settlements a packet
+    taken: list[float] = field(default_factory=list)  # claims credited, a packet
 
 
-async def settled(ports: dict[str, int]) -> tuple[int, int]:
-    """Settlements of the first node so far, and what the second was credited, in base units."""
-    url = f"http://127.0.0.1:{ports['one-admin']}/metrics"
-    async with aiohttp.ClientSession() as http, http.get(url) as answer:
-        lines = (await answer.text()).splitlines()
-    begun = [line for line in lines if line.startswith("isthmus_settlements_total{") and 'event="begun"' in line]
-    gone = [line for line in lines if line.startswith("isthmus_settled{")]
-    return (int(float(begun[0].split()[-1])) if begun else 0), (-int(float(gone[0].split()[-1])) if gone else 0)
+CASES: Final = {
+    "evm": [Case(OURS, every) for every in WORDS],
+    "xrp": [*(Case(OURS, every) for every in WORDS), Case(THEIRS, None), Case(THEIRS, EVERY_PACKET)],
+}
 
 
-async def one(chain: Anvil, every: int | None, packets: int) -> tuple[float, int]:
-    """Packets a second, and how many settlements went with them."""
-    async with nodes(chain, every) as (target, ports):
-        await fire(target, packets=2_000, window=WINDOW, warm_up=0)  # the channel is opened by it
-        before, _ = await settled(ports)
-        measured = await fire(target, packets=packets, window=WINDOW)
-        after, _ = await settled(ports)
-        return measured.packets_per_second, after - before
+async def one(case: Case, maker: PairMaker, *, packets: int, window: int, runs: Runs) -> None:
+    """A fresh pair, one run. All that was owed must have been settled by its end."""
+    warm_up = min(WARM_UP[case.who], packets)
+    async with maker(case.every) as pair:
+        opening = await generate(pair.target, "--packets", str(OPENING), "--warm-up", "0", "--window", "1")
+        fulfilled = OPENING - sum(opening.rejects.values())
+        before = None if case.every is None else await until_settled(pair, fulfilled * AMOUNT, case.every)
+        measured = await fire(pair.target, packets=packets, window=window, warm_up=warm_up)
+        runs.rates.append(measured.packets_per_second)
+        runs.cpu_us.append(measured.processor_seconds / packets * 1e6)
+        if before is not None and case.every is not None:
+            since = packets + warm_up
+            after = await until_settled(pair, (fulfilled + since) * AMOUNT, case.every)
+            runs.begun.append((after.begun - before.begun) / since)
+            runs.taken.append((after.taken - before.taken) / since)
 
 
-@contextlib.asynccontextmanager
-async def chain_of_our_own() -> AsyncIterator[Anvil]:
-    chain = await Anvil.start()
-
-    async def mine() -> None:
-        while True:
-            await chain.mine()
-            await asyncio.sleep(BLOCK_S)
-
-    task: asyncio.Task[None] | None = None
-    try:
-        await chain.fund(a_key(20), *KEYS.values(), amount=1_000_000 * ETHER)
-        await chain.deploy_channels(a_key(20))
-        task = asyncio.create_task(mine())
-        yield chain
-    finally:
-        if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        await chain.stop()
+async def compare(
+    ledger: str, *, rounds: int, packets: int, window: int, tell: Tell, cases: Sequence[Case] = ()
+) -> dict[Case, Runs]:
+    """All cases of a ledger, interleaved."""
+    cases = cases or CASES[ledger]
+    found = {case: Runs() for case in cases}
+    if ledger == "evm":
+        async with evm_chain() as chain:
+            makers = {OURS: ours_on_evm(chain)}
+            await interleave(found, makers, rounds=rounds, packets=packets, window=window, tell=tell)
+    else:
+        async with xrp_ledger() as xrp:
+            makers = {OURS: ours_on_xrp(xrp), THEIRS: theirs_on_xrp(xrp)}
+            await interleave(found, makers, rounds=rounds, packets=packets, window=window, tell=tell)
+    return found
 
 
-async def compare(rounds: int, packets: int) -> dict[str, Any]:
-    found: dict[str, list[tuple[float, int]]] = {name: [] for name in EVERY}
-    async with chain_of_our_own() as chain:
-        for number in range(rounds):
-            names = list(EVERY)
-            for name in [*names[number % 3 :], *names[: number % 3]]:
-                found[name].append(await one(chain, EVERY[name], packets))
-    result: dict[str, Any] = {"rounds": rounds, "packets": packets, "window": WINDOW}
-    for name, runs in found.items():
-        ratios = estimate([run[0] / plain[0] for run, plain in zip(runs, found["never"], strict=True)])
-        result[name] = {
-            "packets_per_second": str(estimate([run[0] for run in runs])),
-            "settlements": str(estimate([run[1] for run in runs])),
-            "by never": str(ratios),
-        }
-        if name == "every 100 packets":
-            result[name]["bar 0.9"] = verdict(ratios, BAR)
-    return result
+async def interleave(
+    found: dict[Case, Runs], makers: dict[str, PairMaker], *, rounds: int, packets: int, window: int, tell: Tell
+) -> None:
+    cases = list(found)
+    for round_number in range(rounds):
+        turn = round_number % len(cases)  # so that no case always follows the same other one
+        for case in [*cases[turn:], *cases[:turn]]:
+            runs = found[case]
+            await one(case, makers[case.who], packets=case.packets(packets), window=window, runs=runs)
+            tell(f"round {round_number + 1}: {case}: {runs.rates[-1]:,.0f} packets/s, {runs.cpu_us[-1]:,.0f} µs each")
+
+
+# --- what is told ----------------------------------------------------------------------------------------------------
+
+
+def ratio(of: Sequence[float], to: Sequence[float]) -> Estimate:
+    return estimate([a / b for a, b in zip(of, to, strict=True)])
+
+
+def text_of(ledger: str, found: dict[Case, Runs], *, packets: int, window: int) -> str:
+    rows = []
+    for case, runs in found.items():
+        settled = [f"{estimate(each).median:.3g}" if each else "-" for each in (runs.begun, runs.taken)]
+        cells = [spread(estimate(runs.rates)), spread(estimate(runs.cpu_us)), *settled]
+        rows.append([case.who, WORDS[case.every], f"{case.packets(packets):,}", *cells])
+    head = ["", "claims are due", "packets a run", "packets/s", "µs of processor a packet", "settlements", "claims"]
+    rounds = len(next(iter(found.values())).rates)
+    text = f"### {'EVM (anvil)' if ledger == 'evm' else 'XRP (isthmus ledger xrp-dev)'}, window {window}\n\n"
+    text += f"{rounds} interleaved rounds. Settlements begun and claims credited: of each packet.\n\n"
+    return text + table(head, rows) + "\n" + ratios(found)
+
+
+def ratios(found: dict[Case, Runs]) -> str:
+    """Against forwarding without settlement, and against the other implementation."""
+    never, every, theirs = Case(OURS, None), Case(OURS, EVERY_PACKET), Case(THEIRS, EVERY_PACKET)
+    pairs: list[tuple[Case, Case, float | None]] = [
+        (Case(OURS, HUNDREDTH), never, BAR_HUNDREDTH),
+        (every, never, None),
+        (every, theirs, BAR_EVERY_PACKET),
+        (theirs, Case(THEIRS, None), None),
+    ]
+    rows = []
+    for of, to, bar in pairs:
+        if of in found and to in found:
+            rates = ratio(found[of].rates, found[to].rates)
+            cpu = ratio(found[to].cpu_us, found[of].cpu_us)
+            judged = "-" if bar is None else f"at least {number(bar)}: {verdict(rates, bar)}"
+            rows.append([str(of), str(to), spread(rates), spread(cpu), judged])
+    return table(["", "by", "packets/s", "packets by processor time", "bar (packets/s)"], rows)
+
+
+SAID: Final = (
+    "Two connectors, one process each, the load generator's sender at the first and its receiver at the second; "
+    "packets of 1,000 units, a drop at scale 9. `isthmus` commits to SQLite (synchronous=FULL): each settlement "
+    "before its claim is signed, each claim in the step that credits it. A commit that leaves as much owed as the "
+    "threshold begins a settlement of all that is owed, and the newest claim stands for all settlements that came "
+    "while one was on its way: packets that arrive together share a claim, and at window 1 each has its own if the "
+    "one before has arrived. `ilp-connector` 23.0.2 with an unmodified `ilp-plugin-xrp-paychan` 2.4.1 on both sides "
+    "keeps everything in memory. It has `settleThreshold` 0 and `settleTo` 0: each Fulfill calls `sendMoney` with "
+    "its packet's amount, which signs a claim and sends it in a Transfer of its own, waiting for none before. "
+    "Claims that overtake each other on the way are refused as lower before they are verified, and the highest "
+    "covers them: with many packets in flight few are verified. `claimInterval`, how often the plugin redeems on "
+    "the ledger, is an hour: no redemption comes into a run.\n\n"
+)
+
+
+async def section(plan: Plan, tell: Tell) -> str:
+    """For RESULTS.md."""
+    text = "## Claims\n\n" + await claim_costs.costs(plan.claims) + "\n" + SAID
+    for ledger, window in plan.claim_windows:
+        if ledger == "evm" and anvil.missing() is not None:
+            text += f"No EVM chain: {anvil.missing()}.\n\n"
+            continue
+        packets = plan.claim_packets if window > 1 else plan.claim_packets // 20
+        found = await compare(ledger, rounds=plan.claim_rounds, packets=packets, window=window, tell=tell)
+        text += text_of(ledger, found, packets=packets, window=window) + "\n"
+    return text
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ledger", choices=CASES, default="evm")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--packets", type=int, default=40_000)
-    arguments = parser.parse_args()
-    result = {"claim, microseconds": costs_us(), **asyncio.run(compare(arguments.rounds, arguments.packets))}
-    print(json.dumps(result, indent=2))
+    parser.add_argument("--window", type=int, default=100)
+    parser.add_argument("--only", choices=(OURS, THEIRS), help="the pairs of one implementation")
+    options = parser.parse_args()
+    cases = [case for case in CASES[options.ledger] if options.only in (None, case.who)]
+    sizes = {"packets": options.packets, "window": options.window}
+
+    def tell(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    found = asyncio.run(compare(options.ledger, rounds=options.rounds, tell=tell, cases=cases, **sizes))
+    print(text_of(options.ledger, found, **sizes))
 
 
 if __name__ == "__main__":

@@ -36,7 +36,8 @@ async def fire(
     if window == 1:
         warm_up = min(warm_up, WARM_UP_ONE_BY_ONE)
     counts = ["--packets", str(packets), "--window", str(window), "--warm-up", str(min(warm_up, packets))]
-    measured = await generate(target, *counts, "--prefixes", str(prefixes), "--pid", str(target.pid))
+    pids = [option for pid in (target.pid, *target.with_pids) for option in ("--pid", str(pid))]
+    measured = await generate(target, *counts, "--prefixes", str(prefixes), *pids)
     if measured.received != packets or measured.rejects:
         raise RuntimeError(f"{target.name} at window {window}: {measured}")
     return measured

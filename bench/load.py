@@ -12,6 +12,7 @@ import json
 import os
 import struct
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -38,12 +39,12 @@ class Measured:
     p99_ms: float
     received: int  # Prepares that reached the receiver, the warm-up's left out
     rejects: dict[str, int]
-    processor_seconds: float = 0.0  # of the process that was named, all its threads
+    processor_seconds: float = 0.0  # of the processes that were named, all their threads
 
 
-def processor_seconds(pid: int) -> float:
-    """What all threads of a process have used, to the nanosecond (Linux)."""
-    threads = Path(f"/proc/{pid}/task").iterdir()
+def processor_seconds(pids: Sequence[int]) -> float:
+    """What all threads of these processes have used, to the nanosecond (Linux)."""
+    threads = [thread for pid in pids for thread in Path(f"/proc/{pid}/task").iterdir()]
     return sum(int((thread / "schedstat").read_text().split()[0]) for thread in threads) / 1e9
 
 
@@ -279,7 +280,7 @@ async def measure(
     warm_up: int,
     amount: int,
     prefixes: int = 1,
-    pid: int | None = None,
+    pids: Sequence[int] = (),
 ) -> Measured:
     """Connect both accounts, warm up, and time one shot. Several prefixes are first waited for: routes take a while."""
     to = (destination, amount, prefixes)
@@ -301,11 +302,11 @@ async def measure(
     gc.freeze()
     gc.disable()  # the generator's own pauses are none of the target's
     before = receiver.received
-    spent = processor_seconds(pid) if pid else 0.0
+    spent = processor_seconds(pids)
     started = time.perf_counter()
     await wait(sender, receiver, sender.fire(shot, window))
     seconds = time.perf_counter() - started
-    spent = processor_seconds(pid) - spent if pid else 0.0
+    spent = processor_seconds(pids) - spent
     received = receiver.received - before
     for client in (sender, receiver):
         client.transport.abort()
@@ -351,7 +352,7 @@ def main() -> None:
     parser.add_argument("--warm-up", type=int, default=2_000)
     parser.add_argument("--amount", type=int, default=1_000)
     parser.add_argument("--prefixes", type=int, default=1, help="how many numbers a {:04} in the destination takes")
-    parser.add_argument("--pid", type=int, help="whose processor time to measure beside the clock")
+    parser.add_argument("--pid", type=int, action="append", help="whose processor time to measure; may be repeated")
     parser.add_argument("--flood-seconds", type=float, help="flood a receiver that never answers, for so long")
     parser.add_argument("--flood-answered", action="store_true", help="let that receiver answer")
     options = parser.parse_args()
@@ -372,7 +373,7 @@ def main() -> None:
             warm_up=options.warm_up,
             amount=options.amount,
             prefixes=options.prefixes,
-            pid=options.pid,
+            pids=options.pid or (),
         )
     )
     print(json.dumps(asdict(measured)))

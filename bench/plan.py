@@ -28,6 +28,10 @@ class Plan:
     floods: int = 4  # how many kinds of flood
     fairness_rounds: int = 5
     fairness_seconds: float = 4.0
+    claims: int = 2_000  # signed, verified and stored by themselves
+    claim_rounds: int = 10
+    claim_packets: int = 40_000
+    claim_windows: tuple[tuple[str, int], ...] = (("evm", 100), ("xrp", 100), ("xrp", 1))
 
     def count(self, target: str, window: int) -> int:
         if window == 1:
@@ -52,4 +56,8 @@ SMOKE = Plan(
     floods=1,
     fairness_rounds=1,
     fairness_seconds=1.0,
+    claims=100,
+    claim_rounds=1,
+    claim_packets=2_000,
+    claim_windows=(("xrp", 100),),
 )

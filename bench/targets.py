@@ -26,6 +26,7 @@ class Target:
     receiver_url: str
     destination: str
     pid: int
+    with_pids: tuple[int, ...] = ()  # whose processor time counts too: of a path of more than one connector
     folder: Path | None = None
 
 

@@ -48,6 +48,12 @@ serve({
     return { address: container(Accounts).getOwnAddress(), accounts, rss: process.memoryUsage().rss }
   },
 
+  /** Of an account with ilp-plugin-xrp-paychan: claims signed and taken so far, and the total of the last one taken. */
+  claims ({ account }) {
+    const { claims, values } = plugins[account]._store._store
+    return { ...claims, total: JSON.parse(values.get('incoming_claim') || '{"amount":"0"}').amount }
+  },
+
   /** Its routing table: prefix -> account; its own address leads to ''. */
   routes () {
     const { localRoutingTable } = container(RouteBroadcaster).getStatus()
