@@ -15,6 +15,7 @@ from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, 
 PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
 SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
 TOLD_MAX: Final = 1_000
+SLOW_TURN_S: Final = 0.5  # so long a look waits for the turns that it began
 DISAGREE_LOOKS: Final = 3  # one after the other, at which two servers disagreed
 Head = TypeVar("Head")  # the newest that a ledger shows
 
@@ -25,6 +26,7 @@ class Watch(ABC, Generic[Head]):
     name: ClassVar[str]  # its events in the log begin so
     wrong: ClassVar[type[LedgerError]]  # the ledger isn't the one that is configured
     refused: ClassVar[tuple[type[LedgerError], ...]]  # it doesn't do what one account needs; others may go on
+    turns_at_once: ClassVar[int] = 1  # of different accounts, where nothing is shared between them
 
     def __init__(self, poll_ms: int, *, now: Callable[[], int], random: Callable[[], float]) -> None:
         """`now`: wall ms. `random`: from 0 up to 1, for pauses."""
@@ -37,6 +39,8 @@ class Watch(ABC, Generic[Head]):
         self._task: asyncio.Task[None] | None = None
         self._is_prepared = False
         self._told: Final[dict[tuple[str, str], int]] = {}  # alarms that were told, and when
+        self._turning: Final[dict[AccountId, asyncio.Task[None]]] = {}  # turns that go on beside the looks
+        self._places: Final = asyncio.Semaphore(self.turns_at_once)
         self.turns = 0  # looks at the ledger that came to their end
         self.head: Head | None = None
 
@@ -75,6 +79,9 @@ class Watch(ABC, Generic[Head]):
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
+        for turn in self._turning.values():
+            turn.cancel()
+        await asyncio.gather(*self._turning.values(), return_exceptions=True)
         await self._close_ledger()
 
     # --- what each engine says ---
@@ -130,8 +137,7 @@ class Watch(ABC, Generic[Head]):
                 head = await self._look()
                 self.head = head
                 await self._look_around(head)
-                for account in list(self._accounts):
-                    await self._turn_of(account, head)
+                await self._take_turns(head)
                 self.turns += 1
                 failures = 0
             except JournalError:
@@ -157,6 +163,27 @@ class Watch(ABC, Generic[Head]):
                 async with asyncio.timeout(pause * (1 - self._random() / 4) / 1000):
                     await self._wake.wait()
             self._wake.clear()
+
+    async def _take_turns(self, head: Head) -> None:
+        """A turn of each account. One that takes long goes on by itself, and the next looks pass its account over."""
+        if self.turns_at_once == 1:
+            for account in list(self._accounts):
+                await self._turn_of(account, head)
+            return
+        for account in self._accounts:
+            if account not in self._turning:
+                self._turning[account] = asyncio.create_task(self._placed(account, head))
+        if self._turning:
+            await asyncio.wait(self._turning.values(), timeout=SLOW_TURN_S)
+        ended = [account for account, turn in self._turning.items() if turn.done()]
+        errors = [self._turning.pop(account).exception() for account in ended]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    async def _placed(self, account: AccountId, head: Head) -> None:
+        async with self._places:
+            await self._turn_of(account, head)
 
     async def _turn_of(self, account: AccountId, head: Head) -> None:
         try:

@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import pytest
 
-from isthmus.connector.events import AccountId, LinkUp
+from isthmus.connector.events import AccountId, LinkUp, Settle, SettlementDue
 from isthmus.connector.settling import SettleTerms
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.engine import LAG_MAX
+from isthmus.settlement.bank.messages import Hello, encode
 from isthmus.settlement.port import SettlingAccount, Step, StepRefusedError
 from tests.settlement.bank.world import Party, World, until
 from tests.settlement.lightning.ports import PEER, WALL
@@ -152,3 +153,45 @@ async def test_an_old_one_that_was_dismissed_stays_dismissed(world: World, west:
     await west.restart()
     await west.looked(6)
     assert (west.owed(), west.engine.unmatched()) == ((0, 7), [])
+
+
+# --- a request that hangs -------------------------------------------------------------------------------------------
+
+
+def begin(west: TwoPeers, account: AccountId, amount: int) -> SettlementDue:
+    west.tell(Settle(account, amount, f"{account} {amount}", "", 5))
+    return west.dues[-1]
+
+
+async def test_a_request_that_hangs_keeps_no_other_account_waiting(world: World, west: TwoPeers) -> None:
+    """They are paid, and credited, while it hangs for as long as the engine waits; it comes to its end after that."""
+    bank = (await west.engine._client.bank())[0]
+    for account in (PEER, ZOE):
+        await west.engine.take_message(account, encode(Hello(bank, "east", f"isthmus-{account}")))
+    world.way.hanging = {500}
+    due = begin(west, PEER, 500)
+    await west.engine.pay(due.account, due.number, due.amount, due.key)
+    await until(lambda: len(world.way.sent) == 1)
+    for amount in (7, 8):
+        due = begin(west, ZOE, amount)
+        await west.engine.pay(due.account, due.number, due.amount, due.key)
+        await until(lambda: not west.open(ZOE))
+    world.pay("stranger", "west", 40, west.reference(ZOE))
+    await until(lambda: west.owed()[1] == 40 - 15)
+    assert len(west.open(PEER)) == 1
+    assert len([body for _, body in world.way.sent if b'"500"' in body]) == 1, "and it is asked once"
+    world.way.hanging = set()
+    await until(lambda: not west.open(PEER))
+    assert world.bank.audit() == []
+
+
+async def test_an_engine_stops_while_a_request_hangs(world: World, west: TwoPeers) -> None:
+    bank = (await west.engine._client.bank())[0]
+    await west.engine.take_message(PEER, encode(Hello(bank, "east", "isthmus-x")))
+    world.way.hanging = {500}
+    due = begin(west, PEER, 500)
+    await west.engine.pay(due.account, due.number, due.amount, due.key)
+    await until(lambda: len(world.way.sent) == 1)
+    async with asyncio.timeout(2):
+        await west.kill()
+    world.way.hanging = set()

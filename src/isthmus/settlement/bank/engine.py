@@ -45,6 +45,7 @@ class BankEngine(Watch[Account]):
     name: ClassVar[str] = "bank"
     wrong: ClassVar[type[LedgerError]] = WrongBankError
     refused: ClassVar[tuple[type[LedgerError], ...]] = (BankRefusedError, WrongAnswerError)
+    turns_at_once: ClassVar[int] = 8  # requests of different accounts; one that hangs keeps no other waiting
 
     def __init__(
         self,
