@@ -20,8 +20,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from isthmus.sim.draw import draw
-from isthmus.sim.plan import FAULTS, VICES
+from isthmus.sim.kinds import PLAIN, SETTLE, plan_of
+from isthmus.sim.plan import FAULTS, LEDGER_FAULTS, SETTLE_VICES, VICES
 from tests.mutants.page import PAGE, page
 
 HERE: Final = Path(__file__).parent
@@ -55,6 +55,7 @@ class Mutant:
     catcher: str
     patch: Path
     only_with: tuple[str, ...] = ()  # shows in a plan with one of these faults or vices, and in no other
+    networks: str = PLAIN  # which kind shows it (isthmus.sim.kinds)
 
 
 @dataclass(slots=True)
@@ -78,9 +79,12 @@ def _read(path: Path) -> Mutant:
     if not fields.get("breaks") or fields.get("caught by") not in CATCHERS:
         raise MutantError(f"{path.name}: its first lines must be `breaks: …` and `caught by: {' | '.join(CATCHERS)}`")
     only_with = tuple(fields["only with"].split(", ")) if "only with" in fields else ()
-    if not set(only_with) <= {*FAULTS, *VICES}:
+    if not set(only_with) <= {*FAULTS, *VICES, *LEDGER_FAULTS, *SETTLE_VICES}:
         raise MutantError(f"{path.name}: `only with: …` names faults and vices of isthmus.sim.plan")
-    return Mutant(path.stem, fields["breaks"], fields["caught by"], path, only_with)
+    networks = fields.get("networks", PLAIN)
+    if networks not in (PLAIN, SETTLE):
+        raise MutantError(f"{path.name}: `networks: …` is {PLAIN} or {SETTLE}")
+    return Mutant(path.stem, fields["breaks"], fields["caught by"], path, only_with, networks)
 
 
 # --- the copy --------------------------------------------------------------------------------------------------------
@@ -125,7 +129,7 @@ def check(mutant: Mutant, seed: int) -> Verdict:
     with mutated(mutant) as copy:
         if mutant.catcher == TRACE:
             return _trace(mutant, copy)
-        return Verdict(mutant.name, seed, simulate(copy, seed))
+        return Verdict(mutant.name, seed, simulate(copy, seed, mutant.networks))
 
 
 def search(mutant: Mutant, first: int, last: int) -> Verdict:
@@ -134,10 +138,10 @@ def search(mutant: Mutant, first: int, last: int) -> Verdict:
         if mutant.catcher == TRACE:
             return _trace(mutant, copy)
         for stretch in _stretches(mutant, first, last):
-            found = _first(copy, *stretch)
+            found = _first(copy, mutant.networks, *stretch)
             # What the whole code shows on this seed, too, is a finding of its own and no catch.
-            while found is not None and _whole_code_fails(found["seed"]):
-                found = _first(copy, found["seed"] + 1, stretch[1])
+            while found is not None and _whole_code_fails(found["seed"], mutant.networks):
+                found = _first(copy, mutant.networks, found["seed"] + 1, stretch[1])
             if found is not None:
                 return Verdict(mutant.name, found["seed"], found["findings"])
     return Verdict(mutant.name, problem=f"not caught by seeds 1 to {last}")
@@ -149,15 +153,24 @@ def _stretches(mutant: Mutant, first: int, last: int) -> Iterator[tuple[int, int
         yield first, last
         return
     for seed in range(first, last + 1):
-        plan = draw(seed)
+        plan = plan_of(mutant.networks, seed)
         if {*(fault.kind for fault in plan.faults), *(node.vice for node in plan.nodes)} & {*mutant.only_with}:
             yield seed, seed
 
 
-def _first(copy: Path, first: int, last: int) -> Row | None:
+def _first(copy: Path, networks: str, first: int, last: int) -> Row | None:
     """The first of these seeds with a finding."""
     while first <= last:
-        sweep = ("sweep", "--first", str(first), "--seeds", str(last - first + 1), "--stop-at-first", "--json")
+        sweep = (
+            "sweep",
+            *_option(networks),
+            "--first",
+            str(first),
+            "--seeds",
+            str(last - first + 1),
+            "--stop-at-first",
+            "--json",
+        )
         failures = _simulator(copy, *sweep, seconds=SEARCH_SECONDS_MAX)["failures"]
         if not failures:
             return None
@@ -168,17 +181,22 @@ def _first(copy: Path, first: int, last: int) -> Row | None:
     return None
 
 
-def _whole_code_fails(seed: int) -> bool:
+def _option(networks: str) -> tuple[str, ...]:
+    return () if networks == PLAIN else (f"--{networks}",)
+
+
+def _whole_code_fails(seed: int, networks: str) -> bool:
     """Whether the code without a mutant has findings on this seed."""
-    found = next(whole_code([seed], 1)).findings
+    found = next(whole_code([(networks, seed)], 1)).findings
     if found:
         print(f"the code without a mutant: seed {seed} finds {found[0]['text']}", flush=True)
     return bool(found)
 
 
-def simulate(copy: Path, seed: int) -> list[Row]:
+def simulate(copy: Path, seed: int, networks: str) -> list[Row]:
     """What the auditor and the simulator find in one run."""
-    findings: list[Row] = _simulator(copy, "run", "--seed", str(seed), "--json", seconds=RUN_SECONDS_MAX)["findings"]
+    run = ("run", *_option(networks), "--seed", str(seed), "--json")
+    findings: list[Row] = _simulator(copy, *run, seconds=RUN_SECONDS_MAX)["findings"]
     return findings
 
 
@@ -246,10 +264,10 @@ def _tried(work: Callable[[Mutant], Verdict], mutant: Mutant) -> Verdict:
         return Verdict(mutant.name, problem=str(error))
 
 
-def whole_code(seeds: Iterable[int], jobs: int) -> Iterator[Verdict]:
-    """The code as it is, on the seeds that catch mutants: nothing may be found."""
+def whole_code(seeds: Iterable[tuple[str, int]], jobs: int) -> Iterator[Verdict]:
+    """The code as it is, on the kinds and seeds that catch mutants: nothing may be found."""
     with mutated(None) as copy, ThreadPoolExecutor(jobs) as pool:
-        tasks = {pool.submit(simulate, copy, seed): seed for seed in seeds}
+        tasks = {pool.submit(simulate, copy, seed, networks): seed for networks, seed in seeds}
         for task in as_completed(tasks):
             yield Verdict("the code without a mutant", tasks[task], task.result())
 
@@ -259,9 +277,11 @@ def _kinds(findings: Iterable[Row]) -> list[str]:
 
 
 def _row(mutant: Mutant, verdict: Verdict) -> Row:
+    networks = {} if mutant.networks == PLAIN else {"networks": mutant.networks}
     return {
         "breaks": mutant.breaks,
         "by": mutant.catcher,
+        **networks,
         "seed": verdict.seed,
         "findings": _kinds(verdict.findings),
         "says": verdict.findings[0]["text"],
@@ -313,7 +333,8 @@ def _search(chosen: Sequence[Mutant], known: Sequence[Mutant], table: Row, given
 def _check(chosen: Sequence[Mutant], known: Sequence[Mutant], table: Row, given: argparse.Namespace) -> int:
     by_name = {mutant.name: mutant for mutant in known}
     failed = sum(_tell(verdict, by_name[verdict.name]) for verdict in check_all(chosen, table, given.jobs))
-    seeds = {table[mutant.name]["seed"] for mutant in chosen if mutant.catcher == SIMULATOR and mutant.name in table}
+    tried = [mutant for mutant in chosen if mutant.catcher == SIMULATOR and mutant.name in table]
+    seeds = {(mutant.networks, int(table[mutant.name]["seed"])) for mutant in tried}
     for verdict in whole_code(sorted(seeds), given.jobs):
         if verdict.findings:
             failed += 1

@@ -37,4 +37,6 @@ def page(table: dict[str, Any]) -> str:
 
 
 def _by(row: dict[str, Any]) -> str:
-    return f"simulator, seed {row['seed']}" if row["seed"] else "trace of system calls"
+    if not row["seed"]:
+        return "trace of system calls"
+    return f"simulator, seed {row['seed']}" + (f" of `--{row['networks']}`" if "networks" in row else "")
