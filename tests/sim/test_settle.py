@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from fractions import Fraction
 from hashlib import sha256
 
@@ -175,6 +176,19 @@ def test_a_peer_that_cheats_costs_what_it_was_trusted_with_at_most(vice: str, ki
         assert balance(world, "c1", "c2") <= units(RECEIVABLE, "XRP")
     else:
         assert count(result, "log", "settlement_undone") >= 1
+
+
+@pytest.mark.parametrize("kind", [p.BANK, p.CHANNELS])
+def test_fractions_of_a_unit_that_come_in_are_left_over_and_count_with_the_next(kind: str) -> None:
+    """SE-11: the peer pays odd amounts on a ledger that counts finer than the account."""
+    plan = network(kind, vice=p.OVERPAYS, decimals=9, payers=("w2", "w2"))
+    room = replace(plan.ledgers[0], deposit=20_000)  # in a channel, for more than is owed
+    world, result = run(replace(plan, ledgers=(room,)))
+    assert result.findings == []
+    flow = next(one for one in flows_of(world) if one.payee.node == "c1")
+    left, scale = flow.leftover
+    assert 0 < left * 10 ** (9 - scale) < 1_000
+    assert (flow.moved - left * 10 ** (9 - scale)) % 1_000 == 0
 
 
 @pytest.mark.parametrize("vice", [p.NEVER_SETTLES, p.PAYS_NOT, p.WRONG_ASSET])

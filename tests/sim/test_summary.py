@@ -3,6 +3,7 @@
 from typing import Any
 
 from isthmus.sim import plan as p
+from isthmus.sim.kinds import SETTLE
 from isthmus.sim.summary import SEEDS_FOR_ALL_KINDS, Tally, summary_of
 from tests.sim.small import fault, network, run
 
@@ -34,6 +35,21 @@ def test_a_kind_that_is_never_met_fails_a_sweep_that_is_large_enough() -> None:
         tally.add(summary(seed, coverage=coverage))
     assert tally.never_hit == [p.TORN, p.GRIEF]
     assert not tally.is_good
+
+
+def test_a_sweep_of_networks_that_settle_meets_every_ledger_fault_and_every_bad_settler() -> None:
+    coverage = {
+        "fault": dict.fromkeys(p.FAULTS, 0) | dict.fromkeys(p.LEDGER_FAULTS, 1),
+        "vice": dict.fromkeys(p.VICES, 0) | dict.fromkeys(p.SETTLE_VICES, 1),
+    }
+    whole, lacking = Tally(kind=SETTLE), Tally(kind=SETTLE)
+    del (less := {group: dict(counts) for group, counts in coverage.items()})["fault"][p.VOIDED]
+    less["vice"][p.DOUBLE_SPENDS] = 0
+    for seed in range(SEEDS_FOR_ALL_KINDS):
+        whole.add(summary(seed, coverage=coverage))
+        lacking.add(summary(seed, coverage=less))
+    assert whole.is_good
+    assert lacking.never_hit == [p.VOIDED, p.DOUBLE_SPENDS]
 
 
 def test_a_finding_fails_a_sweep() -> None:

@@ -61,6 +61,7 @@ DIGS_MAX: Final = 2
 DIG_LOOK_S: Final = 4.0
 AGAIN_S: Final = 3.0
 TIMES: Final = 3  # how many times what it owes
+ODD: Final = 7  # units of the ledger besides, which may be less than a unit of the account
 # Who paid too much has books that don't know it, and would pay again what it is paid back: after this it pays no more.
 OVERPAYS_MAX: Final = 3
 
@@ -73,7 +74,7 @@ def cheat(till: "Till", ledger: str, engine: Engine) -> Engine:
 
 def holder_of(till: "Till", bank: SimBank) -> BankHolder:
     """The way to a bank."""
-    if till.node.plan.vice in (p.SAME_KEY, p.WRONG_ASSET):
+    if till.node.plan.vice in (p.SAME_KEY, p.WRONG_ASSET, p.OVERPAYS):
         return _BadHolder(till, bank)
     return BankHolder(bank, till.node.name, till.loop)
 
@@ -102,7 +103,7 @@ class BadEngine:
 
     async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
         self._port = port
-        if self._vice == p.BAD_CLAIMS and isinstance(self._engine, ChannelEngine):
+        if self._vice in (p.BAD_CLAIMS, p.OVERPAYS) and isinstance(self._engine, ChannelEngine):
             port = _BadPort(self._till, self._engine, port)
         await self._engine.start(port, accounts)
         if self._vice == p.DOUBLE_SPENDS and isinstance(self._ledger, SimChain):
@@ -210,7 +211,7 @@ class BadEngine:
 
 @final
 class _BadPort:
-    """A port on which each claim is followed by bad ones, and the right one comes last."""
+    """A port on which a bad claim comes before each right one, or one that is a little higher in place of it."""
 
     def __init__(self, till: "Till", engine: ChannelEngine, port: Port) -> None:
         self._till: Final = till
@@ -220,6 +221,13 @@ class _BadPort:
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
         message = decode(data)
+        if isinstance(message, Claim) and self._till.node.plan.vice == p.OVERPAYS:
+            try:
+                return await self._port.message(
+                    account, encode(_claim(self._engine, message.terms, message.amount + ODD))
+                )
+            except MessageRefusedError:
+                return await self._port.message(account, data)  # the channel holds no more
         if isinstance(message, Claim):
             world = self._till.node.world
             _, _, wanted = self._till.node.plan.vice.partition(": ")
@@ -303,7 +311,7 @@ def _hello(engine: EvmEngine) -> Hello:
 
 @final
 class _BadHolder(BankHolder):
-    """Uses a key twice, or pays from an account in another asset."""
+    """Uses a key twice, pays a little more than its engine says, or from an account in another asset."""
 
     def __init__(self, till: "Till", bank: SimBank) -> None:
         super().__init__(bank, till.node.name, till.loop)
@@ -316,6 +324,9 @@ class _BadHolder(BankHolder):
             # It has no account that could pay this one: the bank says so, and its own engine is told another thing.
             order = self.order(key, body)
             return Transfer(id="elsewhere", order=order, at_ms=self.ledger.now_ms)
+        if vice == p.OVERPAYS:
+            order = self.order(key, body)
+            return replace(await self.asked(self.changed(order, order.amount + ODD)), order=order)
         done = await super().transfer(key, body)
         again = await super().transfer(key, body)
         assert again == done
