@@ -1,10 +1,13 @@
 """What a sweep must reach: no finding, seeds that are large enough, every kind of fault and adversary met."""
 
+import gc
 from typing import Any
 
 from isthmus.sim import plan as p
+from isthmus.sim.draw_settle import draw_settle
 from isthmus.sim.kinds import SETTLE
-from isthmus.sim.summary import SEEDS_FOR_ALL_KINDS, Tally, summary_of
+from isthmus.sim.summary import SEEDS_FOR_ALL_KINDS, Tally, run_seed, summary_of
+from isthmus.sim.world import World
 from tests.sim.small import fault, network, run
 
 
@@ -72,3 +75,9 @@ def test_a_run_that_is_too_small_says_what_it_lacks() -> None:
     tally = Tally()
     tally.add(one)
     assert not tally.is_good
+
+
+def test_nothing_of_a_run_stays_behind() -> None:
+    """A sweep of thousands must not grow; engines are coroutines, and what is left of those is hard to forget."""
+    run_seed(12, kind=SETTLE)  # no other test runs it
+    assert not any(isinstance(one, World) and one.plan == draw_settle(12) for one in gc.get_objects())

@@ -58,7 +58,9 @@ class AgendaLoop:
         self, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self._loop, context)
-        self._timers.call_soon(self._run, handle)
+        # Coroutines of a dead process are closed some day, by whom is Python's affair: what they do then is nothing.
+        if self._timers.is_alive:
+            self._timers.call_soon(self._run, handle)
         return handle
 
     def call_later(
@@ -75,7 +77,8 @@ class AgendaLoop:
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self._loop, context)
         # Rounded up: whoever looks at the time then must find that it has come.
-        self._timers.after(-(-round(when * 1_000_000) // 1_000) - self._agenda.now, lambda: self._run(handle))
+        if self._timers.is_alive:
+            self._timers.after(-(-round(when * 1_000_000) // 1_000) - self._agenda.now, lambda: self._run(handle))
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

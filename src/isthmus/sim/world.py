@@ -160,6 +160,12 @@ class World:
             timeline=self.timeline,
         )
 
+    def close(self) -> None:
+        """Nothing runs on: what is left of tasks can be forgotten. The books can still be looked at."""
+        for node in self.nodes.values():
+            if node.process is not None:
+                node.process.die()
+
     def _begin(self) -> None:
         for number, node in enumerate(self.nodes.values()):
             self.agenda.at(number * 3, node.start)

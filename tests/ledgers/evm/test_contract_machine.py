@@ -1,4 +1,7 @@
-"""The contract against a naive model: whatever both parties do, coins are conserved and none is paid twice."""
+"""The contract against a naive model: whatever both parties do, coins are conserved and none is paid twice.
+
+The simulator's contract does all of it beside the real one, and the same comes of it.
+"""
 
 import asyncio
 from collections.abc import Awaitable
@@ -14,6 +17,7 @@ from isthmus.ledgers.evm.claims import ChannelTerms, Domain, sign
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.rpc import NodeRefusedError
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.sim import contract as simulated
 from tests.ledgers.evm.anvil import Anvil, a_key, missing, some_terms
 
 pytestmark = pytest.mark.ledger
@@ -49,6 +53,8 @@ class Machine(RuleBasedStateMachine):
         self.channels = {salt: Channel() for salt in (1, 2)}
         self.at = contract.address()
         self.domain = Domain(self.anvil.chain_id, self.at)
+        self.played: dict[bytes, simulated.Channel] = {}
+        self.played_coins = 0  # that the simulator's contract has paid out, less what was put in
 
     def run(self, one: Awaitable[_T]) -> _T:
         async def wait() -> _T:
@@ -81,6 +87,20 @@ class Machine(RuleBasedStateMachine):
             return True
 
         assert self.run(do()) == works
+        assert self.play(key, data, value) == works
+
+    def play(self, key: Key, data: bytes, value: int) -> bool:
+        """The same call of the simulator's contract, in a block of the same time."""
+        paid: list[int] = []
+        try:
+            simulated.call(
+                self.domain, self.played, sender=key.address, value=value, data=data,
+                time=self.run(self.anvil.time()), pay=lambda _, amount: paid.append(amount),
+            )  # fmt: skip
+        except simulated.Revert:
+            return False
+        self.played_coins += sum(paid) - value
+        return True
 
     def pay(self, channel: Channel, total: int) -> None:
         channel.paid = max(channel.paid, min(total, channel.put_in))
@@ -165,7 +185,9 @@ class Machine(RuleBasedStateMachine):
 
         held, states = self.run(look())
         channels = list(self.channels.values())
+        assert held == -self.played_coins
         assert held == sum(one.put_in - one.paid - one.returned for one in channels)
+        assert states == [self.played.get(self.terms(salt).id, simulated.Channel()) for salt in self.channels]
         for channel, (deposited, claimed, closing_at) in zip(channels, states, strict=True):
             assert claimed == channel.paid <= channel.put_in
             assert deposited == (0 if channel.ended else channel.put_in)
