@@ -53,6 +53,7 @@ CLAIMS: Final = (
     WRONG_TOKEN,
     SHORT_DELAY,
 )
+CLAIMS_AT_A_TIME: Final = 3
 _STRANGER: Final = Key(bytes(31) + b"\x07")
 _OTHER_TOKEN: Final = "0x" + 20 * "70"
 # How deep it digs: below what engines here take to stay, so that credits are undone.
@@ -229,21 +230,25 @@ class _BadPort:
             except MessageRefusedError:
                 return await self._port.message(account, data)  # the channel holds no more
         if isinstance(message, Claim):
-            world = self._till.node.world
             _, _, wanted = self._till.node.plan.vice.partition(": ")
-            kind = wanted or self._till.rng.choice(CLAIMS)
-            world.coverage.enter("vice", p.BAD_CLAIMS)
-            bad = self._bad(kind, message)
-            try:
-                answer = decode(await self._port.message(account, bad))
-                accepted = answer.amount if isinstance(answer, Accepted) else 0
-                world.coverage.enter("bad claim", f"{kind}: accepted at what was there")
-                if kind not in (REPLAYED, LOWER) or accepted > message.amount:
-                    world.found("claim", self._till.node.name, f"a claim {kind} was accepted")
-            except MessageRefusedError as refused:
-                world.coverage.enter("bad claim", f"{kind}: {refused}")
+            for kind in (wanted,) if wanted else self._till.rng.sample(CLAIMS, CLAIMS_AT_A_TIME):
+                await self._try(account, kind, message)
             self._sent.append(data)
         return await self._port.message(account, data)
+
+    async def _try(self, account: AccountId, kind: str, claim: Claim) -> None:
+        """A bad claim, and that nothing comes of it."""
+        world = self._till.node.world
+        world.coverage.enter("vice", p.BAD_CLAIMS)
+        try:
+            answer = decode(await self._port.message(account, self._bad(kind, claim)))
+        except MessageRefusedError as refused:
+            world.coverage.enter("bad claim", f"{kind}: {refused}")
+            return
+        world.coverage.enter("bad claim", f"{kind}: accepted at what was there")
+        accepted = answer.amount if isinstance(answer, Accepted) else 0
+        if kind not in (REPLAYED, LOWER) or accepted > claim.amount:
+            world.found("claim", self._till.node.name, f"a claim {kind} was accepted")
 
     def _bad(self, kind: str, claim: Claim) -> bytes:
         engine, terms = self._engine, claim.terms

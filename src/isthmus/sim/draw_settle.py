@@ -19,6 +19,7 @@ _CONNECTORS: Final = (2, 2, 3, 3, 4)
 _WALLETS: Final = (2, 2, 3)
 _KINDS: Final = (p.BANK, p.TRANSFERS, p.CHANNELS)
 _LEDGER_FAULTS: Final = (3, 6)
+_CLAIMANTS: Final = 0.3
 
 
 def draw_settle(seed: int) -> Plan:
@@ -149,6 +150,8 @@ def _vices(rng: Random, nodes: list[NodePlan], links: list[LinkPlan]) -> list[No
     bad = rng.choice(candidates)
     kinds = {link.ledger.partition(" ")[0] for link in links if bad.name in (link.a, link.b) and link.ledger}
     vice = rng.choice([one for one in p.SETTLE_VICES if _is_possible(one, kinds)])
+    if p.CHANNELS in kinds and rng.random() < _CLAIMANTS:
+        vice = p.BAD_CLAIMS  # there are many kinds of these
     return [replace(node, vice=vice, vice_rate=50) if node is bad else node for node in nodes]
 
 
