@@ -79,6 +79,19 @@ def test_a_timer_is_never_early(bench: Bench) -> None:
     assert bench.run() == [(1, "0.0001 True"), (1_001, "1.0005 True"), (12_346, "12.3456 True")]
 
 
+def test_a_deadline_that_is_a_rounding_error_away_comes_a_millisecond_later(bench: Bench) -> None:
+    """Else whoever waits for it looks again and again, and the run never comes to rest (seed 1122)."""
+    deadline = 0.1 + 0.2
+
+    async def wait() -> None:
+        loop = asyncio.get_running_loop()
+        assert 0 < deadline - loop.time() < 1e-9
+        loop.call_at(deadline, lambda: bench.note(f"{loop.time() >= deadline}"))
+
+    bench.agenda.at(300, lambda: bench.loop.create_task(wait()))
+    assert bench.run() == [(301, "True")]
+
+
 def test_nothing_runs_after_its_process(bench: Bench) -> None:
     async def work() -> None:
         try:

@@ -76,9 +76,11 @@ class AgendaLoop:
         self, when: float, callback: Callable[[Unpack[_Ts]], object], *args: *_Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self._loop, context)
-        # Rounded up: whoever looks at the time then must find that it has come.
         if self._timers.is_alive:
-            self._timers.after(-(-round(when * 1_000_000) // 1_000) - self._agenda.now, lambda: self._run(handle))
+            # Rounded up: whoever looks at the time then must find that it has come, be it by a rounding error.
+            at = -(-round(when * 1_000_000) // 1_000)
+            wait_ms = max(at - self._agenda.now, 1 if when > self.time() else 0)
+            self._timers.after(wait_ms, lambda: self._run(handle))
         return handle
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
