@@ -9,6 +9,7 @@ from isthmus.connector.settling import TAKEN, SettleTerms
 from isthmus.connector.tables import AccountTerms, RateTable, RouteTable, Tables, TablesChanged
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.ildcp import PEER_CONDITION
+from isthmus.ilp.outcomes import OUTCOMES_DESTINATION
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_prepare
 from isthmus.journal.memory import MemoryDisk, MemoryJournal
 from isthmus.runtime import clock
@@ -42,11 +43,15 @@ class PeerLink:
         self.news.set()
 
     async def frame(self) -> Outbound:
+        """The next one, of which the kernel's own question after outcomes is none: it comes by the clock."""
         async with asyncio.timeout(5):
-            while not self.written:
-                self.news.clear()
-                await self.news.wait()
-        return self.written.pop(0)
+            while True:
+                while not self.written:
+                    self.news.clear()
+                    await self.news.wait()
+                frame = self.written.pop(0)
+                if OUTCOMES_DESTINATION.encode() not in frame.packet:
+                    return frame
 
     def pause_reading(self) -> None: ...
 

@@ -20,7 +20,7 @@ from isthmus.node.config_reader import Key
 from isthmus.node.config_values import Text
 from isthmus.node.engines.kind import EngineKind, Options, Surroundings
 from isthmus.node.engines.kinds import KINDS
-from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step
+from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
 
 KIND_NAME: Final = "toy"
 POLL_S: Final = 0.02
@@ -160,8 +160,8 @@ class ToyEngine:
             try:
                 for account, one in list(self._accounts.items()):
                     await self._credit(account, one.settings["holder"])
-            except (aiohttp.ClientError, TimeoutError):
-                pass
+            except (aiohttp.ClientError, TimeoutError, StepRefusedError):
+                pass  # the last: an account has gone, and the engine hears of it in a moment
             await asyncio.sleep(POLL_S)
 
     async def _credit(self, account: AccountId, holder: str) -> None:
