@@ -10,7 +10,9 @@ from typing import Any, Final
 
 import aiohttp
 import pytest
+from click.testing import CliRunner
 
+from isthmus.cli.main import cli
 from isthmus.errors import ConfigError
 from isthmus.node.engine_config import load_engine
 from isthmus.node.engines.kinds import KINDS
@@ -71,6 +73,23 @@ def test_what_a_file_cant_say(tmp_path: Path, old: str, new: str, expected: str)
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, FILE.replace(old, new, 1))
     assert expected in str(caught.value)
+
+
+def test_a_ledger_that_only_transfers_has_two_names(tmp_path: Path) -> None:
+    """The file is read as the bank's: it isn't the toy's."""
+    for kind in ("ledger", "bank"):
+        with pytest.raises(ConfigError, match="engine.account: missing"):
+            load(tmp_path, FILE, kind)
+
+
+@pytest.mark.parametrize("command", ["engine", "engine run"])
+def test_help_lists_the_types_of_engines(command: str) -> None:
+    shown = CliRunner().invoke(cli, [*command.split(), "--help"])
+    assert shown.exit_code == 0
+    listed = shown.output.partition("Types:\n")[2].partition("Examples:")[0]
+    for kind in ("bank", "evm", "ledger", "lightning", "xrp", "xrp-payment"):
+        assert f"\n  {kind} " in f"\n{listed}"
+    assert "rfc38" not in listed
 
 
 @pytest.mark.parametrize("kind", ["gold", "rfc38"])

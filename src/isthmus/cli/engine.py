@@ -4,7 +4,7 @@ import asyncio
 import json
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -13,12 +13,52 @@ from isthmus.cli.unmatched import table_of
 from isthmus.errors import LedgerError
 
 
+class _Types(click.Command):
+    """Its help lists the types of engines."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from isthmus.node.engine_config import served_kinds
+
+        super().format_options(ctx, formatter)
+        with formatter.section("Types"):
+            formatter.write_dl(list(served_kinds().items()))
+
+
+class _TypesGroup(_Types, click.Group):
+    """The same of a group."""
+
+
+_RUN_EXAMPLES: Final = """\b
+Examples:
+  isthmus engine run xrp engine.toml                    # channels on the XRP Ledger
+  isthmus engine run evm engine.toml                    # channels on a chain; method = "transfers" in the file
+  isthmus engine run lightning engine.toml --log-level debug
+  isthmus engine run bank engine.toml
+\b
+A file for `xrp`, beside a connector at port 3001:
+  asset = "XRP"
+  scale = 9
+  listen = "127.0.0.1:3000"          # where the connector calls the engine
+  [connector]
+  url = "http://127.0.0.1:3001"      # where the engine tells what came in
+  [engine]                           # as in [settlement.NAME] of a node
+  network_id = 1
+  rpc = "https://s.altnet.rippletest.net:51234"
+  key_file = "xrp.seed"
+  deposit = "20"
+\b
+All keys of each type: docs/configuration.md.
+"""
+
+
 @click.group(
+    cls=_TypesGroup,
     epilog="""\b
 Examples:
   isthmus engine run bank engine.toml
   isthmus engine show bank engine.toml
-  isthmus engine retry bank engine.toml alice 7 --note "their account was closed; the new one is in the file" """
+  isthmus engine retry bank engine.toml alice 7 --note "their account was closed; the new one is in the file"
+"""
 )
 def engine() -> None:
     """Run a settlement engine for another connector (Interledger RFC 38)."""
@@ -28,7 +68,7 @@ _FILE = click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 _KIND = click.argument("kind", metavar="TYPE")
 
 
-@engine.command(epilog="\b\nExample:\n  isthmus engine run bank engine.toml")
+@engine.command(cls=_Types, epilog=_RUN_EXAMPLES)
 @_KIND
 @_FILE
 @click.option(

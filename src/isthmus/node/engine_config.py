@@ -52,6 +52,8 @@ class AnyTable:
         return value
 
 
+OTHER_NAMES: Final = {"ledger": "bank"}  # a ledger that only transfers
+
 ENGINE_FILE: Final[Section] = (
     Key("asset", Text(), 'The code of the asset that it pays in: `"USD"`.'),
     Key("scale", Integer(0, 255), "The decimal places of its ledger: what is less is kept until it is a whole unit."),
@@ -86,12 +88,17 @@ class EngineFile:
     others: Mapping[str, str] | str  # what holds for other accounts, or why there can't be others
 
 
+def served_kinds() -> dict[str, str]:
+    """The types of engines of ours by what a command calls them, each with a sentence for people."""
+    found = {name: kind.summary for name, kind in KINDS.items() if name != "rfc38"}
+    return found | {other: f"The same as `{name}`." for other, name in OTHER_NAMES.items() if name in found}
+
+
 def load_engine(kind_name: str, path: Path, environment: Mapping[str, str] | None = None) -> EngineFile:
     """Read it. Raises ConfigError for the first problem, in the order of the lines."""
-    kind = KINDS.get(kind_name)
+    kind = KINDS.get(OTHER_NAMES.get(kind_name, kind_name))
     if kind is None or kind_name == "rfc38":
-        known = ", ".join(name for name in KINDS if name != "rfc38") or "none"
-        raise ConfigError("TYPE", f"{kind_name!r} is no engine of ours", f"Kinds: {known}.")
+        raise ConfigError("TYPE", f"{kind_name!r} is no engine of ours", f"Kinds: {', '.join(served_kinds())}.")
     try:
         if path.stat().st_size > CONFIG_BYTES_MAX:
             raise ConfigError(str(path), "is too large for a configuration", "Name the engine's TOML file.")
