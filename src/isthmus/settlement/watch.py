@@ -26,7 +26,8 @@ class Watch(ABC, Generic[Head]):
     name: ClassVar[str]  # its events in the log begin so
     wrong: ClassVar[type[LedgerError]]  # the ledger isn't the one that is configured
     refused: ClassVar[tuple[type[LedgerError], ...]]  # it doesn't do what one account needs; others may go on
-    turns_at_once: ClassVar[int] = 1  # of different accounts, where nothing is shared between them
+    # Of different accounts, not counting those that wait for their peers. One where accounts share what is signed.
+    turns_at_once: ClassVar[int] = 1
 
     def __init__(self, poll_ms: int, *, now: Callable[[], int], random: Callable[[], float]) -> None:
         """`now`: wall ms. `random`: from 0 up to 1, for pauses."""
@@ -41,6 +42,7 @@ class Watch(ABC, Generic[Head]):
         self._told: Final[dict[tuple[str, str], int]] = {}  # alarms that were told, and when
         self._turning: Final[dict[AccountId, asyncio.Task[None]]] = {}  # turns that go on beside the looks
         self._places: Final = asyncio.Semaphore(self.turns_at_once)
+        self._placed_now: Final[set[AccountId]] = set()
         self.turns = 0  # looks at the ledger that came to their end
         self.head: Head | None = None
 
@@ -68,6 +70,8 @@ class Watch(ABC, Generic[Head]):
         self._accounts = {one.id: one for one in accounts}
         for account in sorted(gone):
             self._forget(account)
+            if account in self._turning:
+                self._turning[account].cancel()  # nor what a turn has asked its peer
         self._wake.set()
 
     def link_up(self, account: AccountId) -> None:
@@ -137,8 +141,9 @@ class Watch(ABC, Generic[Head]):
                 head = await self._look()
                 self.head = head
                 await self._look_around(head)
-                await self._take_turns(head)
-                self.turns += 1
+                await self._take_turns()
+                if not self._turning:
+                    self.turns += 1
                 failures = 0
             except JournalError:
                 return  # the node stops; the next process goes on
@@ -164,26 +169,47 @@ class Watch(ABC, Generic[Head]):
                     await self._wake.wait()
             self._wake.clear()
 
-    async def _take_turns(self, head: Head) -> None:
+    async def _take_turns(self) -> None:
         """A turn of each account. One that takes long goes on by itself, and the next looks pass its account over."""
-        if self.turns_at_once == 1:
-            for account in list(self._accounts):
-                await self._turn_of(account, head)
-            return
-        for account in self._accounts:
-            if account not in self._turning:
-                self._turning[account] = asyncio.create_task(self._placed(account, head))
-        if self._turning:
-            await asyncio.wait(self._turning.values(), timeout=SLOW_TURN_S)
-        ended = [account for account, turn in self._turning.items() if turn.done()]
-        errors = [self._turning.pop(account).exception() for account in ended]
+        begun = [account for account in self._accounts if account not in self._turning]
+        for account in begun:
+            self._turning[account] = asyncio.create_task(self._placed(account))
+        if begun:
+            await asyncio.wait([self._turning[account] for account in begun], timeout=SLOW_TURN_S)
+        ended = [self._turning.pop(account) for account, turn in list(self._turning.items()) if turn.done()]
+        errors = [turn.exception() for turn in ended if not turn.cancelled()]
         for error in errors:
             if error is not None:
                 raise error
 
-    async def _placed(self, account: AccountId, head: Head) -> None:
-        async with self._places:
+    async def _placed(self, account: AccountId) -> None:
+        await self._take_place(account)
+        try:
+            head = self.head
+            assert head is not None, "turns begin after a look"
             await self._turn_of(account, head)
+        finally:
+            self._leave_place(account)
+
+    async def _take_place(self, account: AccountId) -> None:
+        await self._places.acquire()
+        self._placed_now.add(account)
+
+    def _leave_place(self, account: AccountId) -> None:
+        """Nothing if it has none: whoever is cancelled while it waits for one has none to leave."""
+        if account in self._placed_now:
+            self._placed_now.remove(account)
+            self._places.release()
+
+    async def _ask_peer(self, account: AccountId, data: bytes) -> bytes:
+        """As `Port.message`. A turn that waits for its peer, which may be silent, leaves its place to another's."""
+        if asyncio.current_task() is not self._turning.get(account):
+            return await self._port.message(account, data)
+        self._leave_place(account)
+        try:
+            return await self._port.message(account, data)
+        finally:
+            await self._take_place(account)
 
     async def _turn_of(self, account: AccountId, head: Head) -> None:
         try:

@@ -261,7 +261,7 @@ class BankEngine(Watch[Account]):
         ours = self._hello(account)
         if account not in self._greeted and ours is not None:
             try:
-                hello = decode(await self._port.message(account, encode(ours)))
+                hello = decode(await self._ask_peer(account, encode(ours)))
             except CodecError as error:
                 raise MessageRefusedError("F00", f"the peer's answer: {error}") from None
             self._check(account, hello)

@@ -113,7 +113,7 @@ class EvmEngine(Watch[Block]):
 
     async def _ask(self, account: AccountId, message: Message) -> Message:
         """The peer's answer. MessageRefusedError, also for one that makes no sense."""
-        answer = await self._port.message(account, encode(message))
+        answer = await self._ask_peer(account, encode(message))
         try:
             return decode(answer)
         except CodecError as error:

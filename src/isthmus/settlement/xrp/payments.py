@@ -80,7 +80,7 @@ class PaymentEngine(XrpEngine):
         if configured is not None and (tag := self._accounts[account].settings.get("peer_tag")) is not None:
             return Details(configured, int(tag))
         try:
-            found = Details.decode(await self._port.message(account, QUESTION))
+            found = Details.decode(await self._ask_peer(account, QUESTION))
         except CodecError as error:
             raise MessageRefusedError("F00", f"the peer doesn't tell where to pay: {error}") from None
         if configured not in (None, found.address):

@@ -28,10 +28,12 @@ class Pending:
     first: int  # the ledgers that it can be in
     last: int
     blob: str  # the signed bytes, in hexadecimal
+    # It certainly is in no ledger, and waits to be replaced; others may take its number meanwhile.
+    is_dead: bool = False
 
     @property
     def key(self) -> bytes:
-        """Where it is kept: under its sequence number, which no two that are pending share."""
+        """Where it is kept: under its sequence number, which no two share that one account has pending."""
         return PREFIX + str(self.sequence).encode()
 
     @property

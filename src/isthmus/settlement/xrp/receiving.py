@@ -111,7 +111,7 @@ class ReceivingEngine(XrpEngine):
 
     async def _ask(self, account: AccountId, message: Message) -> Message:
         """The peer's answer. MessageRefusedError, also for one that makes no sense."""
-        answer = await self._port.message(account, encode(message))
+        answer = await self._ask_peer(account, encode(message))
         try:
             return decode_answer(answer)
         except CodecError as error:

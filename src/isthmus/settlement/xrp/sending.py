@@ -6,6 +6,7 @@ A key belongs to one engine. Were it used elsewhere too, a transaction could los
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
@@ -83,8 +84,9 @@ class Sender:
             # What was asked for may be older than what was seen to end since: a number is never used twice.
             sequence = max(funds.sequence, self._floor)
             # Now, and not before the wait: what has ended meanwhile has raised the floor.
-            pending = [one for each in accounts for one in self.pending(port, each)]
-            used = {one.sequence for one in pending if one != instead_of}
+            pending = [(each, one) for each in accounts for one in self.pending(port, each) if one != instead_of]
+            # A number whose transaction died is free for other accounts: who may replace it may wait for its peer long.
+            used = {one.sequence for each, one in pending if each == account or not one.is_dead}
             if len(used) >= PENDING_MAX:
                 raise LedgerError(f"{PENDING_MAX} transactions of ours are under way")
             # The lowest that is free: one that died must not leave a gap before those that are alive.
@@ -117,13 +119,18 @@ class Sender:
     async def look_after(self, port: Port, account: AccountId, head: Head) -> None:
         """See what became of this account's transactions: tell their end, or submit the same bytes again."""
         for one in self.pending(port, account):
+            if one.is_dead:
+                await self._end(account, one, None)
+                continue
             found = await self._network.transaction(one.hash, first=one.first, last=one.last)
             if isinstance(found, Applied):
                 await self._end(account, one, found)
             elif head.index < one.last:
                 await self._submit(port, account, one)
             elif await self._is_dead(port, account, one, head, everywhere=found.everywhere):
-                await self._end(account, one, None)
+                dead = replace(one, is_dead=True)
+                await port.step(account, Step(kept=[(dead.key, dead.encode())]))
+                await self._end(account, dead, None)
 
     async def _is_dead(self, port: Port, account: AccountId, one: Pending, head: Head, *, everywhere: bool) -> bool:
         """Whether it certainly is in no ledger: all that it could be in are validated by now."""
