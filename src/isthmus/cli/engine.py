@@ -58,7 +58,7 @@ Examples:
   isthmus engine run bank engine.toml
   isthmus engine show bank engine.toml
   isthmus engine retry bank engine.toml alice 7 --note "their account was closed; the new one is in the file"
-"""
+""",
 )
 def engine() -> None:
     """Run a settlement engine for another connector (Interledger RFC 38)."""
