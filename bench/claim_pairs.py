@@ -22,7 +22,7 @@ import aiohttp
 from xrpl.constants import CryptoAlgorithm
 from xrpl.core.addresscodec import encode_seed
 
-from bench.isthmus_node import ADMIN, SCALE, account_text, free_port, process
+from bench.isthmus_node import ADMIN, SCALE, account_text, free_port, metric, process
 from bench.js_process import JsProcess
 from bench.targets import AMOUNT_UNLIMITED, ROOT, TOKENS, Target, js_account
 from isthmus.ilp.asset import format_decimal
@@ -181,14 +181,6 @@ async def our_claims(ports: dict[str, int]) -> Claims:
     begun = await metric(ports["one-admin"], "isthmus_settlements_total", 'event="begun"')
     taken = await metric(ports["two-admin"], "isthmus_settlements_total", 'event="credited"')
     return Claims(begun, taken, await metric(ports["two-admin"], "isthmus_settled", 'account="one"'))
-
-
-async def metric(port: int, name: str, label: str) -> int:
-    """One metric's value; 0 if there is none yet."""
-    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as answer:
-        lines = (await answer.text()).splitlines()
-    found = [line for line in lines if line.startswith(name + "{") and label in line]
-    return int(float(found[0].split()[-1])) if found else 0
 
 
 def ours_on_evm(chain: Anvil) -> PairMaker:

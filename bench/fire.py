@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from bench.load import Measured
 from bench.targets import ROOT, Target
@@ -14,30 +14,45 @@ WARM_UP_PACKETS = 10_000  # a second or so of ilp-connector: its code is compile
 WARM_UP_ONE_BY_ONE = 1_000
 
 
-async def generate(target: Target, *options: str) -> Measured:
-    """One run of the load generator, in a process of its own."""
+async def generate(target: Target, *options: str, until_ready: Callable[[], Awaitable[None]] | None = None) -> Measured:
+    """One run of the load generator, in a process of its own. `until_ready`: before it sends, and after it connects."""
+    waits = [] if until_ready is None else ["--waits"]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "bench.load"),
         *("--sender", target.sender_url, "--receiver", target.receiver_url),
-        *("--destination", target.destination, *options),
+        *("--destination", target.destination, *options, *waits),
+        stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
     )
-    out, _ = await asyncio.wait_for(process.communicate(), RUN_SECONDS_MAX)
+    try:
+        if until_ready is not None:
+            await until_ready()
+        out, _ = await asyncio.wait_for(process.communicate(b"\n"), RUN_SECONDS_MAX)
+    except BaseException:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        raise
     if process.returncode:
         raise RuntimeError(f"the load generator failed on {target.name} with {options}")
     return Measured(**json.loads(out))
 
 
 async def fire(
-    target: Target, *, packets: int, window: int, warm_up: int = WARM_UP_PACKETS, prefixes: int = 1
+    target: Target,
+    *,
+    packets: int,
+    window: int,
+    warm_up: int = WARM_UP_PACKETS,
+    prefixes: int = 1,
+    until_ready: Callable[[], Awaitable[None]] | None = None,
 ) -> Measured:
-    """Send that many packets. All must have been delivered and fulfilled."""
+    """Send that many packets, once it is ready. All must have been delivered and fulfilled."""
     if window == 1:
         warm_up = min(warm_up, WARM_UP_ONE_BY_ONE)
     counts = ["--packets", str(packets), "--window", str(window), "--warm-up", str(min(warm_up, packets))]
     pids = [option for pid in (target.pid, *target.with_pids) for option in ("--pid", str(pid))]
-    measured = await generate(target, *counts, "--prefixes", str(prefixes), *pids)
+    measured = await generate(target, *counts, "--prefixes", str(prefixes), *pids, until_ready=until_ready)
     if measured.received != packets or measured.rejects:
         raise RuntimeError(f"{target.name} at window {window}: {measured}")
     return measured

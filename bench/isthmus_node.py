@@ -15,6 +15,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
+import aiohttp
+
 from bench.fire import fire
 from bench.stream import PAYMENT_SECONDS_MAX, Paid
 from bench.targets import ROOT, TOKENS, Target, folder_bytes, rss_bytes
@@ -75,6 +77,14 @@ async def listening(port: int, process: asyncio.subprocess.Process) -> None:
         writer.close()
         return
     raise RuntimeError("the node did not start")
+
+
+async def metric(admin_port: int, name: str, label: str = "") -> int:
+    """One metric's value; 0 if there is none yet."""
+    async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{admin_port}/metrics") as answer:
+        lines = (await answer.text()).splitlines()
+    found = [line for line in lines if line.startswith((name + "{", name + " ")) and label in line]
+    return int(float(found[0].split()[-1])) if found else 0
 
 
 @contextlib.asynccontextmanager

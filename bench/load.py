@@ -11,6 +11,7 @@ import gc
 import json
 import os
 import struct
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -281,14 +282,20 @@ async def measure(
     amount: int,
     prefixes: int = 1,
     pids: Sequence[int] = (),
+    waits: bool = False,
 ) -> Measured:
-    """Connect both accounts, warm up, and time one shot. Several prefixes are first waited for: routes take a while."""
+    """Connect both accounts, warm up, and time one shot. Several prefixes are first waited for: routes take a while.
+
+    `waits`: after connecting, until somebody writes a line to us.
+    """
     to = (destination, amount, prefixes)
     shot = load(packets, to)
     receiver = Receiver(receiver_url, shot.message_bytes)
     sender = Sender(sender_url)
     await connect(receiver)
     await connect(sender)
+    if waits:
+        await asyncio.to_thread(sys.stdin.readline)
     first_id = packets + 1
     deadline = time.monotonic() + REACHED_SECONDS
     while warm_up:
@@ -353,6 +360,7 @@ def main() -> None:
     parser.add_argument("--amount", type=int, default=1_000)
     parser.add_argument("--prefixes", type=int, default=1, help="how many numbers a {:04} in the destination takes")
     parser.add_argument("--pid", type=int, action="append", help="whose processor time to measure; may be repeated")
+    parser.add_argument("--waits", action="store_true", help="wait for a line, after connecting")
     parser.add_argument("--flood-seconds", type=float, help="flood a receiver that never answers, for so long")
     parser.add_argument("--flood-answered", action="store_true", help="let that receiver answer")
     options = parser.parse_args()
@@ -374,6 +382,7 @@ def main() -> None:
             amount=options.amount,
             prefixes=options.prefixes,
             pids=options.pid or (),
+            waits=options.waits,
         )
     )
     print(json.dumps(asdict(measured)))

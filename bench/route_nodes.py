@@ -14,17 +14,22 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeAlias
 
 from bench.estimate import estimate
 from bench.fire import fire
-from bench.isthmus_node import LIMITS, SCALE, builds, free_port, process
+from bench.isthmus_node import ADMIN, LIMITS, SCALE, builds, free_port, metric, process
+from bench.load import Sender, connect
 from bench.targets import TOKENS, Target
 
 SERVER = '{{ type = "btp-server", token = "{token}" }}'
 CLIENT = '{{ type = "btp-client", url = "btp+ws://measured:{token}@127.0.0.1:{port}/" }}'
+TOLD_SECONDS = 60.0
+Ready: TypeAlias = tuple[Target, Callable[[], Awaitable[None]]]
 PEERS = {"far": "token-of-the-far-node-in-the-benchmark", "other": "token-of-the-other-node-in-the-bench"}
 
 
@@ -49,12 +54,17 @@ def head(name: str, port: int) -> str:
     return f'address = "test.{name}"\n\n[listeners.btp]\nlisten = "127.0.0.1:{port}"\n\n'
 
 
-def measured_text(port: int, count: int, *, learned: bool) -> str:
+def measured_text(port: int, admin_port: int, count: int, *, learned: bool) -> str:
     switch = "" if learned else "off"
     accounts = account("sender", "child", SERVER.format(token=TOKENS["sender"]), "")
     for name, token in PEERS.items():
         accounts += account(name, "peer", SERVER.format(token=token), switch)
-    return head("measured", port) + ("" if learned else static_routes(count, "far")) + accounts
+    return (
+        head("measured", port)
+        + ADMIN.format(port=admin_port)
+        + ("" if learned else static_routes(count, "far"))
+        + accounts
+    )
 
 
 def neighbour_text(name: str, port: int, measured_port: int, count: int, *, learned: bool) -> str:
@@ -65,11 +75,11 @@ def neighbour_text(name: str, port: int, measured_port: int, count: int, *, lear
 
 
 @contextlib.asynccontextmanager
-async def network(build: str, count: int, *, learned: bool) -> AsyncIterator[Target]:
-    """Three nodes that know their routes."""
+async def network(build: str, count: int, *, learned: bool) -> AsyncIterator[Ready]:
+    """Three nodes; once who fires is connected to them, they learn their routes."""
     with TemporaryDirectory(prefix="isthmus-bench-") as folder:
-        ports = {name: free_port() for name in ("measured", *PEERS)}
-        texts = {"measured": measured_text(ports["measured"], count, learned=learned)}
+        ports = {name: free_port() for name in ("measured", "admin", *PEERS)}
+        texts = {"measured": measured_text(ports["measured"], ports["admin"], count, learned=learned)}
         for name in PEERS:
             texts[name] = neighbour_text(name, ports[name], ports["measured"], count, learned=learned)
         async with contextlib.AsyncExitStack() as stack:
@@ -79,19 +89,37 @@ async def network(build: str, count: int, *, learned: bool) -> AsyncIterator[Tar
                 config.parent.mkdir()
                 config.write_text(text)
                 pids[name] = (await stack.enter_async_context(process(build, config, ports[name]))).pid
-            yield Target(
+            # A route is told while its link is up. The generator is the far one's receiver, and nothing comes to this.
+            idle = Sender(f"btp+ws://receiver:{TOKENS['receiver']}@127.0.0.1:{ports['other']}/")
+            await connect(idle)
+            stack.callback(idle.transport.abort)
+            target = Target(
                 name=build,
                 sender_url=f"btp+ws://sender:{TOKENS['sender']}@127.0.0.1:{ports['measured']}/",
                 receiver_url=f"btp+ws://receiver:{TOKENS['receiver']}@127.0.0.1:{ports['far']}/",
                 destination="test.n{:04}.host.x7Rk",
                 pid=pids["measured"],
             )
+            yield target, lambda: told(ports["admin"], count if learned else 0)
+
+
+async def told(admin_port: int, count: int) -> None:
+    """Until both neighbours have told so many routes: before that the tables change under the packets."""
+    deadline = time.monotonic() + TOLD_SECONDS
+    while True:
+        known = [await metric(admin_port, "isthmus_routes", f'account="{name}"') for name in PEERS]
+        if min(*known, await metric(admin_port, "isthmus_learned_prefixes")) >= count:
+            return
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"only {known} routes were told")
+        await asyncio.sleep(0.1)
 
 
 async def microseconds(build: str, options: argparse.Namespace, *, learned: bool) -> float:
     """Of the measured node, for a packet there and its answer back, in a fresh network."""
-    async with network(build, options.routes, learned=learned) as target:
-        measured = await fire(target, packets=options.packets, window=options.window, prefixes=options.routes)
+    async with network(build, options.routes, learned=learned) as (target, until_ready):
+        shots = {"packets": options.packets, "window": options.window, "prefixes": options.routes}
+        measured = await fire(target, **shots, until_ready=until_ready)
     return measured.processor_seconds / int(options.packets) * 1e6
 
 

@@ -35,6 +35,8 @@ async def test_three_peers_in_a_row_find_their_routes(nodes: Any, config: Any, p
     await paid(carl, "test.a.alice", 15)
     assert await middle.balances() == {"a": 25, "c": -25}
     await one.until("routes_learned", account="b")
+    metrics = (await one.get("/metrics"))[2].decode().splitlines()
+    assert {'isthmus_routes{account="b"} 2.0', "isthmus_learned_prefixes 2.0"} < set(metrics)
 
     assert await middle.stop() == 0
     reply = await alice.pay("test.c.carl", 1)

@@ -141,6 +141,7 @@ class NodeCollector(Collector):
         yield from _packets(lanes)
         yield from _values(lanes)
         yield from self._kernel()
+        yield from self._routes()
         yield self._latency()
         yield self._commits()
 
@@ -163,6 +164,15 @@ class NodeCollector(Collector):
         for account in kernel.books.internal.values():
             own.add_metric([account.name], account.balance)
         yield own
+
+    def _routes(self) -> Iterable[Metric]:
+        router = self._driver.kernel.switch.router
+        told = GaugeMetricFamily("isthmus_routes", "Routes that an account's peer tells us now.", labels=["account"])
+        for name, neighbour in router.neighbours.items():
+            told.add_metric([name], len(neighbour.listener.source.candidates))
+        yield told
+        words = "Learned prefixes that packets are routed by."
+        yield GaugeMetricFamily("isthmus_learned_prefixes", words, value=len(router.forwarding.live))
 
     def _latency(self) -> Metric:
         switch = self._driver.kernel.switch

@@ -114,6 +114,14 @@ class Rib:
         """Those that count, in no order."""
         return [one for one in self._candidates.get(prefix, ()) if one.source.alive]
 
+    def candidate(self, prefix: str, account: str) -> Candidate | None:
+        """The one of this neighbour."""
+        for one in self._candidates.get(prefix, ()):
+            source = one.source
+            if source.account == account and source.alive:
+                return one
+        return None
+
     def put(self, source: Source, route: Route) -> None:
         """The source reaches the prefix like this from now on."""
         prefix = route.prefix

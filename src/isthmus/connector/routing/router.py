@@ -321,7 +321,12 @@ class Router:
     def hop_fulfilled(self, leg: OutgoingLeg, delay_ms: int, now: int) -> None:
         """One of many packets came back fulfilled; called for a sample of them."""
         found = self._candidate(leg.destination, leg.account.name)
-        if found is not None:
+        if found is None:
+            return
+        record = None if found.shown is None else found.shown.record
+        if record is not None and found.route.prefix in self._soon:  # the same was noted a moment ago
+            record.fulfilled(delay_ms, now)
+        else:
             self._note(found, now, delay_ms)
 
     def _note(self, found: Candidate, now: int, delay_ms: int | None = None, *, is_short: bool = False) -> None:
@@ -366,9 +371,9 @@ class Router:
             return None
         while prefix:
             if prefix in live:
-                for one in self.rib.candidates(prefix.decode("ascii")):
-                    if one.source.account == account:
-                        return one
+                found = self.rib.candidate(prefix.decode("ascii"), account)
+                if found is not None:
+                    return found
             prefix = prefix[: max(0, prefix.rfind(b"."))]
         return None
 

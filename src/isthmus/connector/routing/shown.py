@@ -44,7 +44,9 @@ class Showings:
 
     def note(self, account: AccountId, prefix: str) -> Shown:
         """Where more is to be noted."""
-        known = self._by_account.setdefault(account, OrderedDict())
+        known = self._by_account.get(account)
+        if known is None:
+            known = self._by_account[account] = OrderedDict()
         shown = known.get(prefix)
         if shown is None:
             shown = known[prefix] = Shown()
