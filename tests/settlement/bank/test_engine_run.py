@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +12,7 @@ from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, free_
 from tests.settlement.bank.test_nodes import UNIT, confirmed, east_of, owed, paid
 from tests.settlement.bank.world import MONEY, World, until
 from tests.settlement.conftest import isthmus
+from tests.settlement.engine_run import running
 
 
 def engine_file(world: World, token: str, listen: int, connector: int) -> str:
@@ -24,25 +22,6 @@ def engine_file(world: World, token: str, listen: int, connector: int) -> str:
         f'[engine]\nurl = "{world.way.url}"\naccount = "west"\ntoken = "{token}"\nasset = "USD"\npoll = "100 ms"\n'
         f'[accounts.east]\npeer_account = "east"\n'
     )
-
-
-@asynccontextmanager
-async def running(file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "isthmus", "engine", "run", "bank", str(file), stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    async with asyncio.timeout(WAIT_SECONDS):
-        while b'"running"' not in (line := await process.stderr.readline()):
-            assert line, "the engine ended"
-    reading = asyncio.create_task(process.stderr.read())  # so that it never blocks on its log
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            assert await process.wait() == 0
-        assert b"Traceback" not in await reading
 
 
 async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, tmp_path: Path) -> None:
@@ -62,7 +41,7 @@ async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, 
     )
     east = await nodes.run(east_of(world.way, tokens["east"], port), folder=tmp_path / "east")
     west = await nodes.run(west_text, folder=tmp_path / "west")
-    async with running(file) as engine:
+    async with running("ledger", file) as engine:
         alice = (await Peer("alice").dial(east.port)).fulfil_all()
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
         await paid(alice, 3 * UNIT + 10**7)
@@ -77,7 +56,7 @@ async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, 
         engine.kill()
         await engine.wait()
     world.way.gate.set()
-    async with running(file):
+    async with running("ledger", file):
         await until(lambda: world.money("east") == MONEY - 301 + 200)
         async with asyncio.timeout(WAIT_SECONDS):
             # West has paid all by its books; East waits for the rest, which the engine carries.
@@ -110,10 +89,11 @@ async def test_what_is_nobodys_is_assigned_while_it_is_stopped(world: World, tmp
     never = await isthmus("engine", "unmatched", "bank", file)
     assert (never.returncode, "has never run" in never.stderr) == (1, True)
     url, timeout = f"http://127.0.0.1:{at}/accounts", aiohttp.ClientTimeout(total=WAIT_SECONDS)
-    async with running(file), aiohttp.ClientSession(timeout=timeout) as http:
+    async with running("ledger", file), aiohttp.ClientSession(timeout=timeout) as http:
         async with http.post(url, json={"id": "east"}) as answer:
             assert answer.status == 201
-        await until(lambda: world.way.asked.count(("GET", "/accounts/west")) > 2)
+        looks = world.way.asked.count(("GET", "/accounts/west"))  # before it had an account too
+        await until(lambda: world.way.asked.count(("GET", "/accounts/west")) > looks + 2)
         for amount, reference in ((250, "for May"), (7, "a gift")):
             world.pay("stranger", "west", amount, reference, key=reference[-3:])
         await until(lambda: ("GET", "/accounts/west/entries") in world.way.asked)
@@ -134,7 +114,7 @@ async def test_what_is_nobodys_is_assigned_while_it_is_stopped(world: World, tmp
     done = await isthmus("engine", "dismiss", "bank", file, gift["id"], "--note", "sent back")
     assert done.returncode == 0, done.stderr
     assert (await isthmus("engine", "unmatched", "bank", file)).stdout == "Nothing waits.\n"
-    async with running(file):
+    async with running("ledger", file):
         async with asyncio.timeout(WAIT_SECONDS):
             _, credit = await told.get()
         assert int(credit["amount"]) * 10 ** (9 - credit["scale"]) == 25 * UNIT // 10

@@ -1,9 +1,6 @@
 """`isthmus engine run xrp` and `xrp-payment`: they serve a connector by RFC 38, and settle with a node's engine."""
 
 import asyncio
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import pytest
 from tests.ledgers.xrp.dev.conftest import Serving
 from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, free_port, toml
 from tests.settlement.conftest import isthmus
+from tests.settlement.engine_run import running
 from tests.settlement.xrp.test_nodes import UNIT, XRP, address, closing, drops, east_of, engine, paid
 from tests.settlement.xrp.world import ask
 
@@ -30,25 +28,6 @@ def engine_file(folder: Path, ledger: Serving, kind: str, listen: int, connector
         f'[connector]\nurl = "http://127.0.0.1:{connector}"\ntimeout = "2 s"\n[engine]\n{options}[accounts.east]\n'
     )
     return path
-
-
-@asynccontextmanager
-async def running(kind: str, file: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "isthmus", "engine", "run", kind, str(file), stderr=asyncio.subprocess.PIPE
-    )
-    assert process.stderr is not None
-    async with asyncio.timeout(WAIT_SECONDS):
-        while b'"running"' not in (line := await process.stderr.readline()):
-            assert line, "the engine ended"
-    reading = asyncio.create_task(process.stderr.read())  # so that it never blocks on its log
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            assert await process.wait() == 0
-        assert b"Traceback" not in await reading
 
 
 async def owed(east: NodeProcess, west: NodeProcess, by_east: int, by_west: int) -> None:
