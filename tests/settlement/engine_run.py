@@ -160,4 +160,4 @@ async def pay_each_other_through_kills(west: Connector, east: Connector, unit: i
         await east.until(lambda: east.credited == 6 * unit)
         await west.nothing_is_under_way()
         await east.nothing_is_under_way()
-    assert (east.credited, west.credited) == (6 * unit, 4 * unit)
+    assert east.credited == 6 * unit and west.credited == 4 * unit
