@@ -10,7 +10,7 @@ import base64
 import json
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self, final
@@ -96,12 +96,23 @@ class ChannelSeen:
 
 
 @final
+@dataclass(slots=True, eq=False)
+class _Lent:
+    """A session, and how many calls use it."""
+
+    session: aiohttp.ClientSession
+    calls: int = 0
+
+
+@final
 class Lnd:
     """One lnd. `async with Lnd(settings) as lnd`, or `close` it."""
 
     def __init__(self, settings: LndSettings) -> None:
         self._settings: Final = settings
-        self._session: aiohttp.ClientSession | None = None
+        self._newest: _Lent | None = None  # what the next call gets
+        self._lent: Final[set[_Lent]] = set()  # and those that calls still use
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,9 +121,11 @@ class Lnd:
         await self.close()
 
     async def close(self) -> None:
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        """For good: whoever asks it after this gets a LedgerError. Streams are read no more by then."""
+        self._is_closed = True
+        self._newest = None
+        for one in list(self._lent):
+            await one.session.close()
 
     def check(self) -> None:
         """Raise ConfigError if the files can't be used. They are read again at each connection: lnd renews them."""
@@ -131,23 +144,45 @@ class Lnd:
                 "certificate", f"{self._settings.certificate} is no certificate", "Name lnd's tls.cert"
             ) from None
 
-    def _client(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            try:
-                connector = aiohttp.TCPConnector(ssl=self._tls(), limit=32)
-                headers = self._headers()
-            except ConfigError as error:
-                raise LedgerError(f"lnd: {error}") from None
-            timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                headers=headers,
-                timeout=timeout,
-                read_bufsize=LINE_BYTES_MAX,
-                max_line_size=16_384,
-                trust_env=False,
-            )
-        return self._session
+    @asynccontextmanager
+    async def _session(self) -> AsyncGenerator[aiohttp.ClientSession]:
+        """For one call. The next call after one that failed has a new session, with the files as they are by then.
+
+        The old one is closed by the last call that uses it: a stream on a session that is closed would wait for ever.
+        """
+        if self._is_closed:
+            raise LedgerError("lnd is asked nothing any more: its client is closed")
+        if self._newest is None:
+            self._newest = _Lent(self._connect())
+            self._lent.add(self._newest)
+        lent = self._newest
+        lent.calls += 1
+        try:
+            yield lent.session
+        except aiohttp.ClientError as error:
+            if self._newest is lent:
+                self._newest = None
+            raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
+        finally:
+            lent.calls -= 1
+            if lent is not self._newest and not lent.calls:
+                self._lent.discard(lent)
+                await lent.session.close()
+
+    def _connect(self) -> aiohttp.ClientSession:
+        try:
+            connector = aiohttp.TCPConnector(ssl=self._tls(), limit=32)
+            headers = self._headers()
+        except ConfigError as error:
+            raise LedgerError(f"lnd: {error}") from None
+        return aiohttp.ClientSession(
+            connector=connector,
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S_MAX),
+            read_bufsize=LINE_BYTES_MAX,
+            max_line_size=16_384,
+            trust_env=False,
+        )
 
     # --- calls ----------------------------------------------------------------------------------------------------
 
@@ -161,7 +196,8 @@ class Lnd:
         try:
             async with (
                 asyncio.timeout(CALL_S_MAX),
-                self._client().request(method, self._settings.url + path, json=body, allow_redirects=False) as response,
+                self._session() as session,
+                session.request(method, self._settings.url + path, json=body, allow_redirects=False) as response,
             ):
                 text = await response.content.read(ANSWER_BYTES_MAX + 1)
                 while len(text) <= ANSWER_BYTES_MAX and not response.content.at_eof():
@@ -169,24 +205,19 @@ class Lnd:
                 return _answer(response.status, text)
         except TimeoutError:
             raise LedgerError(f"lnd said nothing for {CALL_S_MAX} s") from None
-        except aiohttp.ClientError as error:
-            await self.close()  # with the files as they are by then
-            raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
 
     async def _stream(self, method: str, path: str, body: Mapping[str, Any] | None) -> AsyncGenerator[dict[str, Any]]:
         """The results of a streaming call, as they come; ends when lnd ends it."""
         try:
-            async with self._client().request(
-                method, self._settings.url + path, json=body, allow_redirects=False
-            ) as response:
+            async with (
+                self._session() as session,
+                session.request(method, self._settings.url + path, json=body, allow_redirects=False) as response,
+            ):
                 if response.status != 200:
                     _answer(response.status, await response.content.read(LINE_BYTES_MAX))
                 async for line in response.content:
                     if line.strip():
                         yield _result(line)
-        except aiohttp.ClientError as error:
-            await self.close()
-            raise LedgerError(f"lnd can't be reached: {plain(str(error))}") from None
         except ValueError:
             raise LedgerError("lnd's answer is too long") from None
 
@@ -219,7 +250,7 @@ class Lnd:
             return None
         return _invoice(found)
 
-    async def settled(self, after: int) -> AsyncIterator[Invoice]:
+    async def settled(self, after: int) -> AsyncGenerator[Invoice]:
         """Invoices of ours that are paid, from the settle index after this one on; keysends too. Never ends."""
         while after < 1:
             # lnd takes index 0 for "only what comes from now on", and doesn't say from when on it listens.

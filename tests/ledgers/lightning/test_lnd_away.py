@@ -1,0 +1,125 @@
+"""The client where lnd goes away in the middle of what it does: a server that drops connections, without an lnd."""
+
+import asyncio
+import datetime as dt
+import json
+import ssl
+from base64 import b64encode
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from isthmus.errors import LedgerError
+from isthmus.ledgers.lightning.lnd import Invoice, Lnd, LndSettings
+
+# What lnd tells of a paid invoice.
+PAID = {
+    "r_hash": b64encode(bytes(32)).decode(),
+    "value_msat": "5000",
+    "payment_request": "lnsb50n1",
+    "state": "SETTLED",
+    "amt_paid_msat": "5000",
+    "settle_index": "2",
+    "creation_date": "1800000000",
+    "expiry": "3600",
+}
+
+
+class Server:
+    """Answers what it is asked; breaks off a call, and tells of an invoice, when a test wants it to."""
+
+    def __init__(self) -> None:
+        self.settings: LndSettings
+        self.breaks, self.is_asked_to_break = asyncio.Event(), asyncio.Event()
+        self.pays, self.is_followed = asyncio.Event(), asyncio.Event()
+
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.path == "/v1/broken":
+            self.is_asked_to_break.set()
+            await self.breaks.wait()
+            assert request.transport is not None
+            request.transport.abort()
+        elif request.path == "/v1/invoices/subscribe":
+            stream = web.StreamResponse()
+            await stream.prepare(request)
+            self.is_followed.set()
+            await self.pays.wait()
+            await stream.write(json.dumps({"result": PAID}).encode() + b"\n")
+            return stream
+        return web.json_response({})
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    found = Server()
+    (tmp_path / "macaroon").write_bytes(b"m")
+    runner = web.ServerRunner(web.Server(found.answer, handler_cancellation=True), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate(tmp_path))
+    await site.start()
+    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
+    found.settings = LndSettings(url, tmp_path / "tls.cert", tmp_path / "macaroon")
+    yield found
+    await runner.cleanup()
+
+
+def certificate(folder: Path) -> ssl.SSLContext:
+    """A certificate that is its own authority, and a server's context with it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lnd")])
+    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(start)
+        .not_valid_after(start + dt.timedelta(days=36_500))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "tls.cert").write_bytes(made.public_bytes(Encoding.PEM))
+    (folder / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "tls.cert", folder / "tls.key")
+    return context
+
+
+async def test_a_call_that_breaks_takes_no_other_with_it(server: Server) -> None:
+    """Who asks from then on has a session of its own, and a stream goes on. One that nobody closes fails the test."""
+    async with Lnd(server.settings) as lnd:
+
+        async def first_paid() -> Invoice:
+            async with aclosing(lnd.settled(1)) as invoices:
+                return await anext(invoices)
+
+        following = asyncio.create_task(first_paid())
+        await server.is_followed.wait()
+        broken = asyncio.create_task(lnd.get("/v1/broken"))
+        await server.is_asked_to_break.wait()
+        server.breaks.set()
+        while not broken.done():
+            assert await lnd.get("/v1/ok") == {}
+        with pytest.raises(LedgerError, match="can't be reached"):
+            await broken
+        assert await lnd.get("/v1/ok") == {}
+        server.pays.set()
+        assert (await following).settle_index == 2
+
+
+async def test_nothing_is_asked_of_a_closed_client(server: Server) -> None:
+    lnd = Lnd(server.settings)
+    assert await lnd.get("/v1/ok") == {}
+    await lnd.close()
+    with pytest.raises(LedgerError, match="closed"):
+        await lnd.get("/v1/ok")
