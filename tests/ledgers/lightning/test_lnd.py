@@ -22,7 +22,7 @@ async def test_an_invoice_is_paid_once(simnet: "Simnet") -> None:
     decoded = await simnet.alice.api.decode(invoice.request)
     assert (decoded.amount_msat, decoded.payment_hash) == (1_234_567, invoice.payment_hash)
     assert decoded.payee == await simnet.bob.api.identity()
-    assert await simnet.alice.api.routing_fee_msat(invoice.request) is not None
+    assert await simnet.alice.api.routing_fee_msat(decoded) == 0, "over our own channel"
     assert [one.status async for one in simnet.alice.api.track(invoice.payment_hash)] == [UNKNOWN]
     paid = [one async for one in simnet.alice.api.pay(invoice.request, 10_000)]
     assert (paid[-1].status, paid[-1].amount_msat) == (SUCCEEDED, 1_234_567)
@@ -53,6 +53,7 @@ async def test_a_keysend_carries_records(simnet: "Simnet") -> None:
 async def test_what_has_no_route_fails(simnet: "Simnet") -> None:
     invoice = await simnet.bob.api.add_invoice(4_900_000_000, os.urandom(32), "too much", 600)
     assert await simnet.alice.api.outbound_msat() < 4_900_000_000
+    assert await simnet.alice.api.routing_fee_msat(await simnet.alice.api.decode(invoice.request)) is None
     paid = [one async for one in simnet.alice.api.pay(invoice.request, 10_000)]
     assert (paid[-1].status, bool(paid[-1].why)) == (FAILED, True)
     assert [one.state for one in await simnet.alice.api.channels()] == ["open"]

@@ -8,10 +8,10 @@ Incoming: what lnd says is settled is credited once, by its hash, with the place
 
 import asyncio
 import hmac
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import Final, TypeAlias, final
+from typing import Final, TypeAlias, TypeVar, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
@@ -69,6 +69,8 @@ SATOSHI_SCALE: Final = 8
 SHOWN_MAX: Final = 8  # payments under way
 
 Payments: TypeAlias = AsyncIterator[Payment]
+_T = TypeVar("_T")
+_U = TypeVar("_U")
 
 _OUT: Final = b"out "
 _IN: Final = b"in "
@@ -250,16 +252,17 @@ class LightningEngine:
         if self._uses_keysend:
             return await self._prepare_keysend(account, msat, fee, attempt)
         for another in range(attempt, attempt + ATTEMPTS_IN_ROW_MAX):
-            question = InvoiceAsked(key, another, msat)
+            question = encode_question(InvoiceAsked(key, another, msat))
+            answer, _ = await _both(self._port.message(account, question), self._check_liquidity(msat))
             try:
-                request = decode_invoice(await self._port.message(account, encode_question(question)))
+                request = decode_invoice(answer)
             except CodecError as error:
                 raise LedgerError(f"the peer's engine gave no invoice: {error}") from None
             invoice = await self._lnd.decode(request)
             if invoice.expires_at_s - self._now_s() < INVOICE_LEFT_S_MIN:
                 continue  # of a try before, from which nothing was sent
             self._check_invoice(account, invoice, msat)
-            await self._check_route(request, msat, fee)
+            await self._check_route(invoice, fee)
             return Outgoing(invoice.payment_hash, msat, fee, another, request, expires_at_s=invoice.expires_at_s)
         raise LedgerError("the peer's invoices have expired, or are about to: clocks may be wrong")
 
@@ -275,23 +278,24 @@ class LightningEngine:
         if outbound < msat:
             raise LedgerError(f"our channels could send {outbound} msat, and {msat} are due: open or fill one")
 
-    async def _check_route(self, request: str, msat: int, fee: int) -> None:
+    async def _check_route(self, invoice: Invoice, fee: int) -> None:
         """What can't be routed is not tried blindly."""
-        _, cost = await asyncio.gather(self._check_liquidity(msat), self._lnd.routing_fee_msat(request))
+        cost = await self._lnd.routing_fee_msat(invoice)
         if cost is None:
             raise LedgerError("no route to the peer's node has the liquidity now")
         if cost > fee:
             raise LedgerError(f"the cheapest route would cost {cost} msat, and the limit is {fee}")
 
     async def _prepare_keysend(self, account: AccountId, msat: int, fee: int, attempt: int) -> Outgoing:
+        question = encode_question(KeysendAsked())
+        answer, _ = await _both(self._port.message(account, question), self._check_liquidity(msat))
         try:
-            node, tag = decode_keysend(await self._port.message(account, encode_question(KeysendAsked())))
+            node, tag = decode_keysend(answer)
         except CodecError as error:
             raise LedgerError(f"the peer's engine doesn't say where to send: {error}") from None
         expected = self._accounts[account].settings.get("node", "")
         if expected and node != expected:
             raise LedgerError("the peer names another node than the one configured")
-        await self._check_liquidity(msat)
         preimage = self._random_bytes(32)
         payment_hash = sha256(preimage).digest()
         return Outgoing(payment_hash, msat, fee, attempt, payee=node, tag=tag, preimage=preimage)
@@ -542,6 +546,16 @@ def _as_time(seconds: int) -> str:
 
 def _place(number: int) -> bytes:
     return _OUT + b"%d" % number
+
+
+async def _both(one: Awaitable[_T], other: Awaitable[_U]) -> tuple[_T, _U]:
+    """Side by side, and both to their end before the first error is raised: nothing goes on that nobody waits for."""
+    found, beside = await asyncio.gather(one, other, return_exceptions=True)
+    if isinstance(found, BaseException):
+        raise found
+    if isinstance(beside, BaseException):
+        raise beside
+    return found, beside
 
 
 async def _end_of(payments: Payments) -> Payment:
