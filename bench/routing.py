@@ -17,8 +17,8 @@ PREFIXES = 1_000  # of the comparison of whole nodes
 WINDOW = 1_000
 SAID = (
     "`python -m bench.routes`, by CPU time, one kernel without links: what a look-up takes among 100 learned prefixes "
-    "and among all, and the longest call of the kernel while 20,000 packets pass, without changes and with 1,000 changed "
-    "routes. The bars: a ratio of at most 2, a growth of less than 5 ms.\n\n"
+    "and among all, and the longest call of the kernel while 20,000 packets pass, without changes and with 1,000 "
+    "changed routes. The bars: a ratio of at most 2, a growth of less than 5 ms.\n\n"
 )
 SAID_OF_NODES = (
     "`python -m bench.route_nodes`: a whole node's CPU time a packet, all threads, by interleaved pairs: to 1,000 "
