@@ -16,8 +16,15 @@ from isthmus.sim.world import Result, World
 from tests.sim.small import fault, payment
 
 
-def ring(*, faults: tuple[FaultPlan, ...] = (), vice: str = "", seed: int = 1, value: int = 3_000) -> Plan:
-    """Five connectors in a ring, wallets at the first and the third; the fourth may be bad."""
+def ring(
+    *,
+    faults: tuple[FaultPlan, ...] = (),
+    vice: str = "",
+    is_child: bool = False,
+    seed: int = 1,
+    value: int = 3_000,
+) -> Plan:
+    """Five connectors in a ring, wallets at the first and the third; the fourth may be bad, and the others' child."""
     names = [f"c{number}" for number in range(1, 6)]
     nodes = [
         NodePlan(name=name, kind=p.CONNECTOR, spread=Fraction(1, 1_000), seed=seed + number)
@@ -33,6 +40,9 @@ def ring(*, faults: tuple[FaultPlan, ...] = (), vice: str = "", seed: int = 1, v
         LinkPlan(a=name, b=names[number - 1], asset="USD", delay_ms=9, jitter_ms=2, seed=seed + number)
         for number, name in enumerate(names)
     ]
+    if is_child:
+        parents = {"c4-c3": "c3", "c5-c4": "c5"}
+        links = [replace(link, parent=parents.get(link.name, "")) for link in links]
     links += [
         LinkPlan(a="w1", b="c1", asset="USD", delay_ms=3, jitter_ms=1, packet_max=100, seed=3),
         LinkPlan(a="w2", b="c3", asset="EUR", delay_ms=5, jitter_ms=1, packet_max=100, seed=4),
@@ -102,10 +112,32 @@ def test_a_payment_goes_on_around_a_node_that_dies() -> None:
 @pytest.mark.parametrize("lie", LIES)
 def test_each_kind_of_bad_route_is_answered_and_bounded(lie: str) -> None:
     """A neighbour that tells nothing else. It costs at most a route: afterwards each has a way to each wallet."""
-    world, result = run(ring(vice=f"{p.TELLS_LIES}: {lie}", seed=3))
+    world, result = run(ring(vice=f"{p.TELLS_LIES}: {lie}", is_child=lie == "leaks", seed=3))
     assert result.findings == []
     assert world.coverage.groups["vice"].get(p.TELLS_LIES, 0) > 0
     assert lost_ways(world) == []
+
+
+@pytest.mark.parametrize(("lie", "code"), [("speaker", "F00"), ("hurries", "T05"), ("epochs", "F00")])
+def test_bad_updates_are_refused_by_the_code_of_the_page(lie: str, code: str) -> None:
+    """CCP-11: another speaker. CCP-12: what doesn't hang together. More than ten a second wait."""
+    world, _ = run(ring(vice=f"{p.TELLS_LIES}: {lie}", seed=3))
+    assert world.coverage.groups["answers to bad routes"].get(code, 0) > 0
+
+
+@pytest.mark.parametrize("lie", ["", "leaks"])
+def test_a_child_that_leaks_is_taken_at_its_word(lie: str) -> None:
+    """CCP-17: its parents hear of each other over it only if it leaks, and then prefer it; they lose nothing else."""
+    world, result = run(ring(vice=f"{p.TELLS_LIES}: {lie}" if lie else "", is_child=True, seed=3))
+    assert (result.findings, result.payments, lost_ways(world)) == ([], {"completed": 2}, [])
+    process = world.nodes["c3"].process
+    assert process is not None
+    router = process.kernel.switch.router
+    leaked = router.rib.candidate("test.c5", "c4")
+    assert (leaked is not None) == bool(lie)
+    found = router.find(process.kernel.switch, b"test.c5.x")
+    assert found is not None
+    assert found[1] == AccountId("c4" if lie else "c2")
 
 
 @pytest.mark.parametrize("vice", p.ROUTE_VICES)

@@ -7,14 +7,28 @@ from typing import TYPE_CHECKING, Final
 from isthmus.connector.events import AccountId, Inbound, Outbound
 from isthmus.errors import CodecError
 from isthmus.ilp.ccp import (
+    NO_ROUTING_TABLE,
+    SYNC,
     UPDATE_DESTINATION,
     Route,
+    RouteControl,
     RouteProp,
     RouteUpdate,
     decode_update,
+    encode_control,
     encode_update,
 )
-from isthmus.ilp.packet import PREPARE, Prepare, Reject, decode_prepare, encode_prepare, encode_reject
+from isthmus.ilp.packet import (
+    FULFILL,
+    PREPARE,
+    REJECT,
+    Prepare,
+    Reject,
+    decode_prepare,
+    decode_reply,
+    encode_prepare,
+    encode_reject,
+)
 from isthmus.sim import plan as p
 from isthmus.sim.plan import NodePlan
 from isthmus.sim.vices import Vice
@@ -25,6 +39,7 @@ if TYPE_CHECKING:
 _UPDATE: Final = UPDATE_DESTINATION.encode()
 EVERYTHING: Final = ("", "g", "test", "g.x", "private.x", "self.x", "peer.x", "test.nowhere", "local.y", "example.z")
 FLOOD: Final = 400
+HURRY: Final = 30
 OLD_MAX: Final = 20
 # The methods of `BadSpeaker`. A plan's vice may name one of them, after the kind and a colon.
 LIES: Final = (
@@ -39,6 +54,9 @@ LIES: Final = (
     "props",
     "nonsense",
     "replays",
+    "speaker",
+    "hurries",
+    "leaks",
 )
 PRICE_ID: Final = 0x6970
 PRICE_PREFIX: Final = b"isthmus ppm "
@@ -61,6 +79,18 @@ class BadSpeaker(Vice):
         super().__init__(plan, rng)
         self._only: Final = plan.vice.removeprefix(self.name).removeprefix(": ")  # the one lie that it tells, or all
         self._old: Final[list[bytes]] = []  # updates of earlier, to be told again
+        self._told: Final[set[tuple[AccountId, bytes, int]]] = set()  # lies that wait for their answer
+
+    def incoming(self, process: "Process", packets: list[Inbound]) -> list[Inbound]:
+        super().incoming(process, packets)
+        for inbound in packets:
+            key = (inbound.account, inbound.session, inbound.request_id)
+            if inbound.packet[0] in (FULFILL, REJECT) and key in self._told:
+                self._told.discard(key)
+                reply = decode_reply(inbound.packet)
+                answer = reply.code if isinstance(reply, Reject) else "taken"
+                process.node.world.coverage.enter("answers to bad routes", answer)
+        return packets
 
     def prepares(self, account: AccountId, frame: Outbound) -> list[Outbound]:
         if _UPDATE not in frame.packet or not self.strikes():
@@ -71,7 +101,9 @@ class BadSpeaker(Vice):
         prepare, update = read
         packets = self._lie()(prepare, update)
         first = Outbound(frame.session, frame.request_id, packets[0])
-        return [first, *(Outbound(frame.session, self.forged_id(), packet) for packet in packets[1:])]
+        frames = [first, *(Outbound(frame.session, self.forged_id(), packet) for packet in packets[1:])]
+        self._told.update((account, one.session, one.request_id) for one in frames)
+        return frames
 
     def _lie(self) -> Callable[[Prepare, RouteUpdate], list[bytes]]:
         lie: Callable[[Prepare, RouteUpdate], list[bytes]] = getattr(self, f"_{self._only or self.rng.choice(LIES)}")
@@ -160,6 +192,21 @@ class BadSpeaker(Vice):
     def _twice(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
         packet = self._update(prepare, update)
         return [packet, packet, packet]
+
+    def _speaker(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """In the name of somebody else, who may be there or not."""
+        others = [f"test.{node.name}" for node in self.process.node.world.plan.nodes]
+        others.remove(self.process.node.address)
+        return [self._update(prepare, update, speaker=self.rng.choice((*others, "test.nobody", f"{update.speaker}.x")))]
+
+    def _hurries(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """Some dozen updates at once, and as many questions for all that the neighbour knows."""
+        asks = encode_control(RouteControl(SYNC, NO_ROUTING_TABLE, 0, ()), prepare.expires_at)
+        return [*[self._update(prepare, update)] * HURRY, *[asks] * HURRY]
+
+    def _leaks(self, prepare: Prepare, update: RouteUpdate) -> list[bytes]:
+        """Nothing else than usual: where it has parents, each of its updates tells them everything (`Node.tables`)."""
+        return [self._update(prepare, update)]
 
 
 class BlackHole(BadSpeaker):

@@ -24,6 +24,7 @@ def draw_routes(seed: int) -> Plan:
     nodes = _vices(rng, nodes)
     payments = [replace(one, at_ms=one.at_ms + START_MS) for one in draw.draw_payments(rng, nodes)]
     faults = _faults(rng, nodes, links, payments)
+    links = _parents(rng, nodes, links)
     return Plan(
         seed=seed,
         nodes=tuple(nodes),
@@ -77,6 +78,17 @@ def _vices(rng: Random, nodes: list[NodePlan]) -> list[NodePlan]:
     vice = rng.choice(p.ROUTE_VICES)
     rate = rng.choice((20, 50, 90))
     return [replace(node, vice=vice, vice_rate=rate) if node is bad else node for node in nodes]
+
+
+def _parents(rng: Random, nodes: list[NodePlan], links: list[LinkPlan]) -> list[LinkPlan]:
+    """In half of the networks the one that tells bad routes is the child of its neighbours, and leaks."""
+    liars = {node.name for node in nodes if node.vice.startswith(p.TELLS_LIES)}
+    if rng.random() < 0.5:
+        return links
+    return [
+        replace(link, parent=link.b if link.a in liars else link.a) if liars & {link.a, link.b} else link
+        for link in links
+    ]
 
 
 def _faults(rng: Random, nodes: list[NodePlan], links: list[LinkPlan], payments: list[PaymentPlan]) -> list[FaultPlan]:

@@ -10,6 +10,7 @@ from isthmus.connector.routing.terms import NO_ROUTES, RouteTerms
 from isthmus.connector.settling import NO_SETTLEMENT, SettleTerms
 from isthmus.connector.tables import (
     CHILD,
+    PARENT,
     PEER,
     AccountTerms,
     RateTable,
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 # How soon a supervisor starts a process again that has halted.
 RESTART_MS: Final = 400
-_BOTH: Final = RouteTerms(send=True, receive=True)
 _NO_ENTROPY: Final = bytes(32)
 _REPORTS: Final = OUTCOMES_DESTINATION.encode()
 
@@ -88,7 +88,7 @@ class Node:
 
     def _terms(self, link: LinkPlan) -> AccountTerms:
         name = link.b if link.a == self.name else link.a
-        child = self.world.plan.node(name).kind == p.WALLET
+        is_wallet = self.world.plan.node(name).kind == p.WALLET
         settle = link.settle(self.name)
         receivable = payable = link.credit
         if settle is not None:
@@ -99,17 +99,23 @@ class Node:
         return AccountTerms(
             id=AccountId(name),
             asset=ASSETS[link.asset][0],
-            relation=CHILD if child else PEER,
+            relation=CHILD if is_wallet else self._relation(link),
             receivable_max=_units(receivable, link.asset),
             payable_max=_units(payable, link.asset),
             packet_amount_max=_units(link.packet_max, link.asset),
             packets_per_minute=link.packets_per_minute,
             amount_per_second=_units(link.value_per_second, link.asset),
-            ildcp_server=child,
-            child_address=f"{self.address}.{name}" if child else "",
-            routes=_BOTH if self.world.plan.by_ccp and not child else NO_ROUTES,
+            ildcp_server=is_wallet,
+            child_address=f"{self.address}.{name}" if is_wallet else "",
+            routes=_routes(name) if self.world.plan.by_ccp and not is_wallet else NO_ROUTES,
             settle=self.settle_terms(link),
         )
+
+    def _relation(self, link: LinkPlan) -> str:
+        """Of the connector at the other end. A bad speaker takes its parents for peers, so it tells them everything."""
+        if not link.parent or (link.parent != self.name and self.plan.vice.startswith(p.TELLS_LIES)):
+            return PEER
+        return CHILD if link.parent == self.name else PARENT
 
     def settle_terms(self, link: LinkPlan) -> SettleTerms:
         """When we pay the neighbour on this link by ourselves."""
@@ -266,3 +272,8 @@ class Node:
 
 def _units(cents: int | None, code: str) -> int | None:
     return None if cents is None else units(cents, code)
+
+
+def _routes(neighbour: str) -> RouteTerms:
+    """Both tell each other everything, under the name that they know each other by."""
+    return RouteTerms(send=True, receive=True, speaker=f"test.{neighbour}")

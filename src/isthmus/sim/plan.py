@@ -184,6 +184,7 @@ class LinkPlan:
     ledger: str = ""  # where its account is settled; "" for nowhere
     settle_a: SettlePlan | None = None
     settle_b: SettlePlan | None = None
+    parent: str = ""  # the end that is the other one's parent; "" for peers. Wallets are children in any case
 
     @property
     def name(self) -> str:
