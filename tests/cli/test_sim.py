@@ -84,6 +84,15 @@ def test_topology_lets_some_announce_no_price_or_zero() -> None:
         assert isinstance(CliRunner().invoke(sim, wrong, standalone_mode=False).exception, UsageError)
 
 
+def test_topology_lets_children_leak() -> None:
+    asked = ["topology", "--nodes", "20", "--pairs", "10", "--leakers", "2"]
+    people = CliRunner().invoke(sim, asked, standalone_mode=False)
+    assert "2 children tell their parents everything; " in people.output
+    assert isinstance(CliRunner().invoke(sim, [*asked, "--no-run"], standalone_mode=False).exception, UsageError)
+    refused = CliRunner().invoke(sim, [*asked, "--leakers", "20"], standalone_mode=False).exception
+    assert isinstance(refused, ConfigError) and "that could leak" in str(refused)
+
+
 def test_topology_knows_its_nodes(tmp_path: Path) -> None:
     asked = ["topology", "--nodes", "20", "--to", "x"]
     assert isinstance(CliRunner().invoke(sim, asked, standalone_mode=False).exception, UsageError)

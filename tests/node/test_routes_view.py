@@ -8,8 +8,9 @@ from isthmus.connector.routing.records import Record
 from isthmus.connector.routing.rests import REST_MS_FIRST, Rests
 from isthmus.connector.routing.rib import Candidate, Rib, Source
 from isthmus.connector.routing.splits import SCARCE_MS_FIRST, Splits
+from isthmus.connector.routing.unsteady import RETURNS, UNSTEADY_MS
 from isthmus.ilp.ccp import Route
-from isthmus.node.routes_view import facts
+from isthmus.node.routes_view import facts, unsteadiness
 
 X = "test.x"
 
@@ -56,3 +57,11 @@ def test_a_lack_of_liquidity_is_told_as_long_as_it_counts(rib: Rib) -> None:
     assert facts(hop(rib, "bob"), 101)[1:] == [f"lacked liquidity, and is left out for {SCARCE_MS_FIRST - 1} ms"]
     assert facts(hop(rib, "bob"), 100 + SCARCE_MS_FIRST)[1:] == []
     assert facts(hop(rib, "dora"), 101)[1:] == []
+
+
+def test_a_prefix_that_goes_back_and_forth_is_told_as_long_as_it_is_unsteady(rib: Rib) -> None:
+    assert unsteadiness(rib, X, 0) == ""
+    for length in [2, 1] * RETURNS:
+        rib.unsteady.changed(X, (0, 1, length), 0)
+    assert "(6 times in a row): for 299 s more" in unsteadiness(rib, X, 1_500)
+    assert unsteadiness(rib, X, UNSTEADY_MS) == ""

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from isthmus.errors import ConfigError
-from isthmus.sim.announced import Announced
+from isthmus.sim.announced import Announced, could_leak
 from isthmus.sim.convergence import convergence_picture
 from isthmus.sim.fleet_story import PHASES, Story
 from isthmus.sim.graphs import KINDS, NODES_MIN, Graph, generate
@@ -54,6 +54,7 @@ Examples:
 )
 @click.option("--silent", type=click.IntRange(0, 100), default=0, help="So many nodes of 100 announce no price.")
 @click.option("--liars", type=click.IntRange(0, 100), default=0, help="So many nodes of 100 announce a price of zero.")
+@click.option("--leakers", type=click.IntRange(0), default=0, help="So many children tell their parents everything.")
 @click.option(
     "--convergence", type=click.Path(dir_okay=False, path_type=Path), help="Draw how ways come to be into this file."
 )
@@ -70,6 +71,7 @@ def topology(
     pairs: int,
     silent: int,
     liars: int,
+    leakers: int,
     convergence: Path | None,
     as_json: bool,
 ) -> None:
@@ -88,12 +90,16 @@ def topology(
         raise click.UsageError("--silent and --liars together are more than all nodes")
     if (silent or liars) and not runs:
         raise click.UsageError("--silent and --liars are for networks that run: leave --no-run out")
+    if leakers and not runs:
+        raise click.UsageError("--leakers is for networks that run: leave --no-run out")
+    if leakers > len(able := could_leak(graph)):
+        raise ConfigError("--leakers", f"{leakers} of {len(able)} children that could leak", f"Use at most {len(able)}")
     goal = _goal(graph, destination)
     if svg is not None and not runs:
         svg.write_text(_drawn(graph, goal, transit=not no_transit), encoding="utf-8")
     found: Json = {"graph": describe(graph), "best": at_best(graph, transit=not no_transit, sources=sources)}
     if runs:
-        story, found["run"] = _run(graph, seed, pairs, Announced(silent, liars))
+        story, found["run"] = _run(graph, seed, pairs, Announced(silent, liars), leakers)
         if svg is not None:
             ways = [] if goal is None else story.fleet.ways_to(goal)
             svg.write_text(picture(graph, destination=goal, routes=ways), encoding="utf-8")
@@ -106,7 +112,7 @@ def topology(
         click.echo(line)
 
 
-def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> tuple[Story, Json]:
+def _run(graph: Graph, seed: int, pairs: int, announced: Announced, leakers: int) -> tuple[Story, Json]:
     console = Console(stderr=True)
     columns = (BarColumn(30), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -116,7 +122,7 @@ def _run(graph: Graph, seed: int, pairs: int, announced: Announced) -> tuple[Sto
             done = PHASES.index(name) + min(1.0, ms / USUAL_MS)
             bar.update(task, completed=done, description=f"{name}, {ms / 1000:.1f} s virtual")
 
-        story = Story(graph, seed, pairs=pairs, tell=tell, announced=announced)
+        story = Story(graph, seed, pairs=pairs, tell=tell, announced=announced, leakers=leakers)
         gc.disable()  # nothing dies in circles here, and looking for some takes a quarter of the time
         try:
             return story, story.run()
@@ -184,7 +190,11 @@ def _of_run(run: Json) -> Iterator[str]:
     announced = run["announced"]
     if announced["silent_percent"] or announced["liars_percent"]:
         silent, liars = announced["silent_percent"], announced["liars_percent"]
-        yield f"                 {silent} % of the nodes announce no price, {liars} % announce zero"
+        yield f"                    {silent} % of the nodes announce no price, {liars} % announce zero"
+    returns = run["returns"]
+    leaking = f"{run['leakers']} children tell their parents everything; " if run["leakers"] else ""
+    unsteady = f"; {returns['unsteady']} choices go without relations" if returns["unsteady"] else ""
+    yield f"  back and forth    {leaking}{returns['most']} returns of a choice to a better hop at the most{unsteady}"
     packets = run["packets"]
     yield f"  packets           {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
     cold = f"{per_node['messages_from_cold']} messages and {per_node['bytes_from_cold']} bytes from cold"

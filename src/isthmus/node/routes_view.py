@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Final
 
 from isthmus.connector.routing.price import UNKNOWN
-from isthmus.connector.routing.rib import Candidate
+from isthmus.connector.routing.rib import Candidate, Rib
+from isthmus.connector.routing.unsteady import RETURNS
 from isthmus.node.admin.operation import Json
 from isthmus.node.control import Control
 from isthmus.runtime.driver import Driver
@@ -59,14 +60,13 @@ class RoutesView:
         if own and len(prefix) < len(own) and (address == own or address.startswith(f"{own}.")):
             text = "It is below our own address, and no account has it: F02, or an answer of the node itself."
             return {"prefix": None, "account": None, "text": text, "others": []}
-        candidates = switch.router.rib.candidates(prefix)
+        candidates = switch.router.rib.ranked(prefix, switch.mono)
         others = [one for one in candidates if one.source.account != account]
-        others.sort(key=lambda one: (one.source.order, len(one.route.path), one.source.account))
         return {
             "prefix": prefix,
             "account": account,
             "text": f"{_longest(prefix)} ({self._how(prefix, account, candidates)}).{self._shown(account, candidates)}"
-            f"{self._divided(prefix)}{self._state(account)}",
+            f"{unsteadiness(switch.router.rib, prefix, switch.mono)}{self._divided(prefix)}{self._state(account)}",
             "others": [_described(one, switch.mono) for one in others],
         }
 
@@ -99,6 +99,17 @@ class RoutesView:
 
 def _longest(prefix: str) -> str:
     return f"The longest prefix is {prefix}" if prefix else "No prefix is longer than the default route"
+
+
+def unsteadiness(rib: Rib, prefix: str, now: int) -> str:
+    """What is to be said of a prefix that doesn't come to rest; "" of any other."""
+    left_ms = rib.unsteady.left_ms(prefix, now)
+    if not left_ms:
+        return ""
+    return (
+        f" It went back and forth between hops ({RETURNS} times in a row): for {-(-left_ms // 1_000)} s more, and while"
+        " it goes on, relations don't count for it, and the shorter path goes first."
+    )
 
 
 def facts(candidate: Candidate, now: int) -> list[str]:

@@ -173,6 +173,8 @@ class NodeCollector(Collector):
         yield told
         words = "Learned prefixes that packets are routed by."
         yield GaugeMetricFamily("isthmus_learned_prefixes", words, value=len(router.forwarding.live))
+        words = "Prefixes that go back and forth between hops, so that relations don't count for them."
+        yield GaugeMetricFamily("isthmus_unsteady_prefixes", words, value=len(router.rib.unsteady))
 
     def _latency(self) -> Metric:
         switch = self._driver.kernel.switch

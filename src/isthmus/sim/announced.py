@@ -1,10 +1,11 @@
-"""Which nodes of a generated network announce other prices than theirs, and how their updates then look."""
+"""Which nodes of a generated network announce wrong prices, or tell whom they should not; and how updates then look."""
 
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Final, final
 
 from isthmus.connector.routing.price import without_price, write_price
+from isthmus.connector.tables import CHILD, PARENT
 from isthmus.ilp.ccp import UPDATE_DESTINATION, decode_update, encode_update
 from isthmus.ilp.packet import decode_prepare
 from isthmus.sim.graphs import Graph
@@ -28,6 +29,20 @@ class Announced:
         silent, liars = size * self.silent // 100, size * self.liars // 100
         told: dict[int, int | None] = dict.fromkeys(order[:silent])
         return told | dict.fromkeys(order[silent : silent + liars], 0)
+
+
+def could_leak(graph: Graph) -> list[int]:
+    """Nodes with a parent, and with another neighbour whose routes that parent must not hear of (CCP-17)."""
+    return [
+        node
+        for node in range(len(graph.nodes))
+        if graph.related(node, PARENT) and sum(one.relation != CHILD for one in graph.around[node]) > 1
+    ]
+
+
+def draw_leakers(graph: Graph, seed: int, count: int) -> frozenset[int]:
+    """So many of them."""
+    return frozenset(Random(f"leakers {seed}").sample(could_leak(graph), count))
 
 
 def retold(packet: bytes, price: int | None) -> bytes:

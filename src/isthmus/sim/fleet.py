@@ -5,7 +5,7 @@ no disks, sessions or wallets. Ways are read from nodes' forwarding tables, hop 
 are paid go by `parcels`. Everything follows from graph and seed.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -30,6 +30,8 @@ from isthmus.connector.routing.terms import RouteTerms
 from isthmus.connector.tables import (
     CHILD,
     LOCAL,
+    PARENT,
+    PEER,
     AccountTerms,
     RateTable,
     RouteTable,
@@ -77,10 +79,20 @@ class Fleet:
     """All nodes of one graph, and one clock."""
 
     def __init__(
-        self, graph: Graph, seed: int, *, pairs: int = PAIRS, tells: Mapping[int, int | None] | None = None
+        self,
+        graph: Graph,
+        seed: int,
+        *,
+        pairs: int = PAIRS,
+        tells: Mapping[int, int | None] | None = None,
+        leakers: Set[int] = frozenset(),
     ) -> None:
-        """`tells`: nodes that announce this price for everything, in ppm, or none (`announced.Announced`)."""
+        """`tells`: nodes that announce this price for everything, in ppm, or none (`announced.Announced`).
+
+        `leakers`: children that tell their parents everything (`announced.draw_leakers`).
+        """
         self.graph: Final = graph
+        self._leakers: Final = leakers
         self._tells: Final = dict(tells or {})
         self.agenda: Final = Agenda()
         self.parcels: Final = Parcels(self)
@@ -167,7 +179,8 @@ class Fleet:
             accounts[name] = AccountTerms(
                 id=name,
                 asset=ASSETS[graph.links[one.link].asset][0],
-                relation=one.relation,
+                # Whoever takes its parent for a peer tells it everything; the parent still takes it for a child.
+                relation=PEER if one.relation == PARENT and number in self._leakers else one.relation,
                 receivable_max=_LIMIT,
                 payable_max=_LIMIT,
                 child_address=f"test.{name}" if one.relation == CHILD else "",
@@ -251,9 +264,7 @@ class Fleet:
         reached: list[tuple[int, int]] = []
         looped = 0
         for passed in range(0, PHASE_MS_MAX + 1, SAMPLE_MS):
-            while (at := self.agenda.next_at()) is not None and at <= start + passed:
-                self.agenda.step()
-            self.agenda.now = start + passed
+            self.run_until(start + passed)
             choices = self._choices()
             if choices != last:
                 last, since = choices, passed
@@ -270,6 +281,12 @@ class Fleet:
             if is_quiet and self.agenda.now > START_MS + QUIET_MS:
                 return Phase(name, since, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
         return Phase(name, None, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
+
+    def run_until(self, ms: int) -> None:
+        """Whatever happens until this virtual time."""
+        while (at := self.agenda.next_at()) is not None and at <= ms:
+            self.agenda.step()
+        self.agenda.now = ms
 
     def finish(self) -> None:
         """Until no packet of a home is under way."""
@@ -294,6 +311,11 @@ class Fleet:
         kernel = self._kernels[number]
         prefix = f"test.{self.graph.nodes[target].name}"
         return [] if kernel is None else [one.price for one in kernel.switch.router.rib.candidates(prefix)]
+
+    def returns(self) -> dict[str, int]:
+        """How often in a row a choice went back to a better hop, at any node, and how many choices are unsteady now."""
+        running = [one.switch.router.rib.unsteady for one in self._kernels if one is not None]
+        return {"most": max(one.most for one in running), "unsteady": sum(map(len, running))}
 
     # --- what they chose ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final, final
 
-from isthmus.sim.announced import Announced
+from isthmus.sim.announced import Announced, draw_leakers
 from isthmus.sim.fleet import PHASE_MS_MAX, SAMPLE_MS, Fleet, Phase
 from isthmus.sim.graphs import Graph
 from isthmus.sim.oracle import Oracle
@@ -89,11 +89,14 @@ class Story:
         pairs: int,
         tell: Tell,
         announced: Announced = HONEST,
+        leakers: int = 0,
         paid: int = PAID_EACH_SAMPLE,
     ) -> None:
-        """`paid`: how many packets are sent each half second while tables may differ."""
+        """`paid`: how many packets are sent each half second while tables may differ; `leakers`: children that leak."""
         self.graph: Final = graph
-        self.fleet: Final = Fleet(graph, seed, pairs=pairs, tells=announced.draw(graph, seed))
+        leaking = draw_leakers(graph, seed, leakers)
+        self.fleet: Final = Fleet(graph, seed, pairs=pairs, tells=announced.draw(graph, seed), leakers=leaking)
+        self._leakers: Final = leakers
         self.chapters: Final[list[Chapter]] = []
         self._announced: Final = announced
         self._paid: Final = paid
@@ -122,6 +125,8 @@ class Story:
             "phases": [one.to_json() for one in self.chapters],
             "fallen": {"link": self._link_name(self.link), "node": self.graph.nodes[self.node].name},
             "announced": {"silent_percent": self._announced.silent, "liars_percent": self._announced.liars},
+            "leakers": self._leakers,
+            "returns": fleet.returns(),
             "compared": compared,
             "packets": {
                 "outcomes": dict(sorted(fleet.parcels.outcomes.items())),

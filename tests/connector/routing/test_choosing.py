@@ -374,12 +374,16 @@ def test_the_choice_is_one_of_the_best_and_is_the_same_in_any_order(
     if best is None:
         assert not living
         return
-    assert best.order(now)[:4] == min(one.order(now)[:4] for one in living)
+    orders = {one.source.account: one.order(now, by_relation=True) for one in living}
+    first = orders[best.source.account]
+    assert first[:4] == min(order[:4] for order in orders.values())
+    assert [one.source.account for one in rib.ranked("test.x", now)] == sorted(orders, key=lambda name: orders[name])
     for current in (one.source.account for one in living):
         stays = rib.choose("test.x", now, current)
         assert stays is not None
-        assert stays.order(now)[:4] == best.order(now)[:4]
-        assert stays.order(now)[4] - best.order(now)[4] < STAYS_PPM
+        order = orders[stays.source.account]
+        assert order[:4] == first[:4]
+        assert order[4] - first[4] < STAYS_PPM
     divided = splits.choose(rib, b"test.x", now)
     prices = [one.proven_price(now) for one in divided]
     assert not prices or max(prices) - min(prices) <= splits.within_ppm

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias, final
 from isthmus.connector.events import AccountId
 from isthmus.connector.routing.price import UNKNOWN, add_prices, read_price
 from isthmus.connector.routing.shown import Showings, Shown
+from isthmus.connector.routing.unsteady import Rank, Unsteady
 from isthmus.ilp.ccp import Route
 
 # The better one comes first (CONN-13). Peers and parents are alike, the shorter path wins: peers are told what we reach
@@ -76,13 +77,18 @@ class Candidate:
         record = None if self.shown is None else self.shown.record
         return self.told_price + (0 if record is None else record.shortfall(now))
 
-    def order(self, now: int) -> Order:
+    @property
+    def rank(self) -> Rank:
+        """What policy says of it: the lower is the better."""
+        return -self.source.preference, self.source.order, len(self.route.path)
+
+    def order(self, now: int, *, by_relation: bool) -> Order:
         """The least is chosen: what doesn't rest, the operator's preference, relation, path's length, price, name."""
         source = self.source
         return (
             self.rests(now),
             -source.preference,
-            source.order,
+            source.order if by_relation else 0,
             len(self.route.path),
             self.told_price + self.penalty(now),
             source.account,
@@ -93,12 +99,13 @@ class Candidate:
 class Rib:
     """Candidates by prefix. `dirty` are the prefixes whose choice may have changed since they were looked at."""
 
-    __slots__ = ("_candidates", "_dying", "count", "dirty", "showings")
+    __slots__ = ("_candidates", "_dying", "count", "dirty", "showings", "unsteady")
 
     def __init__(self) -> None:
         self._candidates: Final[dict[str, list[Candidate]]] = {}
         self._dying: Final[deque[Source]] = deque()
         self.showings: Final = Showings()
+        self.unsteady: Final = Unsteady()
         self.count = 0  # of all candidates, those of dead sources included until they are cleared away
         # In the order of their change. A plain dict gets slow when it is emptied from its front.
         self.dirty: Final[OrderedDict[str, None]] = OrderedDict()
@@ -113,6 +120,11 @@ class Rib:
     def candidates(self, prefix: str) -> list[Candidate]:
         """Those that count, in no order."""
         return [one for one in self._candidates.get(prefix, ()) if one.source.alive]
+
+    def ranked(self, prefix: str, now: int) -> list[Candidate]:
+        """Those that count, the best one first."""
+        by_relation = prefix not in self.unsteady
+        return sorted(self.candidates(prefix), key=lambda one: one.order(now, by_relation=by_relation))
 
     def candidate(self, prefix: str, account: str) -> Candidate | None:
         """The one of this neighbour."""
@@ -188,18 +200,19 @@ class Rib:
         The same state gives the same one, whatever came in which order: `current`, the account that was chosen before,
         counts only against what packets showed.
         """
+        by_relation = prefix not in self.unsteady
         best: Candidate | None = None
         stays: Candidate | None = None
         for one in self._candidates.get(prefix, ()):
             if not one.source.alive:
                 continue
-            if best is None or one.order(now) < best.order(now):
+            if best is None or one.order(now, by_relation=by_relation) < best.order(now, by_relation=by_relation):
                 best = one
             if one.source.account == current:
                 stays = one
         if best is None or stays is None or stays is best or (best.shown is None and stays.shown is None):
             return best
-        first, second = best.order(now), stays.order(now)
+        first, second = best.order(now, by_relation=by_relation), stays.order(now, by_relation=by_relation)
         return stays if second[:4] == first[:4] and 0 < second[4] - first[4] < STAYS_PPM else best
 
     def alike(self, prefix: str, now: int, within_ppm: int) -> list[Candidate]:
@@ -208,10 +221,9 @@ class Rib:
         Where no price is known nothing is known to be within it. What receivers missed counts: whoever tells less than
         it takes is no measure for the others.
         """
-        living = [one for one in self.candidates(prefix) if not one.rests(now) and one.price is not None]
+        living = [one for one in self.ranked(prefix, now) if not one.rests(now) and one.price is not None]
         if not living:
             return []
-        living.sort(key=lambda one: one.order(now))
         best = living[0]
         least = min(one.proven_price(now) for one in living)
         return [

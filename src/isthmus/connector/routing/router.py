@@ -25,6 +25,7 @@ from isthmus.connector.routing.rib import Candidate, Rib
 from isthmus.connector.routing.speaker import Speaker
 from isthmus.connector.routing.splits import Splits
 from isthmus.connector.routing.terms import RouteTerms
+from isthmus.connector.routing.unsteady import RETURNS
 from isthmus.connector.tables import CHILD, LOCAL, Tables
 from isthmus.errors import CodecError
 from isthmus.ilp.address import is_prefix_of, scheme_of
@@ -55,6 +56,13 @@ UPDATES_BURST: Final = 4
 # Props are passed on up to here, all values together; routes with more go on without any.
 PROPS_BYTES_MAX: Final = 512
 PROPS_COUNT_MAX: Final = 16
+
+# Prefixes get unsteady by the hundred: one line in so long.
+UNSTEADY_WARN_MS: Final = 60_000
+_UNSTEADY: Final = (
+    "relations don't count for it for a while, and the shorter path goes first; "
+    "look for a child that tells us what it has from its other parents and peers"
+)
 
 _CONTROL: Final = CONTROL_DESTINATION.encode("ascii")
 
@@ -98,6 +106,7 @@ class Router:
         "_sweep",
         "_tables",
         "_tells_again",
+        "_warned_at",
         "forwarding",
         "log",
         "neighbours",
@@ -127,6 +136,7 @@ class Router:
         self._soon: Final[dict[str, None]] = {}  # prefixes that are in it because packets showed something
         self._later: Final[dict[str, None]] = {}  # and because it is forgotten by then
         self._tables: Tables | None = None
+        self._warned_at = -UNSTEADY_WARN_MS
 
     # --- finding a route ----------------------------------------------------------------------------------------
 
@@ -164,9 +174,9 @@ class Router:
 
     def others(self, switch: "Switch", prefix: bytes, account: AccountId) -> list[Lane]:
         """The other hops that reach a prefix and can be used, best first: for a packet that this one can't have."""
-        found = [one for one in self.rib.candidates(prefix.decode("ascii")) if one.source.account != account]
-        found.sort(key=lambda one: one.order(switch.mono))
-        return [switch.lanes[one.source.account] for one in found if _is_usable(switch.lanes[one.source.account])]
+        found = self.rib.ranked(prefix.decode("ascii"), switch.mono)
+        lanes = [switch.lanes[one.source.account] for one in found if one.source.account != account]
+        return [lane for lane in lanes if _is_usable(lane)]
 
     def is_divided(self, prefix: bytes) -> bool:
         """Whether the hop is chosen for each packet anew."""
@@ -442,7 +452,7 @@ class Router:
         if self._queue and (at is None or self._queue[0][0] < at):
             at = self._queue[0][0]
         looks_at = self._looks_at[0][0] if self._looks_at else None
-        for other in (self.rests.wakes_at(), self.splits.wakes_at(), looks_at):
+        for other in (self.rests.wakes_at(), self.splits.wakes_at(), self.rib.unsteady.wakes_at(), looks_at):
             if at is None or (other is not None and other < at):
                 at = other
         return at
@@ -452,6 +462,8 @@ class Router:
         self.rests.tick(self.rib, switch.mono)
         if self._looks_at:
             self._look_again(switch.mono)
+        for prefix in self.rib.unsteady.end_old(switch.mono, SETTLED_PER_CALL):
+            self.rib.dirty[prefix] = None
         if self.splits and self.splits.end_old(switch.mono):
             self._forget_hops(switch)
         if self._inbox:
@@ -513,16 +525,32 @@ class Router:
     def _settle(self, switch: "Switch", prefix: str, *, again: bool = False) -> bool:
         """Choose for one prefix, and let packets and peers know; True if peers must be told."""
         key = prefix.encode("ascii")
-        best = self.rib.choose(prefix, switch.mono, self._owner.get(key))
+        before = self._owner.get(key)
+        best = self.rib.choose(prefix, switch.mono, before)
+        if before is not None and best is not None and best.source.account != before:
+            best = self._settle_changed(switch, prefix, best, before)
         self._choose_later(prefix, switch.mono)
         account = None if best is None else best.source.account
-        if self._owner.get(key) != account:
+        if before != account:
             if account is None:
                 del self._owner[key]
             else:
                 self._owner[key] = account
             self.forwarding.put(key, account)
         return self.serves and self.log.put(prefix, self._export(switch, prefix, best), again=again)
+
+    def _settle_changed(self, switch: "Switch", prefix: str, best: Candidate, before: AccountId) -> Candidate | None:
+        """Another hop is the best one. It is chosen, unless that makes the prefix unsteady."""
+        if not self.rib.unsteady.changed(prefix, best.rank, switch.mono):
+            return best
+        if switch.mono - self._warned_at >= UNSTEADY_WARN_MS:
+            self._warned_at = switch.mono
+            fields: dict[str, str | int] = {
+                "prefix": prefix, "hops": f"{before} and {best.source.account}", "returns": RETURNS,
+                "prefixes": len(self.rib.unsteady), "answer": _UNSTEADY,
+            }  # fmt: skip
+            switch.log("warning", "routes_unsteady", fields)
+        return self.rib.choose(prefix, switch.mono, before)
 
     def _export(self, switch: "Switch", prefix: str, best: Candidate | None) -> Export | None:
         """What we tell of a prefix, whomever; None if nothing (CCP-16, CCP-17)."""
