@@ -13,7 +13,7 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import claims, fairness, sections
+from bench import claims, fairness, routing, sections
 from bench.plan import FULL, SMOKE, Plan, Tell
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
@@ -23,6 +23,7 @@ SECTIONS: dict[str, Callable[[Plan, Tell], Awaitable[str]]] = {
     "memory": sections.memory,
     "http": sections.http,
     "fairness": fairness.section,
+    "routing": routing.section,
     "claims": claims.section,
     "profile": sections.profile,
 }

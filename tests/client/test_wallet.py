@@ -504,6 +504,7 @@ async def test_receipts_reach_the_payer(world: World) -> None:
 # --- trouble on the way ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # what was in the air when the connection broke is waited for until it expires
 async def test_a_payment_survives_a_connector_s_reconnection(world: World) -> None:
     """BTP-18: packets that may have left are never sent again; others are, with new numbers."""
     from isthmus.connector.events import AccountId

@@ -87,8 +87,9 @@ class Pair:
         return request
 
     def bob_fulfils(self) -> None:
-        for frame in self.ben.take("bob"):
-            self.ben.fulfil("bob", frame.request_id)
+        fulfill = encode_fulfill(Fulfill(FULFILLMENT))
+        found = [Inbound(AccountId("bob"), b"", one.request_id, fulfill, self.ben.mono) for one in self.ben.take("bob")]
+        self.ben.tell(*found)
 
     def fall(self) -> None:
         """The connection breaks."""
@@ -815,7 +816,7 @@ def test_an_isthmus_keeps_every_leg_until_its_sender_has_decided(pair: Pair) -> 
     """The first packet is held, the Fulfills of the next are lost, and thousands follow: none of them is given up."""
     pair.pay(7)
     pair.ben.taken("bob")
-    for number in range(10):
+    for number in range(4):
         pair.ann.tell(*[pair.ann.inbound("payer", "test.bob.x", 5) for _ in range(1_000)])
         pair.carry()
         pair.bob_fulfils()
@@ -827,9 +828,9 @@ def test_an_isthmus_keeps_every_leg_until_its_sender_has_decided(pair: Pair) -> 
     pair.fall()
     pair.rise()
     pair.wait(2_000)
-    assert pair.ann.kernel.books.peers[BEN].balance == -50_000
+    assert pair.ann.kernel.books.peers[BEN].balance == -20_000
     pair.wait(31_000)
-    assert pair.agree() == 50_000
+    assert pair.agree() == 20_000
 
 
 def test_an_answer_to_an_earlier_process_is_not_taken_for_ours(pair: Pair) -> None:

@@ -169,7 +169,7 @@ def units_of(name: str, text: str, asset: Asset) -> int:
     try:
         amount = parse_amount(text, asset)
     except ValueError as error:
-        raise ConfigError(f"{name} {text}", str(error), "Write it like 12.5") from None
+        raise ConfigError(f"{name} {text}", str(error), "Correct it") from None
     if amount == 0:
         raise ConfigError(f"{name} {text}", "it is nothing", "Give an amount above zero")
     return amount

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from isthmus.node.config_schema import LIMITS
+from isthmus.node.config_schema_limits import LIMITS
 
 
 def limit_options(command: Callable[..., Any]) -> Callable[..., Any]:

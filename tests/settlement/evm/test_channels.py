@@ -123,6 +123,16 @@ async def test_the_operator_adds_to_an_open_channel_one_amount_at_a_time(
     assert (shown["outgoing"], shown["outgoing_deposited"]) == ("open", str(1_005 * FINNEY))
 
 
+async def test_a_channel_of_more_than_there_is_is_not_begun(anvil: Anvil, parties: list[Party]) -> None:
+    """Settlements would wait behind it. Coins, and tokens."""
+    token = (await anvil.deploy_test(EVE, "Token")).lower()
+    for party in (channel_party(anvil, ALICE), channel_party(anvil, BOB, token=token, decimals=6)):
+        parties.append(await party.start())
+        with pytest.raises(LedgerError, match="are needed: send it more"):
+            await channels_of(party).open_channel(PEER, 1_001 * ETHER)
+        assert b"wanted" not in party.books.kept[PEER]
+
+
 async def test_both_pay_each_other_by_two_channels(anvil: Anvil, pair: tuple[Party, Party]) -> None:
     alice, bob = pair
     alice.books.settle(100)

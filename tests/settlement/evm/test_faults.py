@@ -182,6 +182,34 @@ async def test_a_transfer_that_a_reorganisation_removes_is_taken_back(
         assert bob.books.credited[PEER] == 100
 
 
+@pytest.mark.parametrize("is_restarted", [False, True], ids=["running", "restarted"])
+async def test_payments_that_were_final_are_given_to_the_chain_again_if_a_reorganisation_takes_them(
+    anvil: Anvil, parties: list[Party], is_restarted: bool
+) -> None:
+    """Deeper than the confirmations, and nodes forget them: those that follow have higher nonces, and would wait."""
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    before = await anvil.rpc("evm_snapshot")
+    for amount in (100, 200):
+        await paid(anvil, alice, amount)
+    await until(lambda: bob.books.credited[PEER] == 300, anvil)
+    assert alice.pending() == []
+    height = await anvil.height()
+    await alice.stop()
+    assert await anvil.rpc("evm_revert", before)
+    await anvil.mine(height - await anvil.height())
+    await until(lambda: bob.books.credited[PEER] == 0, anvil)
+    if is_restarted:
+        await alice.restart()
+    else:
+        await alice.start()
+    alice.books.settle(50)
+    await until(lambda: alice.books.confirmed() == 350 and bob.books.credited[PEER] == 350, anvil)
+    assert len(alice.books.events("evm_transaction_reorganised")) == 2
+    assert await anvil.rpc("eth_getTransactionCount", ALICE.address, "latest") == "0x3"
+
+
 # --- fees ---
 
 

@@ -18,7 +18,7 @@ from isthmus.settlement.evm import arrivals
 from isthmus.settlement.evm.incoming import Fault, Incoming, Redeem, accept, covered, credited_again, redeem
 from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message, decode, encode
 from isthmus.settlement.evm.outgoing import Outgoing
-from isthmus.settlement.evm.pending import VERSIONS_MAX, Pending
+from isthmus.settlement.evm.pending import ENDED_BLOCKS, ENDED_MAX, VERSIONS_MAX, Ended, Pending, ended, with_ended
 from isthmus.settlement.promises import Phase, deposit_for
 
 addresses = st.binary(min_size=20, max_size=20).map(hexed)
@@ -293,3 +293,25 @@ def test_what_is_credited_and_undone_is_what_the_chain_kept(
         kept[arrivals.OWED_BACK] = str(owed).encode()
         assert books == Fraction(sum(there) + owed, 10**decimals)
         assert owed == 0 or Fraction(owed, 10**decimals) < Fraction(1, 10**scale) or undo is False
+
+
+# --- transactions that have come -------------------------------------------------------------------------------------
+
+
+def test_the_last_transactions_that_came_are_kept_for_some_blocks() -> None:
+    kept: dict[bytes, bytes] = {}
+
+    def end(nonce: int, block: int) -> list[int]:
+        for key, value in with_ended(kept, Ended(nonce=nonce, raw=b"raw", block=block), block):
+            if value:
+                kept[key] = value
+            else:
+                del kept[key]
+        return [one.nonce for one in ended(kept)]
+
+    assert [end(nonce, 100) for nonce in range(ENDED_MAX)][-1] == list(range(ENDED_MAX))
+    assert end(ENDED_MAX, 101) == list(range(1, ENDED_MAX + 1))
+    assert end(ENDED_MAX + 1, 100 + ENDED_BLOCKS) == list(range(2, ENDED_MAX + 2))
+    assert end(ENDED_MAX + 2, 101 + ENDED_BLOCKS) == [ENDED_MAX, ENDED_MAX + 1, ENDED_MAX + 2]
+    assert Ended(nonce=1, raw=b"", block=5).is_kept(5 + ENDED_BLOCKS)
+    assert not Ended(nonce=1, raw=b"", block=5).is_kept(6 + ENDED_BLOCKS)

@@ -143,6 +143,15 @@ async def test_the_operator_opens_and_adds_one_amount_at_a_time(ledger: Serving,
     assert bob.channels.channels(PEER)[0].can_receive > 0
 
 
+async def test_a_channel_of_more_than_there_is_is_not_begun(ledger: Serving, pair: tuple[Party, Party]) -> None:
+    """Settlements would wait behind it."""
+    alice, _ = pair
+    with pytest.raises(LedgerError, match="are needed: send it more"):
+        await alice.channels.open_channel(PEER, 1_000 * XRP)
+    assert b"wanted" not in alice.kept(PEER)
+    await pay(ledger, alice, 5)
+
+
 async def test_both_pay_each_other_by_two_channels(ledger: Serving, pair: tuple[Party, Party]) -> None:
     alice, bob = pair
     alice.owe(100)

@@ -124,7 +124,7 @@ def channels_json(engines: EngineRunner) -> Json:
 def _keeper(engines: EngineRunner, account: AccountId) -> ChannelKeeper:
     one = engines.engine_of(account)
     if one is None:
-        raise RefusedError(404, "There is no such account, or it has no settlement engine.")
+        raise RefusedError(404, "There is no such account, or it has no settlement engine: isthmus accounts list.")
     if not isinstance(one.engine, ChannelKeeper):
         raise RefusedError(409, f"The engine {one.name} has no channels: its ledger only transfers.")
     if not one.works:

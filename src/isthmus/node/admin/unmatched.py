@@ -59,7 +59,10 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
 
     async def assign(call: Call) -> Json:
         account = AccountId(call.path["account"])
-        keeper = _keeper(engines.engine_of(account), "There is no such account, or it has no settlement engine.")
+        keeper = _keeper(
+            engines.engine_of(account),
+            "There is no such account, or it has no settlement engine: isthmus accounts list.",
+        )
         try:
             units = await keeper.assign(call.path["id"], account, _note(call))
         except (LedgerError, StepRefusedError) as error:
@@ -70,7 +73,7 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
         name, transfer = call.path["engine"], call.path["id"]
         one = next((each for each in engines.engines() if each.name == name), None)
         try:
-            await _keeper(one, "There is no such engine.").dismiss(transfer, _note(call))
+            await _keeper(one, "There is no such engine: isthmus settlements list.").dismiss(transfer, _note(call))
         except (LedgerError, StepRefusedError) as error:
             raise RefusedError(409, f"Nothing is dismissed: {error}.") from None
         return {"engine": name, "id": transfer}

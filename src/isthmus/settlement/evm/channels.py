@@ -12,7 +12,7 @@ from typing import Final, final
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED
 from isthmus.errors import LedgerError
-from isthmus.ilp.asset import Asset
+from isthmus.ilp.asset import Asset, format_amount
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.claims import AMOUNT_MAX, ChannelTerms, Domain, sign, signer
@@ -134,9 +134,22 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             return False
         if not 0 < amount <= AMOUNT_MAX:
             raise LedgerError(f"a channel holds 1 to {AMOUNT_MAX} units")
+        await self._check_funds(account, amount)  # settlements would wait behind one that can't be opened
         await self._port.step(account, Step(kept=[(WANTED, b"%d" % amount)]))
         self._wake.set()
         return True
+
+    async def _check_funds(self, account: AccountId, amount: int) -> None:
+        """LedgerError if our address doesn't hold so much. Fees are for the transaction to find out."""
+        head = await self._chain.head()
+        token, ours = self.settings.token, self.key.address
+        if token == NO_ADDRESS:
+            held = await self._chain.balance(ours, head.number)
+        else:
+            held = await self._chain.token_word(token, tokens.balance_of(ours), head.number)
+        if held < amount:
+            has, needed = (format_amount(each, self.unit(account)) for each in (held, amount))
+            raise LedgerError(f"{checksummed(ours)} has {has}, and {needed} are needed: send it more")
 
     async def close_channel(self, account: AccountId) -> bool:
         """Begin to end our channel to this peer, with its agreement or without. False: there is none."""

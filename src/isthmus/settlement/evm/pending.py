@@ -5,6 +5,7 @@ nonce: one of them comes to pass, or none.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, final
 
@@ -15,6 +16,11 @@ from isthmus.ledgers.evm.transactions import Call
 # From the lowest fee to a hundred times it, by steps of 13 %.
 VERSIONS_MAX: Final = 40
 PREFIX: Final = b"tx/"
+ENDED: Final = b"end/"
+# So long the bytes of one that has its confirmations are kept. Were they lost, a deeper reorganisation, after which
+# nodes forget it, would leave a gap among the nonces, and nothing of the key could come any more.
+ENDED_BLOCKS: Final = 256
+ENDED_MAX: Final = 32  # of one account, the newest
 
 
 @final
@@ -79,3 +85,41 @@ class Pending:
             raws=tuple(bytes.fromhex(raw) for raw in fields["raws"]),
             since=fields["since"],
         )
+
+
+@final
+@dataclass(slots=True, frozen=True, kw_only=True)
+class Ended:
+    """One that came into a block with enough above it."""
+
+    nonce: int
+    raw: bytes
+    block: int
+
+    @property
+    def key(self) -> bytes:
+        return ENDED + str(self.nonce).encode()
+
+    def is_kept(self, head: int) -> bool:
+        """Whether a reorganisation from this height on is still looked for."""
+        return head <= self.block + ENDED_BLOCKS
+
+    def encode(self) -> bytes:
+        return json.dumps({"nonce": self.nonce, "raw": self.raw.hex(), "block": self.block}).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Ended":
+        fields = json.loads(data)
+        return cls(nonce=fields["nonce"], raw=bytes.fromhex(fields["raw"]), block=fields["block"])
+
+
+def ended(kept: Mapping[bytes, bytes]) -> list[Ended]:
+    """In the order of their nonces."""
+    return sorted((Ended.decode(kept[key]) for key in kept if key.startswith(ENDED)), key=lambda one: one.nonce)
+
+
+def with_ended(kept: Mapping[bytes, bytes], new: Ended, head: int) -> list[tuple[bytes, bytes]]:
+    """One more, and without those that are too many or too old by now: for a step."""
+    before = ended(kept)
+    stay = [one for one in before if one.is_kept(head)][-(ENDED_MAX - 1) :]
+    return [(one.key, b"") for one in before if one not in stay] + [(new.key, new.encode())]

@@ -12,9 +12,9 @@ from isthmus.connector.events import AccountId
 from isthmus.ledgers.evm.chain import Block, Chain, Receipt
 from isthmus.ledgers.evm.fees import FeePolicy
 from isthmus.ledgers.evm.keys import Key
-from isthmus.ledgers.evm.octets import hexed
+from isthmus.ledgers.evm.octets import hexed, keccak256
 from isthmus.ledgers.evm.transactions import Call, sign_call
-from isthmus.settlement.evm.pending import PREFIX, Pending
+from isthmus.settlement.evm.pending import PREFIX, Ended, Pending, ended, with_ended
 from isthmus.settlement.port import Port, Step, StepRefusedError
 
 # What estimates leave open: the state may have changed when the transaction's turn comes.
@@ -43,6 +43,7 @@ class Sender:
         self._lock: Final = asyncio.Lock()
         self._floor = (0, 0)  # the nonce after the last one that ended, and when: a node may lag behind that
         self._said: Final[dict[bytes, str]] = {}  # by key: why nodes refuse it, told once
+        self._gone: Final[set[bytes]] = set()  # by key: ended ones that the chain doesn't have any more, told once
 
     def pending(self, port: Port, account: AccountId) -> list[Pending]:
         """In the order of their nonces."""
@@ -73,6 +74,7 @@ class Sender:
             head = await self._chain.head()
             free = await self._chain.transaction_count(self._key.address, head.number)
             ours = [one.nonce + 1 for each in accounts for one in self.pending(port, each)]
+            ours += [one.nonce + 1 for each in accounts for one in ended(port.kept(each))]
             fee = self._fees.first(head.base_fee, urgent=urgent)
             floor, ended_at = self._floor
             lagging = [floor] if self._now() - ended_at < LAG_MS_MAX else []
@@ -96,12 +98,30 @@ class Sender:
 
     async def look_after(self, port: Port, account: AccountId, head: Block) -> None:
         """See what became of this account's transactions; offer more, submit again, or tell their end."""
+        await self._bring_back(port, account, head)
         for one in self.pending(port, account):
-            found = [receipt for receipt in [await self._chain.receipt(each) for each in one.hashes] if receipt]
+            asked = [(raw, await self._chain.receipt(keccak256(raw))) for raw in one.raws]
+            found = [(raw, receipt) for raw, receipt in asked if receipt]
             if found:
-                await self._in_block(port, account, one, found[0], head)
+                await self._in_block(port, account, one, *found[0], head)
             elif not await self._is_displaced(port, account, one, head):
                 await self._push(port, account, one, head)
+
+    async def _bring_back(self, port: Port, account: AccountId, head: Block) -> None:
+        """A reorganisation deeper than the confirmations took some away: the same bytes again, which count once."""
+        known = [one for one in ended(port.kept(account)) if one.block <= head.number and one.is_kept(head.number)]
+        if not known:
+            return
+        count = await self._chain.transaction_count(self._key.address, head.number)
+        for one in known:
+            if one.nonce < count:
+                self._gone.discard(one.key)
+                continue
+            if one.key not in self._gone:
+                self._gone.add(one.key)
+                fields: dict[str, str | int] = {"account": account, "nonce": one.nonce}
+                port.log("warning", "evm_transaction_reorganised", {**fields, "hash": hexed(keccak256(one.raw))})
+            await self._chain.submit(one.raw)
 
     async def hurry(self, port: Port, account: AccountId, one: Pending) -> None:
         """From here on it is urgent."""
@@ -109,12 +129,15 @@ class Sender:
             urgent = replace(one, urgent=True, since=0)
             await port.step(account, Step(kept=[(one.key, urgent.encode())]))
 
-    async def _in_block(self, port: Port, account: AccountId, one: Pending, receipt: Receipt, head: Block) -> None:
+    async def _in_block(
+        self, port: Port, account: AccountId, one: Pending, raw: bytes, receipt: Receipt, head: Block
+    ) -> None:
         if head.number - receipt.block + 1 < self._confirmations:
             return
         block = await self._chain.block(receipt.block)
         if block.hash == receipt.block_hash:
-            await self._end(account, one, receipt)
+            new = Ended(nonce=one.nonce, raw=raw, block=receipt.block)
+            await self._end(account, one, receipt, with_ended(port.kept(account), new, head.number))
 
     async def _is_displaced(self, port: Port, account: AccountId, one: Pending, head: Block) -> bool:
         """Whether the nonce was used by something else, so deep in the chain that none of our versions can come."""
@@ -126,13 +149,15 @@ class Sender:
             return True
         fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "nonce": one.nonce}
         port.log("error", "evm_nonce_taken", {**fields, "remedy": "use this key nowhere else"})
-        await self._end(account, one, None)
+        await self._end(account, one, None, [])
         return True
 
-    async def _end(self, account: AccountId, one: Pending, receipt: Receipt | None) -> None:
+    async def _end(
+        self, account: AccountId, one: Pending, receipt: Receipt | None, kept: list[tuple[bytes, bytes]]
+    ) -> None:
         self._said.pop(one.key, None)
         self._floor = (max(self._floor[0], one.nonce + 1), self._now())
-        await self._finished(account, one, receipt, Step(kept=[(one.key, b"")]))
+        await self._finished(account, one, receipt, Step(kept=[(one.key, b""), *kept]))
 
     async def _push(self, port: Port, account: AccountId, one: Pending, head: Block) -> None:
         now = self._now()

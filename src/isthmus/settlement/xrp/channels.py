@@ -87,6 +87,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             return False
         if not 0 < amount <= DROPS_MAX:
             raise LedgerError(f"a channel holds 1 to {DROPS_MAX} drops")
+        await self._sender.check_funds(amount)  # settlements would wait behind one that can't be opened
         await self._port.step(account, Step(kept=[(WANTED, b"%d" % amount)]))
         self._failures.pop(account, None)
         self._wake.set()

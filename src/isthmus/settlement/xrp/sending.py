@@ -11,7 +11,7 @@ from typing import Final, TypeAlias, final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import LedgerError
-from isthmus.ledgers.xrp.network import Applied, Head, Network
+from isthmus.ledgers.xrp.network import Applied, Funds, Head, Network
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import Fields, sign_transaction
 from isthmus.settlement.port import Port, Step
@@ -76,11 +76,7 @@ class Sender:
         async with self._lock:
             head = await self._network.head()
             fee = await self.fee(urgent=urgent)
-            funds = await self._network.funds(self._key.address, head.index)
-            if funds is None:
-                raise UnderfundedError(f"{self._key.address} is not funded yet: the ledger has no such account")
-            if funds.balance < takes + fee:
-                raise UnderfundedError(f"{self._key.address} has {funds.balance} drops, and {takes + fee} are needed")
+            funds = await self._funds(head, takes + fee)
             # What was asked for may be older than what was seen to end since: a number is never used twice.
             sequence = max(funds.sequence, self._floor)
             # Now, and not before the wait: what has ended meanwhile has raised the floor.
@@ -115,6 +111,19 @@ class Sender:
             with contextlib.suppress(LedgerError):  # it is submitted again at each look
                 await self._submit(port, account, one)
         return one
+
+    async def check_funds(self, takes: int) -> None:
+        """UnderfundedError if the account doesn't hold so many drops and the fee."""
+        await self._funds(await self._network.head(), takes + await self.fee())
+
+    async def _funds(self, head: Head, needed: int) -> Funds:
+        address = self._key.address
+        found = await self._network.funds(address, head.index)
+        if found is None:
+            raise UnderfundedError(f"{address} is not funded yet: the ledger has no such account; send it XRP")
+        if found.balance < needed:
+            raise UnderfundedError(f"{address} has {found.balance} drops, and {needed} are needed: send it more")
+        return found
 
     async def look_after(self, port: Port, account: AccountId, head: Head) -> None:
         """See what became of this account's transactions: tell their end, or submit the same bytes again."""
