@@ -56,6 +56,14 @@ def problems(engine: str = ENGINE, account: str = "", kind: str = "xrp") -> list
     return [(each.key.removeprefix("settlement.till."), each.problem) for each in found]
 
 
+@pytest.mark.parametrize("kind, more", [("xrp", ENGINE), ("xrp-payment", ENGINE.replace('deposit = "0.5"\n', ""))])
+def test_an_account_in_another_asset_is_refused(kind: str, more: str) -> None:
+    """It would be paid one for one."""
+    text = FILE.format(engine=more, account="", kind=kind).replace('asset = "XRP"', 'asset = "USD"')
+    (problem,) = parse_config(text, Path("isthmus.toml"), {}).problems
+    assert (problem.key, problem.problem) == ("accounts.bob.settlement.engine", "the account counts in USD")
+
+
 def test_amounts_are_in_xrp_and_fees_in_drops(monkeypatch: pytest.MonkeyPatch) -> None:
     more = (
         'claim_above = "2.000001"\nreserve = "1 XRP"\nfee_max = 99\nsettle_delay = "2 h"\nsettle_delay_min = "90 min"\n'

@@ -82,6 +82,14 @@ def test_a_ledger_that_only_transfers_has_two_names(tmp_path: Path) -> None:
             load(tmp_path, FILE, kind)
 
 
+def test_an_asset_that_the_ledger_doesnt_move_is_said(tmp_path: Path) -> None:
+    """As a connector that sets up an account is told."""
+    (tmp_path / "key").write_text("sEd…")
+    engine = '[engine]\nnetwork_id = 1\nrpc = "http://127.0.0.1:2"\ndeposit = "1"\nkey_file = "key"\n'
+    (tmp_path / "engine.toml").write_text(FILE.partition("[engine]")[0] + engine)
+    assert load_engine("xrp", tmp_path / "engine.toml", {}).others == "the account counts in USD"
+
+
 @pytest.mark.parametrize("command", ["engine", "engine run"])
 def test_help_lists_the_types_of_engines(command: str) -> None:
     shown = CliRunner().invoke(cli, [*command.split(), "--help"])

@@ -89,6 +89,8 @@ def xrp_dev(
     every = None if manual else CLOSE_EVERY_MS if close_every is None else close_every
     if every is not None and not CLOSE_EVERY_MS_MIN <= every <= 3_600_000:
         raise ConfigError("--close-every", f"{every} ms is not {CLOSE_EVERY_MS_MIN} to 3600000", "Name another time.")
+    if fund_with is not None and not fund:
+        raise ConfigError("--fund-with", "goes with --fund", "Name whom to fund.")
     amount = XRP_DEFAULT if fund_with is None else fund_with
     if not 1 <= amount <= XRP_MAX:
         raise ConfigError("--fund-with", f"{amount} is not 1 to {XRP_MAX}", "Name another amount.")

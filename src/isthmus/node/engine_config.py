@@ -173,6 +173,9 @@ def _others(kind: EngineKind, path: Path, asset: Asset) -> dict[str, str] | str:
     except Incomplete:
         settings = None
     if settings is None or apart.problems:
+        for problem in apart.problems:
+            if problem.problem != "missing":
+                return problem.problem
         keys = ", ".join(problem.key.rpartition(".")[2] for problem in apart.problems)
         return f"the engine's file must have a table [accounts.ID] with {keys}"
     return settings

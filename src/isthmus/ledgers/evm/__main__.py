@@ -22,8 +22,10 @@ POLL_S = 1.0
 async def deploy(url: str, key: Key, *, poll_s: float = POLL_S) -> str:
     """What was done, for people. IsthmusError."""
     node = Node(url)
-    chain_id = parse_quantity(await node.call("eth_chainId"), "eth_chainId")
-    await node.close()
+    try:
+        chain_id = parse_quantity(await node.call("eth_chainId"), "eth_chainId")
+    finally:
+        await node.close()
     chain = Chain([url], chain_id)
     try:
         return await _deploy(chain, key, poll_s)
@@ -61,7 +63,7 @@ def new_key(file: Path, passphrase: str | None) -> str:
     try:
         return checksummed(make_key_file(file, passphrase=passphrase).address)
     except OSError as error:
-        raise LedgerError(f"{file}: {error.strerror}") from None
+        raise LedgerError(f"{file}: {error.strerror}; name another file") from None
 
 
 def main() -> int:

@@ -83,6 +83,9 @@ def _check_channels(source: Source, path: KeyPath, options: Options) -> None:
 
 
 def _check_account(source: Source, path: KeyPath, options: Options, asset: Asset) -> None:
+    if asset.code != "XRP":
+        remedy = "It moves XRP only, one for one: use another engine."
+        source.problem((*path, "engine"), f"the account counts in {asset.code}", remedy)
     if options["peer_address"] is None:
         return
     try:
