@@ -66,6 +66,7 @@ class Node:
         self.mono = 1_000
         self.wall = WALL
         self.durable = True  # whether appends become durable at once
+        self.checks = True  # whether the books, and what replay gives, are compared at each step: work by their size
         self.records: list[bytes] = []
         self.undurable: list[Append] = []
         self.effects: list[Effect] = []  # all, in order
@@ -92,7 +93,8 @@ class Node:
         self._take(self.kernel.handle(list(events), self.now()))
         while self.durable and self.undurable:
             self.commit()
-        self.kernel.books.check()
+        if self.checks:
+            self.kernel.books.check()
         return self.effects[first:]
 
     def commit(self) -> list[Effect]:
@@ -101,7 +103,7 @@ class Node:
         append = self.undurable.pop(0)
         self.shadow.replay(append.sequence, append.record)
         self._take(self.kernel.handle([Durable(append.sequence)], self.now()))
-        if self.kernel.at_boundary() and not self.undurable:
+        if self.checks and self.kernel.at_boundary() and not self.undurable:
             assert self.shadow.digest() == self.kernel.digest()
         return self.effects[first:]
 

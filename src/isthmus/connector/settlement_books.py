@@ -16,7 +16,6 @@ from isthmus.connector.books import (
 )
 from isthmus.connector.octets import TEXT_BYTES_MAX
 from isthmus.connector.settling import (
-    CREDIT_KEY_MS,
     OPEN_STATES,
     REVERSED,
     Settlement,
@@ -102,10 +101,9 @@ def enter_credit(books: Books, account: Account, entry: r.Credited) -> None:
 
 
 def forget_keys(settling: Settling, now: int) -> None:
-    """Those whose last use is too long ago. They stand in the order of their use, as far as clocks go forward."""
-    credited = settling.credited
-    for key in [key for key, (_, used_at) in credited.items() if used_at <= now - CREDIT_KEY_MS]:
-        del credited[key]
+    """Those whose last use is too long ago."""
+    for key in list(settling.old_keys(now)):
+        del settling.credited[key]
 
 
 def use_key(books: Books, account: Account, key: bytes, now: int) -> None:

@@ -3,6 +3,7 @@
 Pure values and integers. What moves money and writes entries is in `settlements.py`.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -148,7 +149,17 @@ class Settling:
 
     def keys_at(self, now: int) -> int:
         """How many keys of credits must still be remembered."""
-        return sum(1 for _, used_at in self.credited.values() if used_at > now - CREDIT_KEY_MS)
+        return len(self.credited) - sum(1 for _ in self.old_keys(now))
+
+    def old_keys(self, now: int) -> Iterator[bytes]:
+        """Keys that may be forgotten.
+
+        They stand in the order of their last use. Where the clock went back, some stay until those before them go.
+        """
+        for key, (_, used_at) in self.credited.items():
+            if used_at > now - CREDIT_KEY_MS:
+                return
+            yield key
 
 
 # From the begin of a settlement of ours to its end, as far as its engine tells; the last is all above.
