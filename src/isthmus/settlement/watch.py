@@ -11,6 +11,7 @@ from isthmus.connector.settling import BEGUN
 from isthmus.errors import JournalError, LedgerError
 from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, StepRefusedError
+from isthmus.settlement.remedies import remedy_of
 
 PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
 SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
@@ -229,8 +230,7 @@ class Watch(ABC, Generic[Head]):
             self._tell("error", "engine_defect", account, {"reason": f"{type(error).__name__}: {error}"})
 
     def _tell_disagreement(self, level: str, account: str, error: LedgersDisagreeError) -> None:
-        remedy = "nothing is credited or paid on their word: look which of the two is wrong, and replace it"
-        self._tell(level, "nodes_disagree", account, {"reason": str(error), "remedy": remedy})
+        self._tell(level, "nodes_disagree", account, {"reason": str(error)})
 
     def _tell(self, level: str, event: str, account: str, fields: Mapping[str, str | int]) -> None:
         """In the log, and again after an hour if it still is so. `event` without the engine's name before it."""
@@ -243,6 +243,7 @@ class Watch(ABC, Generic[Head]):
             self._told.clear()
         self._told[what] = now
         shown = {"account": account, **fields} if account else dict(fields)
+        shown["remedy"] = remedy_of(self.name, event)
         self._port.log(level, f"{self.name}_{event}", shown)
 
     def _is_begun(self, account: AccountId, number: int) -> bool:

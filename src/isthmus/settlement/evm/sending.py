@@ -16,6 +16,7 @@ from isthmus.ledgers.evm.octets import hexed, keccak256
 from isthmus.ledgers.evm.transactions import Call, sign_call
 from isthmus.settlement.evm.pending import PREFIX, Ended, Pending, ended, with_ended
 from isthmus.settlement.port import Port, Step, StepRefusedError
+from isthmus.settlement.remedies import REMEDIES
 
 # What estimates leave open: the state may have changed when the transaction's turn comes.
 GAS_PERCENT: Final = 130
@@ -120,7 +121,8 @@ class Sender:
             if one.key not in self._gone:
                 self._gone.add(one.key)
                 fields: dict[str, str | int] = {"account": account, "nonce": one.nonce}
-                port.log("warning", "evm_transaction_reorganised", {**fields, "hash": hexed(keccak256(one.raw))})
+                fields |= {"hash": hexed(keccak256(one.raw)), "remedy": REMEDIES["transaction_reorganised"]}
+                port.log("warning", "evm_transaction_reorganised", fields)
             await self._chain.submit(one.raw)
 
     async def hurry(self, port: Port, account: AccountId, one: Pending) -> None:
@@ -180,4 +182,5 @@ class Sender:
         if reason and "already known" not in reason and self._said.get(one.key) != reason:
             self._said[one.key] = reason
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
-            port.log("warning", "evm_transaction_refused", {**fields, "hash": hexed(one.hashes[-1])})
+            fields |= {"hash": hexed(one.hashes[-1]), "remedy": REMEDIES["transaction_refused"]}
+            port.log("warning", "evm_transaction_refused", fields)

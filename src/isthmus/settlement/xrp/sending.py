@@ -15,6 +15,7 @@ from isthmus.ledgers.xrp.network import Applied, Funds, Head, Network
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import Fields, sign_transaction
 from isthmus.settlement.port import Port, Step
+from isthmus.settlement.remedies import REMEDIES
 from isthmus.settlement.xrp.pending import PREFIX, Pending
 from isthmus.settlement.xrp.settings import LedgerSettings
 
@@ -165,4 +166,5 @@ class Sender:
         if reason and self._said.get(one.key) != reason:
             self._said[one.key] = reason
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
-            port.log("warning", "xrp_transaction_refused", {**fields, "hash": one.hash})
+            fields |= {"hash": one.hash, "remedy": REMEDIES["transaction_refused"]}
+            port.log("warning", "xrp_transaction_refused", fields)
