@@ -67,6 +67,7 @@ def test_a_loss_is_written_off_in_the_journal(journal: Path) -> None:
     assert run("verify", journal).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_repeated_key_books_once(journal: Path) -> None:
     options = ("--owed", "by-us", "--note", "x", "--key", "k", "--json")
     first = run("adjust", journal, "bob", "1.5", *options)
@@ -80,6 +81,7 @@ def test_a_repeated_key_books_once(journal: Path) -> None:
     assert shown(journal)["last_sequence"] == last
 
 
+@pytest.mark.slow
 def test_what_a_peer_wont_acknowledge_is_given_up_in_the_journal(journal: Path) -> None:
     """Once for its key, and not while packets are in flight."""
     done = run("give-up", journal, "alice", "--note", "x")
@@ -106,6 +108,7 @@ def test_what_a_peer_wont_acknowledge_is_given_up_in_the_journal(journal: Path) 
     assert "gone for good" in run("show", journal).stdout
 
 
+@pytest.mark.slow
 def test_without_a_key_each_is_another_one(journal: Path) -> None:
     before = int(account(journal, "bob")["balance"])
     for _ in range(2):

@@ -128,6 +128,7 @@ def test_a_payment_arrives_and_all_books_agree(tmp_path: Path) -> None:
     assert list((tmp_path / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kept_network_can_be_used_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     with running("--keep", "--folder", tmp_path / "demo", tmp=tmp_path / "tmp", until="Ctrl-C") as (demo, printed):
         for part in ("Alice", "connector-2", "0.0001 BTC", "The hops", "earned", "All books agree to the unit"):
@@ -147,6 +148,7 @@ def test_a_kept_network_can_be_used_and_ends_with_ctrl_c(tmp_path: Path) -> None
     assert {path.name for path in (tmp_path / "demo").iterdir()} == {"alice", "bob", "logs", *NODES}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number, status", [(signal.SIGTERM, 130), (signal.SIGKILL, -9)], ids=["told", "killed"])
 def test_nothing_is_left_running(tmp_path: Path, number: signal.Signals, status: int) -> None:
     with running("--folder", tmp_path / "demo", "--keep", tmp=tmp_path / "tmp", until="Paying") as (demo, _):
@@ -172,6 +174,7 @@ def test_an_amount_that_is_none_is_refused(tmp_path: Path, amount: str) -> None:
     assert "--amount" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_that_names_the_logs(tmp_path: Path) -> None:
     """A path too long for the socket of Bob's wallet."""
     folder = tmp_path / ("x" * 100)

@@ -150,6 +150,7 @@ def test_a_person_is_shown_the_quote_beside_the_minimum_and_asked(network: "Netw
         assert text in shown.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [b"n\n", b"\n", b"\x03", b"\x04"])
 def test_any_other_answer_moves_no_money(
     network: "Network", alice: Path, target: str, isthmus_command: Run, answer: bytes
@@ -162,6 +163,7 @@ def test_any_other_answer_moves_no_money(
     assert before["balance"] == after["balance"]
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_cleanly_and_says_what_was_delivered(
     network: "Network", alice: Path, target: str, isthmus_command: Run
 ) -> None:

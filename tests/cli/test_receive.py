@@ -47,6 +47,7 @@ def test_until_ends_it(network: "Network", isthmus_command: Run) -> None:
     assert "Received 0.01 ETH in all." in out
 
 
+@pytest.mark.slow
 def test_two_receivers_of_one_wallet_share_it(network: "Network", isthmus_command: Run) -> None:
     """The second works through the first, and takes over when that ends."""
     first = network.receive("bob", "--json")

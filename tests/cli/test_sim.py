@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click import UsageError
 from click.testing import CliRunner
 
@@ -43,6 +44,7 @@ def test_topology_tells_a_network_in_numbers_and_draws_it(tmp_path: Path) -> Non
     assert "156 of 156 pairs" in people.output and "a node falls" in people.output
 
 
+@pytest.mark.slow
 def test_topology_draws_the_routes_that_nodes_chose(tmp_path: Path) -> None:
     """On a ring both ways around may be as long; the oracle's picture and the nodes' lead all home."""
     drawn = {}
@@ -65,6 +67,7 @@ def test_topology_draws_the_routes_that_nodes_chose(tmp_path: Path) -> None:
     assert all('class="route"' in text and "routes to n3" in text for text in drawn.values())
 
 
+@pytest.mark.slow
 def test_topology_draws_how_ways_come_to_be_only_if_it_runs(tmp_path: Path) -> None:
     drawn = tmp_path / "convergence.svg"
     asked = ["topology", "--graph", "ring", "--nodes", "6", "--pairs", "10", "--convergence", str(drawn)]
@@ -76,6 +79,7 @@ def test_topology_draws_how_ways_come_to_be_only_if_it_runs(tmp_path: Path) -> N
     assert "running" not in still.output
 
 
+@pytest.mark.slow
 def test_topology_lets_some_announce_no_price_or_zero() -> None:
     asked = ["topology", "--graph", "ring", "--nodes", "6", "--pairs", "10", "--silent", "40", "--liars", "20"]
     people = CliRunner().invoke(sim, asked, standalone_mode=False)

@@ -202,6 +202,7 @@ def test_a_connector_can_be_the_target(alice: Path, isthmus_command: Run) -> Non
     assert [hop["address"] for hop in found["hops"]] == ["test.one", "test.two"]
 
 
+@pytest.mark.slow
 def test_it_works_through_a_process_that_holds_the_wallet(
     chain: Chain, alice: Path, bob: str, isthmus_command: Run
 ) -> None:
@@ -212,6 +213,7 @@ def test_it_works_through_a_process_that_holds_the_wallet(
     assert refused.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_node_that_is_killed_is_missed_by_the_one_before_it(chain: Chain, alice: Path, isthmus_command: Run) -> None:
     """Last: the chain is broken from here on."""
     chain.stop("three")

@@ -130,6 +130,7 @@ async def test_two_kills_are_no_worse_than_one(world: World) -> None:
         assert world.received == result.delivered
 
 
+@pytest.mark.slow
 async def test_what_a_silent_receiver_got_is_shown_as_between(world: World) -> None:
     """Our books tell what left; what arrived of it only the receiver could tell."""
     await world.kill_in_the_middle(key="")
@@ -158,6 +159,7 @@ async def test_where_replies_said_nothing_the_receiver_is_asked_at_the_end(world
         assert result.delivered == result.delivered_max == world.received
 
 
+@pytest.mark.slow
 async def test_what_a_receiver_does_not_say_after_a_kill_it_may_say_at_the_end(world: World) -> None:
     """Simulator, seeds 1135 and 1250. Of a fixed destination amount, what is known to be missing then follows."""
     goal = 100_000_000

@@ -244,6 +244,7 @@ def certificate(tmp_path: Path) -> Any:
     return make
 
 
+@pytest.mark.slow
 async def test_a_certificate_that_has_expired(nodes: Any, config: Any, peer: Any, certificate: Any) -> None:
     """No link, and the token isn't shown; the log says why. With a new certificate the link comes up by itself."""
     old, new = certificate(until=2021), certificate()

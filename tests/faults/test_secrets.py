@@ -107,6 +107,7 @@ def dead_port(config: Any) -> int:
     return int(config.free_port())
 
 
+@pytest.mark.slow
 async def test_no_secret_of_a_node_is_seen(
     nodes: Any, config: Any, peer: Any, tmp_path: Path, private_key: str, dead_port: int, monkeypatch: Any
 ) -> None:

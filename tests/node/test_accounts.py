@@ -360,6 +360,7 @@ async def test_what_was_set_at_run_time_holds_until_its_section_of_the_file_chan
     assert await node.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_file_that_changed_while_the_node_was_down_wins_too(
     nodes: Any, config: Any, limited: Callable[..., str]
 ) -> None:
@@ -375,6 +376,7 @@ async def test_a_file_that_changed_while_the_node_was_down_wins_too(
     assert (await again.accounts())["bob"]["source"] == "file"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answered", [0, 3, 7])
 async def test_what_was_answered_before_a_kill_holds_after_it(
     nodes: Any, config: Any, two: str, peer: Any, answered: int

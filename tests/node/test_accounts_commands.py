@@ -95,6 +95,7 @@ async def test_an_http_link_comes_from_a_file_with_its_secrets_beside_it(
     assert "token_sha256" in shown and "the-token-that" not in shown
 
 
+@pytest.mark.slow
 async def test_what_makes_no_sense_is_one_line_and_status_2(node: Any, tmp_path: Path) -> None:
     at = ("--config", str(node.file))
     add = ("accounts", "add", "carol", *at)

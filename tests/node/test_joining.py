@@ -149,6 +149,7 @@ async def test_what_makes_no_sense_is_refused_and_guesses_are_throttled(hub: Any
     assert "bob" not in await hub.accounts()
 
 
+@pytest.mark.slow
 async def test_an_invitation_is_used_once_also_when_two_come_together(nodes: Any, config: Any, hub: Any) -> None:
     """And it ends with its time, and holds over a restart."""
     secret = await invite(hub)
@@ -167,6 +168,7 @@ async def test_an_invitation_is_used_once_also_when_two_come_together(nodes: Any
     assert {"bob", "later"} <= set(await again.accounts())
 
 
+@pytest.mark.slow
 async def test_the_operators_side_of_bad_invitations(nodes: Any, config: Any, hub: Any) -> None:
     at = ("--asset", "USD", "--scale", "9", "--receivable", "1", "--config", hub.file)
     cases = [
@@ -188,6 +190,7 @@ async def test_the_operators_side_of_bad_invitations(nodes: Any, config: Any, hu
     assert done.returncode == 1 and "no HTTP listener" in done.stderr
 
 
+@pytest.mark.slow
 async def test_invitations_are_listed_and_revoked(nodes: Any, config: Any, hub: Any) -> None:
     """One that was used is an account. What was revoked stays so over a kill."""
     at = ("--config", hub.file)

@@ -80,6 +80,7 @@ def damage(path: Path, statement: str) -> None:
     connection.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement, says",
     [

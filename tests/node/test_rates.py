@@ -242,6 +242,7 @@ async def rates(node: Any, *arguments: str) -> subprocess.CompletedProcess[str]:
     return await command("rates", *arguments, "--data", node.folder / "data", token=ADMIN_TOKEN)
 
 
+@pytest.mark.slow
 async def test_the_commands_show_and_set(nodes: Any, config: Any, pays: Any, prices: Prices) -> None:
     node = await priced(await nodes.run(text(config, prices)))
     alice = await pays(node)

@@ -78,6 +78,7 @@ async def test_an_answer_that_comes_after_the_restart_counts(nodes: Any, two: st
     assert await node.balances() == {"alice": 901, "bob": -901}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alice_waits", [True, False])
 async def test_without_an_answer_the_expiry_ends_it_and_the_sender_is_told(
     nodes: Any, two: str, raw: Any, wall_ms: int, alice_waits: bool
@@ -143,6 +144,7 @@ async def test_killed_under_load_both_neighbours_agree_to_the_unit(nodes: Any, c
     assert isinstance(await alice.pay("test.node.bob", 1), Fulfill)
 
 
+@pytest.mark.slow
 async def test_an_http_answer_that_comes_after_the_restart_counts(
     nodes: Any, config: Any, raw: Any, wall_ms: int, http_peer: Any
 ) -> None:
@@ -169,6 +171,7 @@ async def test_an_http_answer_that_comes_after_the_restart_counts(
     assert await node.balances() == {"alice": 900, "bob": -900}
 
 
+@pytest.mark.slow
 async def test_checkpoints_are_taken_verified_and_pruned_while_packets_pass(
     nodes: Any, two: str, peer: Any, config: Any
 ) -> None:

@@ -114,6 +114,7 @@ async def test_what_was_paid_by_hand_is_booked_by_the_running_node_and_without_i
     assert currency["on_ledgers"] == str(-2 * USD)
 
 
+@pytest.mark.slow
 async def test_one_that_failed_is_shown_and_taken_back(nodes: Nodes, ledger: ToyLedger) -> None:
     """SE-10: by the operator only, once, and then it can be paid anew."""
     ledger.refused.add("us")
@@ -216,6 +217,7 @@ async def test_metrics_tell_of_settlements(node: NodeProcess) -> None:
         assert line in lines, [each for each in lines if "settle" in each or "engine" in each]
 
 
+@pytest.mark.slow
 async def test_accounts_get_and_change_their_settlement_at_run_time(nodes: Nodes, ledger: ToyLedger) -> None:
     node = await owing(nodes, ledger)
     where = ["--data", str(data(node))]
@@ -273,6 +275,7 @@ async def test_an_account_that_was_settled_is_removed_once_nothing_of_it_is_open
     assert verified.returncode == 0, verified.stderr
 
 
+@pytest.mark.slow
 async def test_an_account_changes_its_engine_once_nothing_of_it_is_open(nodes: Nodes, ledger: ToyLedger) -> None:
     till = engine(ledger, "us").replace("settlement.bank", "settlement.till")
     node = await nodes.run(text(ledger) + till, wrapper=WRAPPER)

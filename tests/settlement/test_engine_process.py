@@ -144,6 +144,7 @@ async def post(url: str, body: dict[str, Any], key: str = "k") -> int:
         return response.status
 
 
+@pytest.mark.slow
 async def test_one_that_failed_is_shown_and_replaced_by_the_operator(tmp_path: Path, ledger: ToyLedger) -> None:
     """SE-10: connectors are never told; the operator looks, mends, and has it paid anew."""
     ledger.refused.add("us")
@@ -174,6 +175,7 @@ async def test_one_that_failed_is_shown_and_replaced_by_the_operator(tmp_path: P
     assert len(set(ledger.attempts)) == 2
 
 
+@pytest.mark.slow
 async def test_what_came_in_is_shown_until_the_connector_has_it(tmp_path: Path, ledger: ToyLedger) -> None:
     ledger.transfers.append({"id": "t", "source": "ann", "destination": "us", "amount": "700"})
     port = free_port()

@@ -103,6 +103,7 @@ async def test_a_payer_pays_ahead_and_its_receiver_is_paid_on_the_ledger(
     assert int(found["balance"]) == -balances["alice"]
 
 
+@pytest.mark.slow
 async def test_an_operator_of_a_wallet_settles_by_hand(node: NodeProcess, tmp_path: Path, ledger: ToyLedger) -> None:
     alice = await wallet(node, tmp_path, "alice", ledger, 'ahead_max = "3"\n')
     done = await isthmus("wallet", "settle", "2.5", "--wallet", alice, "--key", "k")
@@ -218,6 +219,7 @@ def test_what_the_file_says_is_what_the_wallet_settles_by(tmp_path: Path, monkey
     assert found.settings == {"holder": "hub", "color": "red"}
 
 
+@pytest.mark.slow
 async def test_a_wallet_without_the_file_says_what_to_do(node: NodeProcess, tmp_path: Path, ledger: ToyLedger) -> None:
     alice = await wallet(node, tmp_path, "alice", ledger, "")
     (alice / "settlement.toml").unlink()

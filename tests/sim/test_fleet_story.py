@@ -97,6 +97,7 @@ def test_who_tells_no_price_or_zero_is_heard_so() -> None:
     assert all(price for price in honest.heard(0, 3) + honest.heard(2, 0))
 
 
+@pytest.mark.slow
 def test_prices_that_are_not_told_or_wrong_cost_money_and_no_way() -> None:
     graph = generate("scale-free", 60, 1)
 

@@ -80,6 +80,7 @@ def test_drawn_networks_have_no_findings(seed: int) -> None:
     assert count(result, "entry", "settlement by us") > 0
 
 
+@pytest.mark.slow
 def test_the_trace_is_the_same_in_every_process() -> None:
     """Engines are coroutines; their steps come in one order all the same."""
     command = [sys.executable, "-m", "isthmus", "sim", "run", "--settle", "--seed", "6", "--trace"]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import pytest
 from aiohttp import web
 
 from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, free_port, toml
@@ -24,6 +25,7 @@ def engine_file(world: World, token: str, listen: int, connector: int) -> str:
     )
 
 
+@pytest.mark.slow
 async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, tmp_path: Path) -> None:
     """SE-9, SE-10."""
     port, at, back = free_port(), free_port(), free_port()
@@ -69,6 +71,7 @@ async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, 
         await bob.close()
 
 
+@pytest.mark.slow
 async def test_what_is_nobodys_is_assigned_while_it_is_stopped(world: World, tmp_path: Path) -> None:
     """The connector is told once the engine runs again."""
     at, told = free_port(), asyncio.Queue[tuple[str, dict[str, Any]]]()

@@ -50,6 +50,7 @@ async def channels_of(ledger: Serving) -> list[dict[str, Any]]:
     return list(found["channels"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("booked", [True, False], ids=["after", "before"])
 @pytest.mark.parametrize("victim", ["payer", "payee"])
 async def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(
