@@ -121,6 +121,7 @@ interop: setup npm ## the tests against Interledger implementations by others (n
 
 ledgers: setup ## the tests against real ledgers' nodes (needs Node 20, Go 1.25.10 and PostgreSQL: an Ethereum chain, lnd, the bank)
 	@tools/npm-packages tests/ledgers/evm
+	@tools/web3 >/dev/null || true
 	@$(PYTEST) -m ledger tests/ledgers tests/settlement -n $(WORKERS) $(ARGS)
 
 contract: ## the payment channels' contract for EVM chains: what is committed is what its source compiles to (needs Node 20)
