@@ -266,6 +266,23 @@ async def test_the_commands_show_and_set(nodes: Any, config: Any, pays: Any, pri
     assert await traded(alice) == 3_000
 
 
+async def test_a_pair_that_only_the_operator_named_is_exchanged_no_more_when_it_is_followed(
+    nodes: Any, config: Any, pays: Any
+) -> None:
+    """The file has no word on it: to follow the file is not to exchange."""
+    node = await nodes.run(config.toml(config.account("alice"), config.account("bob", asset="EUR")))
+    alice = await pays(node)
+    assert (await rates(node, "set", "USD/EUR", "0.5")).returncode == 0
+    assert await traded(alice) == 500
+    done = await rates(node, "follow", "EUR/USD")
+    assert done.stdout == "USD/EUR is exchanged no more: the node's file doesn't have this pair.\n", done.stderr
+    assert await traded(alice) == "F02"
+    assert json.loads((await rates(node, "show", "--json")).stdout)["rates"] == []
+    await rates(node, "set", "USD/EUR", "0.5")
+    done = await rates(node, "follow", "USD/EUR", "--json")
+    assert (json.loads(done.stdout)["source"], json.loads(done.stdout)["rate"]) == ("none", None)
+
+
 async def test_the_commands_say_what_is_wrong(nodes: Any, config: Any, prices: Prices) -> None:
     node = await priced(await nodes.run(text(config, prices)))
     for arguments, status, what in (

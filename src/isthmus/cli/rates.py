@@ -111,6 +111,9 @@ def _tell(api: AdminApi, body: Json, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer, indent=2))
         return
+    if answer["source"] == "none":
+        click.echo(f"{answer['pair']} is exchanged no more: {answer['why']}.")
+        return
     rate = "" if answer["rate"] is None else f" at {decimal_text(Fraction(answer['rate']))}"
     click.echo(f"{answer['pair']}{rate}, from {answer['source']}: {state_text(answer)}.")
 

@@ -21,7 +21,10 @@ _FRACTION: Final[Json] = {"type": ["string", "null"], "description": 'Exact: "27
 RATE_SHOWN: Final[dict[str, Json]] = {
     "pair": {**TEXT, "description": "Both asset codes, `EUR/USD`: units of the second for one of the first."},
     "rate": {**_FRACTION, "description": 'The last one that was believed, exact: "271/250". Null before the first.'},
-    "source": {**TEXT, "description": "`file`, `operator`, `via CODE`, or the name of a source."},
+    "source": {
+        **TEXT,
+        "description": "`file`, `operator`, `via CODE`, or the name of a source; `none`: exchanged no more.",
+    },
     "age_ms": {
         "type": ["integer", "null"],
         "description": "Since it was right at its source; null: it has none.",
@@ -54,7 +57,8 @@ def rates_operations(driver: Driver, rates: Provider) -> list[Operation]:
         told = await driver.change_rates(event.rates, settings=event.settings)
         if told.problem:
             raise RefusedError(409, f"{told.problem}.")
-        return shown(next(state for state in rates.states() if state.codes == codes))
+        state = next((state for state in rates.states() if state.codes == codes), None)
+        return gone(codes) if state is None else shown(state)
 
     return [
         Operation(
@@ -113,6 +117,13 @@ def _rate(text: object) -> Fraction:
         return read_rate(text)
     except AnswerError as error:
         raise RefusedError(400, f"rate: {error}.") from None
+
+
+def gone(codes: Codes) -> Json:
+    """A pair that only the operator had a word on, which was taken back."""
+    nothing = dict.fromkeys(("rate", "age_ms", "spread", "offered", "problem"))
+    why = "the node's file doesn't have this pair"
+    return {"pair": pair_text(codes), "source": "none", "state": "stopped", "why": why, **nothing}
 
 
 def shown(state: PairState) -> Json:
