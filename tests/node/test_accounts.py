@@ -208,6 +208,34 @@ async def test_a_drain_lets_packets_end_before_the_account_goes(nodes: Any, conf
     assert isinstance(refused, Reject) and refused.code == "F02"
 
 
+async def test_a_drain_that_waiting_does_not_help_changes_nothing(nodes: Any, config: Any, two: str, peer: Any) -> None:
+    """What is owed is owed after it too: the account goes on working."""
+    node = await nodes.run(two)
+    alice, _ = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
+    assert isinstance(await alice.pay("test.node.bob.x", 70), Fulfill)
+    status, problem = await call(node, "DELETE", "/accounts/bob?drain=true")
+    assert status == 409 and "owed by us" in problem["detail"] and "disabled" not in problem["detail"]
+    assert (await node.accounts())["bob"]["enabled"] is True
+    assert isinstance(await alice.pay("test.node.bob.x", 1), Fulfill)
+
+
+async def test_a_drain_that_is_refused_afterwards_says_that_the_account_is_disabled(
+    nodes: Any, config: Any, two: str, peer: Any
+) -> None:
+    node = await nodes.run(two)
+    alice, bob = await peer(node, "alice"), await peer(node, "bob")
+    paid = alice.prepare("test.node.bob.x", 70)
+    inbound = await bob.request()
+    removal = asyncio.create_task(call(node, "DELETE", "/accounts/bob?drain=true"))
+    await node.until("set at run time", account="bob")
+    bob.fulfil(inbound)
+    assert isinstance(await paid, Fulfill)
+    status, problem = await removal
+    assert status == 409 and "owed by us" in problem["detail"]
+    assert "It is disabled now: isthmus accounts enable bob" in problem["detail"]
+    assert (await node.accounts())["bob"]["enabled"] is False
+
+
 async def test_a_disabled_account_keeps_its_books_and_loses_its_link(
     nodes: Any, config: Any, two: str, peer: Any
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from isthmus.ilp.packet import Fulfill
 from isthmus.links.throttle import FAILURES_MAX
@@ -73,8 +74,8 @@ async def test_an_invitation_completes_both_sides_and_they_pay_each_other(
     assert done.returncode == 0, done.stderr
     assert "Account hub: USD, scale 9" in done.stdout and "test.hub is a peer, and answered a ping" in done.stdout
     again = await command(*accept, "--name", "twice", stdin=invitation)
-    assert again.returncode == 1 and "used already" in again.stderr
-    assert "twice" not in {name for name, one in (await other.accounts()).items() if one["source"] != "removed"}
+    assert again.returncode == 2 and "used already. Ask for another one" in again.stderr
+    assert "twice" not in await other.accounts()
     secret = invitation.partition("#")[2]
     for node in (hub, other):
         assert secret not in "\n".join(node.lines)
@@ -93,8 +94,10 @@ async def test_an_invitation_completes_both_sides_and_they_pay_each_other(
     assert (await after.balances())["hub"] == 700
 
 
-async def test_a_node_joins_a_parent_in_one_step(nodes: Any, config: Any, hub: Any, peer: Any) -> None:
+async def test_a_node_joins_a_parent_in_one_step(nodes: Any, config: Any, peer: Any) -> None:
     """Account, address, default route and ping; the parent's terms are the operator's."""
+    rest = CHILDREN.replace("children_max = 2", "children_max = 3")
+    hub = await nodes.run(config.toml(config.account("alice"), address="test.hub", http=0, rest=rest))
     child = await nodes.run(config.toml(config.account("bob"), address="from parent"))
     done = await command("node", "join", place(hub), "--receivable", "3", "--json", "--config", child.file)
     assert done.returncode == 0, done.stderr
@@ -112,6 +115,50 @@ async def test_a_node_joins_a_parent_in_one_step(nodes: Any, config: Any, hub: A
     assert len(await hub.accounts()) == 2
 
 
+async def test_who_joins_with_an_address_of_its_own_is_told_what_that_means(nodes: Any, config: Any, hub: Any) -> None:
+    other = await nodes.run(config.toml(config.account("carol"), address="test.other"))
+    done = await command("node", "join", place(hub), "--receivable", "3", "--config", other.file)
+    assert done.returncode == 0, done.stderr
+    assert "That isn't below test.hub, so nothing comes to us by it, unless they take our routes" in done.stdout
+
+
+class Forgetful:
+    """A way to a node on which the answers to agreements get lost, a given number of times."""
+
+    def __init__(self, node: Any, *, lost: int) -> None:
+        self.node = node
+        self.lost = lost
+
+    async def pass_on(self, request: web.Request) -> web.StreamResponse:
+        body = await request.json()
+        status, answer = await ask(self.node, body)
+        if not body.get("look") and self.lost > 0:
+            self.lost -= 1
+            assert request.transport is not None
+            request.transport.close()
+        return web.json_response(answer, status=status)
+
+
+@pytest.mark.parametrize(("lost", "status"), [(2, 0), (3, 1)])
+async def test_an_agreement_whose_answer_was_lost_is_asked_for_again(
+    nodes: Any, config: Any, hub: Any, lost: int, status: int
+) -> None:
+    """And if none comes at all, nothing of it works at our side, and the line says what may be left at the other."""
+    secret = await invite(hub)
+    other = await nodes.run(config.toml(config.account("carol"), address="test.other"))
+    app = web.Application()
+    app.router.add_post("/join", Forgetful(hub, lost=lost).pass_on)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    invitation = f"http://127.0.0.1:{runner.addresses[0][1]}/join#{secret}"
+    done = await command("peer", "accept", "-", "--receivable", "1", "--config", other.file, stdin=invitation)
+    await runner.cleanup()
+    assert done.returncode == status, done.stderr
+    assert ("to be removed there" in done.stderr) == bool(status)
+    assert (await other.accounts())["hub"]["source"] == ("removed" if status else "run time")
+
+
 async def test_strangers_get_what_the_operator_allows(nodes: Any, config: Any) -> None:
     """Off by default; and two at once can't both be the last child."""
     closed = await nodes.run(config.toml(config.account("alice"), http=0))
@@ -124,6 +171,7 @@ async def test_strangers_get_what_the_operator_allows(nodes: Any, config: Any) -
     assert (await ask(hub, first))[0] == 200, "the same again: its answer may have been lost"
     status, problem = await ask(hub, {**TERMS, "token_sha256": HASHES[1]})
     assert status == 409 and "as many children" in problem["detail"]
+    assert (await ask(hub, {"look": True}))[0] == 409, "nobody begins what can't end"
     assert len(await hub.accounts()) == 2
 
 
@@ -155,7 +203,7 @@ async def test_an_invitation_is_used_once_also_when_two_come_together(nodes: Any
     secret = await invite(hub)
     asked = [{"secret": secret, **TERMS, "token_sha256": each} for each in HASHES]
     answers = await asyncio.gather(*(ask(hub, body) for body in asked))
-    assert sorted(status for status, _ in answers) == [200, 409, 409, 409]
+    assert sorted(status for status, _ in answers) == [200, 410, 410, 410]
     winner = asked[[status for status, _ in answers].index(200)]
     assert (await ask(hub, winner))[0] == 200
     later = await invite(hub, "later")
@@ -178,13 +226,17 @@ async def test_the_operators_side_of_bad_invitations(nodes: Any, config: Any, hu
         (("peer", "invite", "bob", *at, "--expires", "99d"), 2, "life_s"),
         (("peer", "invite", "bob", *at, "--hold", "1 year"), 2, "accounts.bob.limits.hold"),
         (("peer", "accept", "https://hub.example/join", "--config", hub.file), 2, "no secret"),
+        (("peer", "accept", f"{place(hub)}/join#nonsense", "--config", hub.file), 2, "no such invitation"),
         (("peer", "accept", "hub.example", "--config", hub.file), 2, "no node's URL"),
         (("peer", "accept", "http://hub.example/join#x", "--config", hub.file), 2, "shows everything"),
-        (("node", "join", "http://127.0.0.1:1", "--config", hub.file), 1, "didn't answer"),
+        (("node", "join", "http://127.0.0.1:1", "--config", hub.file), 1, "Connection refused. Look at the URL"),
+        (("node", "join", hub.listening["admin"], "--config", hub.file), 2, "its HTTP listener"),
+        (("node", "join", f"http://{hub.listening['btp']}", "--config", hub.file), 2, "its HTTP listener"),
     ]
     for arguments, status, says in cases:
         done = await command(*arguments)
         assert done.returncode == status and says in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert {one["source"] for one in (await hub.accounts()).values()} == {"file"}, "nothing half done"
     no_http = await nodes.run(config.toml(config.account("alice")))
     done = await command("peer", "invite", "bob", *at[:-1], no_http.file)
     assert done.returncode == 1 and "no HTTP listener" in done.stderr

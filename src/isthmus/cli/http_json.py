@@ -55,7 +55,8 @@ def exchange(
             raise RefusalError(refusal.code, _detail(refusal, bytes_max)) from None
     except (OSError, ValueError, http.client.HTTPException) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise NoAnswerError(f"{reason}" or type(error).__name__) from None
+        said = reason.strerror if isinstance(reason, OSError) else None
+        raise NoAnswerError(said or f"{reason}" or type(error).__name__) from None
     if not isinstance(found, dict):
         raise NoAnswerError("what came is no JSON object")
     return found

@@ -11,9 +11,10 @@ from urllib.parse import urlsplit
 
 import click
 
-from isthmus.cli.admin_api import AdminApi, RefusedByNodeError
+from isthmus.cli.admin_api import AdminApi, MisusedNodeError, RefusedByNodeError
 from isthmus.cli.http_json import Json, NoAnswerError, RefusalError, exchange
 from isthmus.errors import ConfigError, LinkError
+from isthmus.ilp.address import is_prefix_of
 from isthmus.links.http.urls import is_loopback
 from isthmus.node.joining import PATH
 
@@ -23,6 +24,10 @@ ANSWER_BYTES_MAX: Final = 65_536
 # From an enabled account to the first answer of the peer.
 UP_S_MAX: Final = 30.0
 AGAIN_S: Final = 0.25
+# An agreement whose answer was lost is asked for again: the other side gives the same answer to the same token.
+AGREE_TRIES: Final = 3
+UNAUTHORIZED: Final = 401  # an admin API
+LISTENER: Final = "Give the URL of its HTTP listener ([listeners.http] in its file)"
 
 
 class Place(NamedTuple):
@@ -60,10 +65,20 @@ def ask(place: Place, **fields: Any) -> Json:
             directly=False,
         )
     except RefusalError as refusal:
-        reason = f"{refusal.status}, and no reason. Is it an isthmus?" if refusal.detail is None else refusal.detail
-        raise RefusedByNodeError(f"the other node says: {reason}") from None
+        raise _refused(place, refusal) from None
     except NoAnswerError as error:
-        raise LinkError(f"the node at {place.url} didn't answer: {error}") from None
+        raise LinkError(
+            f"the node at {place.url} didn't answer: {error}. Look at the URL, and whether it runs"
+        ) from None
+
+
+def _refused(place: Place, refusal: RefusalError) -> RefusedByNodeError:
+    """What was asked for makes no sense there, or can't be done now."""
+    status, detail = refusal.status, refusal.detail
+    if detail is None or status == UNAUTHORIZED:
+        return MisusedNodeError(f"what answers at {place.url} ({status}) takes no neighbours. {LISTENER}")
+    kind = MisusedNodeError if status in (400, 403, 404, 410, 413) else RefusedByNodeError
+    return kind(f"the other node says: {detail}")
 
 
 def come_together(
@@ -90,7 +105,7 @@ def come_together(
     }
     api.call("PUT", f"/accounts/{name}", definition)
     try:
-        ask(place, asset=asset, scale=scale, token_sha256=_sha256(token))
+        _agree(place, asset=asset, scale=scale, token_sha256=_sha256(token))
     except (RefusedByNodeError, LinkError):
         api.call("DELETE", f"/accounts/{name}")  # nothing was agreed: nothing stays
         raise
@@ -109,6 +124,18 @@ def come_together(
     }
 
 
+def _agree(place: Place, **terms: Any) -> None:
+    for left in reversed(range(AGREE_TRIES)):
+        try:
+            ask(place, **terms)
+        except LinkError as error:
+            if left == 0:
+                raise LinkError(f"{error}. If it has made its side all the same, that is to be removed there") from None
+            time.sleep(AGAIN_S)
+        else:
+            return
+
+
 def tell(found: Json) -> None:
     """What happened, for people."""
     click.echo(f"Account {found['account']}: {found['asset']}, scale {found['scale']}, the same on both sides.")
@@ -118,6 +145,11 @@ def tell(found: Json) -> None:
         click.echo(f"Our address: {found['address'] or 'not told yet'}")
         if found["default_route"] == found["account"]:
             click.echo("What no other route takes goes there.")
+        if found["address"] and not is_prefix_of(found["their_address"], found["address"]):
+            click.echo(
+                f"That isn't below {found['their_address']}, so nothing comes to us by it, unless they take our routes "
+                f'(routes = {{ receive = true }}), or our file says address = "from parent".'
+            )
 
 
 def _name_for(terms: Json, relation: str) -> str:

@@ -110,7 +110,7 @@ class Control:
         settings = self._settings()
         found = definition_of(self._file, item, settings.get(item))
         if found is None:
-            raise RefusedError(404, f"There is no account {name!r}.")
+            raise _no_account(name)
         return {"id": name, "source": self._source(item, settings), "definition": shown(found)}
 
     def _source(self, item: Item, settings: Mapping[Item, Setting]) -> str:
@@ -169,7 +169,7 @@ class Control:
         setting = settings.get(item)
         before = definition_of(self._file, item, setting)
         if not isinstance(before, dict):
-            raise RefusedError(404, f"There is no account {name!r}.")
+            raise _no_account(name)
         for key in ("asset", "scale"):
             if key in change and change[key] != before.get(key):
                 detail = f"The books have {name} in {before['asset']} with scale {before['scale']}, for ever."
@@ -186,10 +186,18 @@ class Control:
 
     async def remove(self, name: str, *, drain: bool, with_routes: bool) -> Json:
         """End an account that owes nothing and is owed nothing; `drain` lets what is in flight end before."""
-        if drain and AccountId(name) in {account.id for account in self.config.accounts}:
-            await self.change(name, {"enabled": False})
-            await self._drained(AccountId(name))
-        return await self._serially(self._remove(name, with_routes=with_routes))
+        account = AccountId(name)
+        if not drain or account_of(self.config, account) is None:
+            return await self._serially(self._remove(name, with_routes=with_routes))
+        if not is_in_flight(self._driver, account):
+            self._check_empty(account)  # what is owed now isn't changed by waiting: the account goes on working
+        await self.change(name, {"enabled": False})
+        await self._drained(account)
+        try:
+            return await self._serially(self._remove(name, with_routes=with_routes))
+        except RefusedError as refused:
+            detail = f"{refused} It is disabled now: isthmus accounts enable {name} lets it work again."
+            raise RefusedError(refused.status, detail, **refused.more) from None
 
     async def _remove(self, name: str, *, with_routes: bool) -> Json:
         item = _account_item(name)
@@ -198,7 +206,7 @@ class Control:
         if definition_of(self._file, item, settings.get(item)) is None:
             if account in self._driver.kernel.books.peers:
                 return {"account": name, "changed": False}
-            raise RefusedError(404, f"There is no account {name!r}.")
+            raise _no_account(name)
         self._check_empty(account)
         routes = [prefix or DEFAULT_ROUTE for prefix, to in self.config.routes if to == account]
         routes = [prefix for prefix in routes if self._is_set(prefix)]
@@ -236,10 +244,13 @@ class Control:
             left.append(f"a loss of {amount} counts against it: write it off (isthmus books write-off)")
         in_flight = len(found.received) + len(found.sent)
         if in_flight:
-            left.append(f"{in_flight} packets are in flight: wait, or drain it")
+            left.append(f"packets in flight: {in_flight}; wait, or drain it (--drain)")
         left += self._left_at_engine(account)
         if found.fulfilled:
-            left.append(f"the peer has not acknowledged {len(found.fulfilled)} packets: wait, or drain it")
+            left.append(
+                f"packets that the peer has not acknowledged: {len(found.fulfilled)}; it does when its link is up,"
+                f" and isthmus books give-up ends the waiting"
+            )
         if left:
             raise RefusedError(
                 409,
@@ -373,7 +384,7 @@ class Control:
     async def ping(self, name: str) -> Json:
         """Whether the account's peer answers, and how fast. RefusedError if it doesn't."""
         if account_of(self.config, AccountId(name)) is None:
-            raise RefusedError(404, f"There is no account {name!r}.")
+            raise _no_account(name)
         told = await self._driver.ping(AccountId(name), PING_MS_MAX)
         if told is None:
             raise RefusedError(409, f"{name} didn't answer within {PING_MS_MAX // 1000} s.")
@@ -547,6 +558,10 @@ def _refused(error: ConfigError) -> RefusedError:
     from_books = any(words in error.problem for words in ("for ever", "it is missing", "no other would find them"))
     detail = f"{error.key}: {error.problem}. {error.remedy.rstrip('.')}."
     return RefusedError(409 if from_books else 400, detail, key=error.key)
+
+
+def _no_account(name: str) -> RefusedError:
+    return RefusedError(404, f"There is no account {name[:80]!r}. See isthmus accounts list.")
 
 
 def _told(change: Json, prefix: str = "") -> str:

@@ -30,9 +30,12 @@ BODY_BYTES_MAX: Final = 4_096
 BODY_S_MAX: Final = 10.0
 SECRET_BYTES: Final = 32
 INVITATIONS_MAX: Final = 1_000
-LIFE_S_MAX: Final = 30 * 24 * 3_600
+DAY_S: Final = 24 * 3_600
+LIFE_S_MAX: Final = 30 * DAY_S
 ID_CHARS: Final = 16  # of the hash, by which operators name an invitation
 NAME_BYTES: Final = 10  # of the hash, for the name of a child who asked
+
+NO_SUCH: Final = "There is no such invitation, or its time is over. Ask for another one."
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _PREFIX: Final = b"invitation:"
@@ -64,7 +67,7 @@ class Joining:
     async def invite(self, name: str, definition: Json, life_s: int) -> Json:
         """Make an invitation; the secret is in the answer and nowhere else."""
         if not 1 <= life_s <= LIFE_S_MAX:
-            raise RefusedError(400, f"life_s must be from 1 to {LIFE_S_MAX}.")
+            raise RefusedError(400, f"life_s must be from 1 to {LIFE_S_MAX}, which is {LIFE_S_MAX // DAY_S} days.")
         kept = self._invitations()
         old = {key: b"" for key, each in kept.items() if each["expires_at"] <= self._wall_ms()}
         if len(kept) - len(old) >= INVITATIONS_MAX:
@@ -128,9 +131,11 @@ class Joining:
         invitation = self._invitations().get(_key(secret)) if isinstance(secret, str) else None
         if invitation is None or invitation["expires_at"] <= self._wall_ms():
             self._throttle.failed(host, self._mono_ms())
-            raise RefusedError(404, "There is no such invitation, or its time is over.")
+            raise RefusedError(404, NO_SUCH)
         definition = invitation["definition"]
         if body.get("look") is True:
+            if invitation["used_by"] is not None:
+                raise self._used(host)
             return self._terms(definition)
         token_sha256 = _agreed(body, definition)
         async with self._turn:
@@ -139,7 +144,7 @@ class Joining:
     async def _use(self, key: bytes, token_sha256: str, host: str) -> Json:
         invitation = self._invitations().get(key)
         if invitation is None:
-            raise RefusedError(404, "There is no such invitation, or its time is over.")  # revoked just now
+            raise RefusedError(404, NO_SUCH)  # revoked just now
         definition = invitation["definition"]
         if invitation["used_by"] is None:
             used = {**invitation, "used_by": token_sha256}
@@ -147,26 +152,33 @@ class Joining:
                 invitation["account"], _with_token(definition, token_sha256), also={key: _encoded(used)}
             )
         elif invitation["used_by"] != token_sha256:
-            self._throttle.failed(host, self._mono_ms())
-            raise RefusedError(409, "This invitation was used already.")
+            raise self._used(host)
         return self._terms(definition)
+
+    def _used(self, host: str) -> RefusedError:
+        self._throttle.failed(host, self._mono_ms())
+        return RefusedError(410, "This invitation was used already. Ask for another one.")
 
     async def _child(self, body: Json, host: str) -> Json:
         """Somebody without an invitation: a child, if the operator lets anybody be one."""
         join = self._control.config.join
         if not join.children:
             self._throttle.failed(host, self._mono_ms())
-            raise RefusedError(403, "This node takes children by invitation only.")
+            raise RefusedError(403, "This node takes children by invitation only. Ask its operator for one.")
         definition = _definition_of(join)
+        children = [each.id for each in self._control.config.accounts if each.relation is Relation.CHILD]
+        is_full = len(children) >= join.children_max
+        full = RefusedError(409, "This node has as many children as it takes. Ask its operator, or another node.")
         if body.get("look") is True:
+            if is_full:
+                raise full
             return self._terms(definition)
         token_sha256 = _agreed(body, definition)
         name = "child-" + b32encode(bytes.fromhex(token_sha256)[:NAME_BYTES]).decode().lower()
-        children = [each for each in self._control.config.accounts if each.relation is Relation.CHILD]
-        if AccountId(name) not in {each.id for each in children}:
+        if AccountId(name) not in children:
             self._throttle.failed(host, self._mono_ms())  # so that one address can't take all places at once
-            if len(children) >= join.children_max:
-                raise RefusedError(409, "This node has as many children as it takes.")
+            if is_full:
+                raise full
         await self._control.add(name, _with_token(definition, token_sha256))
         return self._terms(definition)
 

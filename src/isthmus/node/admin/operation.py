@@ -17,6 +17,7 @@ TITLES: Final = {
     403: "Forbidden",
     404: "Not Found",
     409: "Conflict",
+    410: "Gone",
     413: "Content Too Large",
     429: "Too Many Requests",
     503: "Service Unavailable",

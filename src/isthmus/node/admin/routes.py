@@ -45,7 +45,7 @@ def route_operations(control: Control, driver: Driver) -> list[Operation]:
     async def show(call: Call) -> Json:
         prefix = call.query.get("prefix", "")
         if prefix and not is_valid_prefix(prefix):
-            raise RefusedError(400, f"{prefix[:80]!r} is no address prefix.")
+            raise RefusedError(400, f"{prefix[:80]!r} is no address prefix. Write it like test.bob, or default.")
         found = view.shown(prefix)
         if flag(call, "why"):
             found["why"] = view.why(prefix)
@@ -96,5 +96,5 @@ def route_operations(control: Control, driver: Driver) -> list[Operation]:
 def _prefix(call: Call) -> str:
     prefix = call.path["prefix"]
     if prefix != DEFAULT_ROUTE and not is_valid_prefix(prefix):
-        raise RefusedError(400, f"{prefix[:80]!r} is no address prefix.")
+        raise RefusedError(400, f"{prefix[:80]!r} is no address prefix. Write it like test.bob, or default.")
     return prefix
