@@ -16,7 +16,7 @@ from typing import Final, TypeAlias, final
 # Preference, relation and length as they are compared: the lower is the better.
 Rank: TypeAlias = tuple[int, int, int]
 # So many changes to a better hop in a row, each change of the row within this time of the one before, and a prefix is
-# unsteady. Honest networks have a third of that (docs/routing.md has what was measured).
+# unsteady. docs/routing.md has what was measured of honest networks: two to four.
 RETURNS: Final = 6
 WITHIN_MS: Final = 10_000
 # For so long after its last change.
