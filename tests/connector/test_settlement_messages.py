@@ -70,6 +70,25 @@ def test_what_the_engine_cant_make_sense_of_is_rejected(node: "Node") -> None:
     assert node.rejected("bob") == Reject("F01", "peer.settle", "no such message")
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_message_leaves_with_packets_after_what_its_engine_had_booked(node: "Node", is_late: bool) -> None:
+    """A commit may take so long that the packets have expired; the message leaves all the same."""
+    node.prepare("alice", "test.node.bob.x")
+    node.take("bob")
+    node.durable = False
+    node.tell(SettlementStep(BOB, 0, kept=[(b"channel", b"state")]))
+    node.tell(SendSettlementMessage(BOB, b"claim", 5))
+    node.prepare("alice", "test.node.bob.x")
+    assert not node.take("bob") and len(node.undurable) == 1
+    if is_late:
+        node.wait(60_000)
+    node.durable = True
+    node.tell()
+    packets = [decode(frame.packet) for frame in node.take("bob")]
+    found = [one.destination for one in packets if isinstance(one, Prepare)]
+    assert found == ["peer.settle", *([] if is_late else ["test.node.bob.x"])]
+
+
 def test_an_answer_waits_for_what_its_engine_had_booked(node: "Node") -> None:
     (message,) = ask(node)
     node.durable = False

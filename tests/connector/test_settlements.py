@@ -8,7 +8,10 @@ import pytest
 from isthmus.connector import settling, state
 from isthmus.connector.events import (
     AccountId,
+    Append,
     Corrected,
+    DigestAsked,
+    Digested,
     Drain,
     Effect,
     Log,
@@ -19,8 +22,9 @@ from isthmus.connector.events import (
     SettlementDue,
     SettlementStep,
 )
+from isthmus.connector.kernel import STEP_WAIT_MS
 from isthmus.connector.lane import TOLD_BURST
-from isthmus.connector.record import EngineKept, decode_record
+from isthmus.connector.record import EngineKept, ReserveIncoming, SettlementMoved, decode_record
 from isthmus.connector.settling import (
     BEGUN,
     CONFIRMED,
@@ -69,8 +73,14 @@ def answer(effects: list[Effect]) -> SettlementAnswered:
     return one
 
 
+def tell_step(node: "Node", event: SettlementStep) -> list[Effect]:
+    """When no packets flow any more: it is durable at once."""
+    node.wait(STEP_WAIT_MS)
+    return node.tell(event)
+
+
 def step(node: "Node", **what: Any) -> SettlementAnswered:
-    return answer(node.tell(SettlementStep(BOB, 7, **what)))
+    return answer(tell_step(node, SettlementStep(BOB, 7, **what)))
 
 
 def kept(node: "Node") -> Settling:
@@ -105,7 +115,7 @@ def test_one_at_a_time_until_the_engine_has_it(node: "Node") -> None:
     (first,) = dues(pay(node, 1_000))
     assert not dues(pay(node, 5_000))
     assert node.balance("bob") == -5_000
-    effects = node.tell(SettlementStep(BOB, 1, moved=[(first.number, TAKEN, "")]))
+    effects = tell_step(node, SettlementStep(BOB, 1, moved=[(first.number, TAKEN, "")]))
     assert answer(effects).problem == ""
     (second,) = dues(effects)
     assert (second.number, second.amount) == (2, 5_000)
@@ -118,7 +128,7 @@ def test_a_crash_before_the_engine_has_it_asks_again_with_the_same_key(node: "No
     for _ in range(2):
         node = node.restarted()
         assert dues(node.effects) == [due]
-    node.tell(SettlementStep(BOB, 1, moved=[(due.number, TAKEN, "")]))
+    tell_step(node, SettlementStep(BOB, 1, moved=[(due.number, TAKEN, "")]))
     assert not dues(node.restarted().effects)
 
 
@@ -146,7 +156,7 @@ def test_nothing_is_kept_of_what_is_at_its_end(node: "Node", end: int) -> None:
 def test_a_failure_stops_the_account_until_the_operator_reverses_it(node: "Node") -> None:
     """SE-10: nothing is refunded by itself."""
     pay(node, 1_000)
-    effects = node.tell(SettlementStep(BOB, 1, moved=[(1, FAILED, "no funds")]))
+    effects = tell_step(node, SettlementStep(BOB, 1, moved=[(1, FAILED, "no funds")]))
     assert any(isinstance(one, Log) and one.level == "error" for one in effects)
     assert node.balance("bob") == 0
     assert not dues(pay(node, 2_000))
@@ -186,7 +196,7 @@ def test_settlements_under_way_are_bounded(node: "Node") -> None:
         assert dues(pay(node, 1_000)), number
         step(node, moved=[(number, TAKEN, "")])
     assert not dues(pay(node, 1_000))
-    assert dues(node.tell(SettlementStep(BOB, 1, moved=[(1, CONFIRMED, "")])))
+    assert dues(tell_step(node, SettlementStep(BOB, 1, moved=[(1, CONFIRMED, "")])))
 
 
 def test_the_operator_pays_now_and_once_for_a_key(node: "Node") -> None:
@@ -307,7 +317,7 @@ def test_a_step_is_booked_whole_or_not_at_all(node: "Node") -> None:
 
 def test_who_pays_too_much_is_paid_back(node: "Node") -> None:
     """What the peer paid too much we owe, and terms with a threshold settle it as any other."""
-    (due,) = dues(node.tell(SettlementStep(BOB, 7, credits=[(1_500, 9, "wire", "")])))
+    (due,) = dues(tell_step(node, SettlementStep(BOB, 7, credits=[(1_500, 9, "wire", "")])))
     assert (due.amount, node.balance("bob"), node.internal("settled:bob")) == (1_500, 0, 0)
 
 
@@ -426,7 +436,7 @@ def test_an_engine_with_something_on_a_ledger_is_not_replaced(node: "Node", make
 def test_what_happens_is_counted_for_metrics(node: "Node") -> None:
     (due,) = dues(pay(node, 1_000))
     step(node, moved=[(due.number, TAKEN, "")])
-    node.wait(2_000)
+    node.wait(2_000 - 2 * STEP_WAIT_MS)
     step(node, moved=[(due.number, CONFIRMED, "")], credits=[(5, 9, "k", "")], undone=[(5, "reorganised")])
     tally = node.kernel.switch.settlement_tally
     happened = {what: count for (account, what), count in tally.counts.items() if account == BOB}
@@ -441,7 +451,7 @@ def test_settlements_that_come_with_every_packet_fill_no_log(node: "Node") -> No
     first = len(node.effects)
     for number in range(1, 101):
         pay(node, 1_000)
-        step(node, moved=[(number, CONFIRMED, "")])
+        node.tell(SettlementStep(BOB, 7, moved=[(number, CONFIRMED, "")]))
     lines = begun(node.effects[first:])
     assert len(lines) <= TOLD_BURST
     node.wait(10_000)
@@ -449,3 +459,69 @@ def test_settlements_that_come_with_every_packet_fill_no_log(node: "Node") -> No
     pay(node, 1_000)
     [line] = begun(node.effects[first:])
     assert (line["number"], int(line["left_out_before"]) >= 2 * 100 - TOLD_BURST) == (101, True)
+
+
+# --- with packets ----------------------------------------------------------------------------------------------------
+
+
+def appends(effects: list[Effect]) -> list[Append]:
+    return [effect for effect in effects if isinstance(effect, Append)]
+
+
+def answered(effects: list[Effect]) -> bool:
+    return any(isinstance(effect, SettlementAnswered) for effect in effects)
+
+
+def test_where_packets_flow_a_step_becomes_durable_with_the_next_ones(node: "Node") -> None:
+    (due,) = dues(pay(node, 1_000))
+    told = node.tell(SettlementStep(BOB, 1, moved=[(due.number, TAKEN, "")]))
+    told += node.tell(SettlementStep(BOB, 2, kept=[(b"channel", b"state")]))
+    assert not appends(told) and not answered(told)
+    assert kept(node).open[due.number].state == TAKEN, "it stands in the books at once"
+    first = len(node.effects)
+    node.prepare("alice", "test.node.bob.x", 5)
+    effects = node.effects[first:]
+    (append,) = appends(effects)
+    kinds = {type(entry) for entry in decode_record(append.record)}
+    assert {EngineKept, SettlementMoved, ReserveIncoming} <= kinds
+    assert answered(effects) and len(node.take("bob")) == 1
+    assert kept(node.restarted()).open[due.number].state == TAKEN
+
+
+def test_a_step_waits_no_longer_for_packets_than_its_time(node: "Node") -> None:
+    """On the bound, and one before it."""
+    pay(node, 1)
+    assert not appends(node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"state")])))
+    assert node.kernel.wakes_at() == node.mono + STEP_WAIT_MS
+    assert not appends(node.wait(STEP_WAIT_MS - 1))
+    effects = node.wait(1)
+    assert len(appends(effects)) == 1 and answered(effects)
+    assert appends(node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"more")]))), "nothing flows any more"
+
+
+def test_a_step_waits_for_no_packets_while_the_node_drains(node: "Node") -> None:
+    pay(node, 1)
+    node.tell(Drain())
+    assert answered(node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"state")])))
+
+
+def test_a_step_waits_for_no_packets_if_the_books_are_asked_for(node: "Node") -> None:
+    """A digest is of a boundary between two batches."""
+    pay(node, 1)
+    node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"state")]))
+    effects = node.tell(DigestAsked(3))
+    assert answered(effects)
+    (told,) = [effect for effect in effects if isinstance(effect, Digested)]
+    assert told.digest == node.shadow.digest()
+
+
+def test_what_was_decided_is_told_before_it_is_durable(node: "Node") -> None:
+    """Who asks so has no other answer."""
+    node.durable = False
+    event = SettlementStep(BOB, 0, credits=[(7, 9, "", "wire")])
+    effects = node.tell(event)
+    assert event.told is not None and (event.told.problem, event.told.amounts) == ("", [7])
+    refused = SettlementStep(BOB, 0, moved=[(1, TAKEN, "")])
+    effects += node.tell(refused) + node.commit()
+    assert refused.told is not None and "not open" in refused.told.problem
+    assert not answered(effects)

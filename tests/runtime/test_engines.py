@@ -9,7 +9,7 @@ import pytest
 from isthmus.connector.events import AccountId, Inbound, LinkDown
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import ConfigError, JournalError, LedgerError
-from isthmus.ilp.packet import Fulfill, Reject, encode_fulfill
+from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_fulfill
 from isthmus.runtime import engines, kernel_desk
 from isthmus.runtime.engines import ALARMS_MAX, HANDLERS_MAX
 from isthmus.settlement.pauses import RETRY_S_MAX
@@ -199,6 +199,43 @@ async def test_a_step_that_cant_be_booked_is_refused_whole(world: World) -> None
     assert world.bank.port.kept(PEER) == {}
     with pytest.raises(StepRefusedError, match="no account of the engine"):
         await world.bank.port.step(AccountId("other"), Step())
+
+
+async def test_what_is_booked_without_waiting_is_durable_before_the_answer_and_messages_leave(world: World) -> None:
+    asking: list[asyncio.Task[bytes]] = []
+
+    async def book(data: bytes) -> bytes:
+        assert world.bank.port.book(PEER, Step(credits=[(5, 9, "", "")])) == [5]
+        asking.append(asyncio.create_task(world.bank.port.message(PEER, b"and you?")))
+        await asyncio.sleep(0)
+        return b"booked"
+
+    world.bank.answering = book
+    await world.start()
+    world.link.written.clear()
+    world.holds = True
+    await world.ask(b"claim")
+    for _ in range(20):  # turns of the loop: more than the engine needs
+        await asyncio.sleep(0)
+    assert asking and not world.runner._handling, "the engine has answered"
+    assert world.kernel.books.peers[PEER].balance == -5
+    assert not world.link.written
+    world.holds = False
+    destinations = {type(decode((await world.link.frame()).packet)) for _ in range(2)}
+    assert destinations == {Fulfill, Prepare}
+    asking[0].cancel()
+
+
+async def test_what_is_booked_without_waiting_may_be_refused_too(world: World) -> None:
+    await world.start()
+    with pytest.raises(StepRefusedError, match="settlement 9 is not open"):
+        world.bank.port.book(PEER, Step(moved=[(9, TAKEN, "")], kept=[(b"a", b"1")]))
+    assert world.bank.port.kept(PEER) == {}
+    with pytest.raises(StepRefusedError, match="no account of the engine"):
+        world.bank.port.book(AccountId("other"), Step())
+    await world.driver.stop()
+    with pytest.raises(JournalError, match="stopped"):
+        world.bank.port.book(PEER, Step(kept=[(b"a", b"1")]))
 
 
 async def test_a_step_during_the_stop_fails_and_is_not_lost_silently(worlds: list[World]) -> None:

@@ -200,7 +200,8 @@ class Settle:
 class SettlementStep:
     """What an account's engine did or learned: all of it is one entry of the journal, or none.
 
-    Answered by `SettlementAnswered`, once durable. Nothing of it is believed from a peer: the engine has verified it.
+    Answered by `SettlementAnswered`, once durable; with token 0 by `told` alone, as soon as it is decided. Nothing of
+    it is believed from a peer: the engine has verified it.
     """
 
     account: AccountId
@@ -213,6 +214,8 @@ class SettlementStep:
     undone: list[tuple[int, str]] = field(default_factory=list)
     # What the engine is to find again after a restart: key and value; an empty value takes the key away
     kept: list[tuple[bytes, bytes]] = field(default_factory=list)
+    # What the kernel decided: it stands in the books, and is not durable yet
+    told: "SettlementAnswered | None" = None
 
 
 @dataclass(slots=True)

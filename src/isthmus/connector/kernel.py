@@ -6,8 +6,10 @@ What the packets mean is left to the rules of the switch.
 How a batch goes: replies are decided as they arrive; then timers; then Prepares, account after account, each up to
 its bound. All of it writes entries to the open batch, and its frames wait there. The batch is appended as soon as at
 most one other append is under way, so commits overlap with work, and the busier the node is the larger its batches
-are. `Durable` releases a batch's frames, one `Release` for each account. Frames that rest on no event (refusals,
-answers to `peer.*`) leave with the call that made them; they may pass frames that wait for their batch.
+are. Where packets flow, entries of settlement engines alone wait a few milliseconds for packets to go with: a commit
+of their own would cost as much as those. `Durable` releases a batch's frames, one `Release` for each account. Frames
+that rest on no event (refusals, answers to `peer.*`) leave with the call that made them; they may pass frames that wait
+for their batch.
 
 Life: `load_state` and `replay` bring the journal's state, `opened` sets the clocks, then the first `handle` gets
 `TablesChanged`, then links come up.
@@ -76,6 +78,9 @@ from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
 APPENDS_MAX: Final = 2
 # An append that takes longer stops new Prepares (T03): well under the expiry margin, which pays for the commit.
 APPEND_SLOW_MS: Final = 400
+# Entries of engines' steps wait so long for packets with which they are made durable, if the last packets came within
+# as long. It is added to a claim's way, not to a packet's.
+STEP_WAIT_MS: Final = 5
 # Prepares decided in one call, so that no flood keeps the loop from its other work.
 PREPARES_PER_CALL_MAX: Final = 8_192
 
@@ -97,11 +102,14 @@ class Kernel:
         "_asked",
         "_closed",
         "_drained",
+        "_flowed_at",
         "_just_opened",
         "_more",
         "_parent",
         "_releases",
         "_replay",
+        "_steps_bytes",
+        "_steps_until",
         "_takers",
         "_tokens",
         "_waiting",
@@ -130,6 +138,9 @@ class Kernel:
         self._closed = False  # the journal says that the stop was in order
         self._just_opened = False  # the first tables come: what the process before left in doubt is to be listed
         self._takers: list[Lane] = []  # lanes with Prepares in the open batch
+        self._flowed_at = -STEP_WAIT_MS  # when a batch with packets was appended last
+        self._steps_bytes = 0  # the open batch's record, while only engines' steps are in it
+        self._steps_until = 0  # until when those wait for packets
         self._more = False
 
     @property
@@ -244,6 +255,8 @@ class Kernel:
         if self._more:
             return self.switch.mono
         at = self.switch.wheel.wakes_at()
+        if self._steps_bytes and (at is None or self._steps_until < at):
+            at = self._steps_until
         reports_at = self.switch.reports_at()
         if reports_at is not None and (at is None or reports_at < at):
             at = reports_at
@@ -282,7 +295,7 @@ class Kernel:
                     switch.foreign += 1
                 elif event.packet[0] == PREPARE:
                     self._enqueue(lane, event)
-                elif lane.questions or lane.reporter.request_id:
+                elif event.request_id in lane.questions or lane.reporter.request_id:
                     self._take_answer(lane, event)
                 else:
                     take_reply(switch, lane, event)
@@ -368,11 +381,35 @@ class Kernel:
         if isinstance(event, Settle):
             switch.answer_after_all(take_settle(switch, event))
         elif isinstance(event, SettlementStep):
-            switch.answer_after_all(take_step(switch, event))
+            self._take_step(event)
         elif isinstance(event, SendSettlementMessage):
             send_message(switch, event)
         else:
             switch.settlement_messages.reply(switch, event)
+
+    def _take_step(self, event: SettlementStep) -> None:
+        switch = self.switch
+        books = switch.books
+        had_entries = books.has_entries()
+        is_alone = not had_entries or len(books.record) == self._steps_bytes
+        event.told = take_step(switch, event)
+        if event.token:
+            switch.answer_after_all(event.told)
+        if is_alone and books.has_entries():
+            if not had_entries:
+                flows = switch.mono - self._flowed_at < STEP_WAIT_MS
+                self._steps_until = switch.mono + (STEP_WAIT_MS if flows else 0)
+            self._steps_bytes = len(books.record)
+
+    def _waits_for_packets(self) -> bool:
+        """Whether the open batch has nothing but steps in it, which packets are soon to join."""
+        switch = self.switch
+        return (
+            switch.mono < self._steps_until
+            and len(switch.books.record) == self._steps_bytes
+            and not self._asked
+            and not switch.draining
+        )
 
     def _take_link_event(self, event: Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable) -> None:
         switch = self.switch
@@ -438,8 +475,8 @@ class Kernel:
         while True:
             budget = self._take_prepares(budget)
             if self.switch.books.has_entries():
-                if len(self._appends) >= APPENDS_MAX:
-                    break  # what waits goes on with the next Durable
+                if len(self._appends) >= APPENDS_MAX or self._waits_for_packets():
+                    break  # what waits goes on with the next Durable, or with packets
                 self._append()
             if self._asked:
                 self._tell_digest()
@@ -469,6 +506,9 @@ class Kernel:
 
     def _append(self) -> None:
         switch = self.switch
+        if switch.frame_lanes and len(switch.books.record) != self._steps_bytes:
+            self._flowed_at = switch.mono
+        self._steps_bytes = self._steps_until = 0
         if switch.settlers:
             settle_what_is_due(switch)
         self.sequence += 1

@@ -36,8 +36,8 @@ def _still_wanted(switch: Switch, lane: Lane, frames: list[Outbound]) -> list[Ou
             continue
         leg = lane.account.sent.get(frame.request_id)
         if leg is None:
-            # Decided while it waited; or it is no packet but a report of outcomes.
-            if lane.up and frame.request_id == lane.reporter.request_id:
+            # Decided while it waited; or it is no packet but a report of outcomes, or a question of ours.
+            if lane.up and (frame.request_id == lane.reporter.request_id or frame.request_id in lane.questions):
                 kept.append(frame)
             continue
         if switch.mono >= leg.deadline:

@@ -128,7 +128,7 @@ class MessageQuestion(Question):
 
 
 def send_message(switch: "Switch", event: SendSettlementMessage) -> None:
-    """Our engine's message to the peer's. What it rests on the engine has had booked before, and was told so.
+    """Our engine's message to the peer's. It leaves after all that the engine has had booked before.
 
     Where no answer comes, nobody tells: whoever asked has a deadline of his own, `MESSAGE_MS` or less.
     """
@@ -141,7 +141,7 @@ def send_message(switch: "Switch", event: SendSettlementMessage) -> None:
         return
     lane.questions[request_id] = MessageQuestion(event.token, switch.mono + MESSAGE_MS)
     message = Prepare(0, switch.wall + MESSAGE_MS, PEER_CONDITION, SETTLE_DESTINATION, event.data)
-    switch.send_free(lane, Outbound(lane.session, request_id, encode_prepare(message)))
+    switch.send_after_all(lane, Outbound(lane.session, request_id, encode_prepare(message)))
 
 
 def _problem(switch: "Switch", lane: Lane | None, data: bytes) -> str:

@@ -10,7 +10,7 @@ yet keep nothing else waiting.
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeAlias, final
 
 from isthmus.connector.events import AccountId, Log, Now
 from isthmus.connector.settling import BEGUN, Settlement, Settling
@@ -35,6 +35,8 @@ LINK_UP_S: Final = 5.0
 ALARMS_MAX: Final = 64  # of one engine: the last ones
 TEXT_CHARS_MAX: Final = 500
 
+Answer: TypeAlias = bytes | MessageRefusedError
+
 
 class Desk(Protocol):
     """Where it is booked what engines do, and who carries their messages."""
@@ -45,6 +47,10 @@ class Desk(Protocol):
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         """As `Port.step`; the caller's cancellation doesn't undo it."""
+        ...
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        """As `Port.book`."""
         ...
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
@@ -78,6 +84,24 @@ class Running:
     problem: str = ""  # why it doesn't work
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)  # by event and account; newest last
     alarm_count: int = 0  # since the process began
+
+
+@final
+class _Asker:
+    """Who waits for the answer to a message. It hears one, or after its time that there is none."""
+
+    __slots__ = ("_tell", "_timer")
+
+    def __init__(self, tell: Callable[[Answer], None], wait_ms: int) -> None:
+        self._tell: Callable[[Answer], None] | None = tell
+        late = MessageRefusedError("R00", "the settlement engine doesn't answer in time")
+        self._timer: Final = asyncio.get_running_loop().call_later(wait_ms / 1000, self.tell, late)
+
+    def tell(self, answer: Answer) -> None:
+        tell, self._tell = self._tell, None
+        if tell is not None:
+            self._timer.cancel()
+            tell(answer)
 
 
 class EngineRunner:
@@ -357,59 +381,65 @@ class EngineRunner:
     # --- messages ---------------------------------------------------------------------------------------------------
 
     async def answer(self, account: AccountId, data: bytes, wait_ms: int) -> bytes:
-        """What the account's engine says to the peer's, within this time. Raises MessageRefusedError, whatever it does.
+        """What the account's engine says to the peer's, within this time; MessageRefusedError, whatever it does."""
+        answered: asyncio.Future[bytes | MessageRefusedError] = asyncio.get_running_loop().create_future()
+        self.answer_to(account, data, wait_ms, answered.set_result)
+        found = await answered
+        if isinstance(found, MessageRefusedError):
+            raise found
+        return found
 
-        One that takes longer goes on: what it has had booked must not be left half done for want of an answer.
+    def answer_to(self, account: AccountId, data: bytes, wait_ms: int, tell: Callable[[Answer], None]) -> None:
+        """The same for who is called: `tell` hears the answer or a refusal, once, perhaps before this returns.
+
+        An engine that takes longer goes on: what it has had booked must not be left half done for want of an answer.
         """
         one = self._by_account.get(account)
         if one is None or not one.works or self._closing:
-            raise MessageRefusedError("T00", "the settlement engine is not working yet")
-        if self._handling.get(account, 0) >= HANDLERS_MAX:
-            raise MessageRefusedError("T03", "the settlement engine is busy with earlier messages")
-        self._handling[account] = self._handling.get(account, 0) + 1
-        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._keep(asyncio.create_task(self._handle(one, account, data, answer)))
-        done, _ = await asyncio.wait([answer], timeout=wait_ms / 1000)
-        if not done:
-            answer.cancel()
-            raise MessageRefusedError("R00", "the settlement engine doesn't answer in time")
-        return answer.result()
+            tell(MessageRefusedError("T00", "the settlement engine is not working yet"))
+        elif self._handling.get(account, 0) >= HANDLERS_MAX:
+            tell(MessageRefusedError("T03", "the settlement engine is busy with earlier messages"))
+        else:
+            self._handling[account] = self._handling.get(account, 0) + 1
+            self._keep(asyncio.create_task(self._handle(one, account, data, _Asker(tell, wait_ms))))
 
-    async def _handle(self, one: Running, account: AccountId, data: bytes, answer: asyncio.Future[bytes]) -> None:
+    async def _handle(self, one: Running, account: AccountId, data: bytes, asker: "_Asker") -> None:
         """Let the engine answer. Nobody may wait for it any more."""
-        refusal: MessageRefusedError | None = None
-        found = b""
+        found: Answer
         try:
             async with asyncio.timeout(HANDLER_S_MAX):
                 found = await one.engine.take_message(account, data)
             if len(found) > DATA_BYTES_MAX:
                 raise LedgerError(f"an answer of {len(found)} bytes, and {DATA_BYTES_MAX} are the most")
         except MessageRefusedError as refused:
-            refusal = refused
+            found = refused
         except TimeoutError:
-            refusal = MessageRefusedError("R00", "the settlement engine doesn't answer")
+            found = MessageRefusedError("R00", "the settlement engine doesn't answer")
             self._alarm(one, "warning", "settlement_message_dropped", account, f"no end after {HANDLER_S_MAX:g} s")
         except asyncio.CancelledError:
-            refusal = MessageRefusedError("T00", "the settlement engine stops")
+            asker.tell(MessageRefusedError("T00", "the settlement engine stops"))
             raise
         except Exception as error:  # noqa: BLE001  (a message must not end the node, and the peer gets an answer)
-            refusal = MessageRefusedError("T00", "the settlement engine failed")
+            found = MessageRefusedError("T00", "the settlement engine failed")
             self._alarm(one, "error", "settlement_message_failed", account, _told(error))
         finally:
             self._handling[account] -= 1
             if not self._handling[account]:
                 del self._handling[account]
-            if not answer.done():
-                if refusal is None:
-                    answer.set_result(found)
-                else:
-                    answer.set_exception(refusal)
+        asker.tell(found)
 
     # --- what engines ask of the port -------------------------------------------------------------------------------
 
     async def take_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
         self._check(one, account)
         amounts = await self._desk.step(account, step)
+        if step.moved:
+            self.look_again()
+        return amounts
+
+    def book_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
+        self._check(one, account)
+        amounts = self._desk.book(account, step)
         if step.moved:
             self.look_again()
         return amounts
@@ -476,6 +506,9 @@ class EnginePort:
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         return await self._runner.take_step(self._one, account, step)
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        return self._runner.book_step(self._one, account, step)
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
         return await self._runner.send(self._one, account, data)

@@ -1,7 +1,7 @@
 """A kernel as the desk of engines: their steps are entries of its journal, their messages packets on its links."""
 
-import asyncio
 from collections.abc import Sequence
+from functools import partial
 from typing import Final, final
 
 from isthmus.connector.events import (
@@ -28,7 +28,6 @@ class KernelDesk:
 
     def __init__(self, driver: Driver) -> None:
         self._driver: Final = driver
-        self._tasks: Final[set[asyncio.Task[None]]] = set()
         self._runner: EngineRunner
 
     def serve(self, runner: EngineRunner) -> None:
@@ -43,7 +42,13 @@ class KernelDesk:
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         event = SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
-        told = await asyncio.shield(self._driver.step(event))
+        told = await self._driver.step(event)
+        if told.problem:
+            raise StepRefusedError(told.problem)
+        return told.amounts
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        told = self._driver.book(SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept))
         if told.problem:
             raise StepRefusedError(told.problem)
         return told.amounts
@@ -60,17 +65,13 @@ class KernelDesk:
         if isinstance(effect, SettlementDue):
             self._runner.due(effect.account, effect.number)
             return
-        task = asyncio.create_task(self._answer(effect))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        # The peer's engine is answered whatever ours does (SE-12). The kernel bounds how many wait.
+        wait_ms = max(1, effect.wait_ms - ANSWER_MARGIN_MS)
+        self._runner.answer_to(effect.account, effect.data, wait_ms, partial(self._reply, effect.token))
 
-    async def _answer(self, message: SettlementMessage) -> None:
-        """Answer a peer's engine, whatever ours does (SE-12). The kernel bounds how many wait."""
-        wait_ms = max(1, message.wait_ms - ANSWER_MARGIN_MS)
-        try:
-            data = await self._runner.answer(message.account, message.data, wait_ms)
-        except MessageRefusedError as refused:
-            reply = SettlementMessageReply(message.token, b"", refused.code, plain(refused.message))
+    def _reply(self, token: int, answer: bytes | MessageRefusedError) -> None:
+        if isinstance(answer, MessageRefusedError):
+            reply = SettlementMessageReply(token, b"", answer.code, plain(answer.message))
         else:
-            reply = SettlementMessageReply(message.token, data)
-        self._driver.post(reply)
+            reply = SettlementMessageReply(token, answer)
+        self._driver.post_now(reply)

@@ -1,7 +1,7 @@
 """The half of a channels' engine that pays: settlements become signatures, and the peer gets the highest claim.
 
-What is signed is kept before it leaves. That the peer has it may be kept a little later, with the next settlement if
-those come fast: a process that forgets it sends the same claim again.
+What is signed is kept, durably, before it leaves (`Port.book`). That the peer has it may be kept a little later, with
+the next settlement if those come fast: a process that forgets it sends the same claim again.
 """
 
 import asyncio
@@ -84,7 +84,7 @@ class Claiming(Watch[Head], Generic[Head, P]):
         else:
             after = state.settle(number, due, carried)
             moved.append((number, TAKEN, ""))
-        await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after)]))
+        self._port.book(account, Step(moved=moved, kept=[self._keep(account, after)]))
         if after.signed > state.signed:
             self._deliver_soon(account)
         elif due:

@@ -66,6 +66,13 @@ class Port(Protocol):
         """
         ...
 
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        """As `step`, without waiting: it is durable before any message or answer leaves that comes after this call.
+
+        So it is enough for what only the peer is told. What a ledger hears needs `step`.
+        """
+        ...
+
     async def message(self, account: AccountId, data: bytes) -> bytes:
         """Ask the peer's engine (`peer.settle`, at most 32,767 bytes each way); its answer. MessageRefusedError."""
         ...

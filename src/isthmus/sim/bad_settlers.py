@@ -279,6 +279,9 @@ class _BadPort:
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         return await self._port.step(account, step)
 
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        return self._port.book(account, step)
+
     def kept(self, account: AccountId) -> Mapping[bytes, bytes]:
         return self._port.kept(account)
 

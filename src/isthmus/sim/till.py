@@ -217,17 +217,28 @@ class _Driver:
     def post(self, event: Event) -> None:
         self.process.post(event)
 
+    def post_now(self, event: Event) -> None:
+        self.process.post_now(event)
+
     def step(self, event: SettlementStep) -> "asyncio.Future[SettlementAnswered]":
         """As live: when this returns it stands in the books; the answer comes once it is durable."""
         event.token, done = self._expect()
         self.process.post_now(event)
         return done
 
+    def book(self, event: SettlementStep) -> SettlementAnswered:
+        """As live."""
+        if not self.process.halted:
+            self.process.post_now(event)
+        if event.told is None:
+            raise JournalError(self.process.halted)
+        return event.told
+
     async def send_settlement_message(
         self, account: AccountId, data: bytes, timeout_ms: int
     ) -> SettlementMessageAnswered | None:
         token, done = self._expect()
-        self.post(SendSettlementMessage(account, data, token))
+        self.post_now(SendSettlementMessage(account, data, token))
         try:
             async with asyncio.timeout(timeout_ms / 1000):
                 answer: SettlementMessageAnswered = await done

@@ -34,10 +34,10 @@ class TwoPeers(Party):
     def accounts(self) -> list[SettlingAccount]:
         return [SettlingAccount(name, self.asset, self.settings) for name in (PEER, ZOE)]
 
-    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
         if account == self.refuses and step.credits:
             raise StepRefusedError("10000 settlements were credited in a week; ask again later")
-        return await super().step(account, step)
+        return super().book(account, step)
 
     def owed(self) -> tuple[int, int]:
         """What was credited to each."""

@@ -115,18 +115,21 @@ class Process:
             raise JournalError("the node has stopped")
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        gave = self.book(account, step)
+        await asyncio.sleep(0)
+        return gave
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
         self._alive()
         if self.kill_at is not None and self.side.steps + 1 >= self.kill_at:
             self.is_dead = True
             if not self.kill_before:
-                await self._book(account, step)
+                self._book(account, step)
             raise JournalError("killed at the step")
-        gave = await self._book(account, step)
-        await asyncio.sleep(0)
-        return gave
+        return self._book(account, step)
 
-    async def _book(self, account: AccountId, step: Step) -> Sequence[int]:
-        gave = await self.side.step(account, step)
+    def _book(self, account: AccountId, step: Step) -> Sequence[int]:
+        gave = self.side.book(account, step)
         self.side.steps += 1
         return gave
 

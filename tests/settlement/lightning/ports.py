@@ -97,6 +97,9 @@ class Side:
     # --- settlement.port.Port ---------------------------------------------------------------------------------------
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        return self.book(account, step)
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
         self._token += 1
         event = SettlementStep(account, self._token, step.moved, step.credits, step.undone, step.kept)
         (answer,) = [one for one in self.tell(event) if isinstance(one, SettlementAnswered)]

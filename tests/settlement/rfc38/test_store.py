@@ -21,11 +21,11 @@ async def test_what_waits_for_the_connector_is_bounded_and_nothing_of_it_is_lost
     store = Store(tmp_path / "store.db", asset="USD", scale=2, wall_ms=lambda: 0, entropy=os.urandom)
     store.set_up(ANN)
     for number in range(3):
-        await store.step(ANN, Step(credits=[(100 + number, 2, f"k{number}", "first")]))
+        store.book(ANN, Step(credits=[(100 + number, 2, f"k{number}", "first")]))
     first = store.first_credit(ANN)
     for number in range(3, 7):
-        await store.step(ANN, Step(credits=[(1, 4, f"k{number}", "later")]))
-        await store.step(ANN, Step(credits=[(1, 4, f"k{number}", "the same again")]))
+        store.book(ANN, Step(credits=[(1, 4, f"k{number}", "later")]))
+        store.book(ANN, Step(credits=[(1, 4, f"k{number}", "the same again")]))
     assert store.waiting() == {ANN: 3}
     assert store.first_credit(ANN) == first
     told = []

@@ -59,6 +59,11 @@ class Process:
             raise JournalError("the node has stopped")
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
+        gave = self.book(account, step)
+        await asyncio.sleep(0)
+        return gave
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
         self._alive()
         is_sending = any(key.startswith(PREFIX) and value for key, value in step.kept)
         is_last = self.kill_at is not None and self.side.steps + 1 >= self.kill_at
@@ -66,14 +71,12 @@ class Process:
             self.is_dead = True
             if self.kill_before:
                 raise JournalError("killed before the step")
-            await self._book(account, step)
+            self._book(account, step)
             raise JournalError("killed after the step")
-        gave = await self._book(account, step)
-        await asyncio.sleep(0)
-        return gave
+        return self._book(account, step)
 
-    async def _book(self, account: AccountId, step: Step) -> Sequence[int]:
-        gave = await self.side.step(account, step)
+    def _book(self, account: AccountId, step: Step) -> Sequence[int]:
+        gave = self.side.book(account, step)
         self.side.steps += 1
         return gave
 

@@ -406,7 +406,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         if found.claim > record.claim:
             growth = found.credited - record.credited
             credit = (growth, self.settings.decimals, "", f"claim on channel {found.name[:18]}…")
-            await self._port.step(account, Step(credits=[credit], kept=[(key, found.encode())]))
+            self._port.book(account, Step(credits=[credit], kept=[(key, found.encode())]))
         return Accepted(found.claim)
 
     def _refusal(self, account: AccountId, claim: Claim, fault: Fault) -> MessageRefusedError:

@@ -62,7 +62,10 @@ class StoreDesk:
         return self._store.settling(account)
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
-        return await self._store.step(account, step)
+        return self._store.book(account, step)
+
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        return self._store.book(account, step)
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
         """By way of the connector to the peer's engine (SE-4)."""

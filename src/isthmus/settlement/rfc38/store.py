@@ -299,8 +299,8 @@ class Store:
 
     # --- what the engine tells --------------------------------------------------------------------------------------
 
-    async def step(self, account: AccountId, step: Step) -> Sequence[int]:
-        """As `Port.step`: in one transaction, which is durable when this returns; it can't be cancelled meanwhile."""
+    def book(self, account: AccountId, step: Step) -> Sequence[int]:
+        """As `Port.step`: in one transaction, which is durable when this returns."""
         settling = self._accounts[account]
         problem = self._problem(settling, step)
         if problem:

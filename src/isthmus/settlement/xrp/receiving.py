@@ -209,7 +209,7 @@ class ReceivingEngine(XrpEngine):
             raise self._refusal(account, record.channel, found)
         if found.claim > record.claim:
             credit = (found.claim - record.claim, XRP_SCALE, "", f"claim on channel {record.channel[:16]}…")
-            await self._port.step(account, Step(credits=[credit], kept=[(_key(record.channel), found.encode())]))
+            self._port.book(account, Step(credits=[credit], kept=[(_key(record.channel), found.encode())]))
         return Accepted(found.claim)
 
     async def _recent(self, record: Incoming, drops: int) -> tuple[PayChan | None, Head]:
