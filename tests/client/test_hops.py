@@ -280,7 +280,10 @@ def test_less_liquidity_than_the_largest_packet_is_asked_with_less() -> None:
     nodes = [Node("test.one", affords=10**7), Node("test.two", largest=5_000), BOB]
     found = trace(nodes)
     assert found.tracer.hops()[1].received is not None
-    assert found.tracer.amounts.largest == 5_000
+    assert (found.tracer.amounts.largest, found.tracer.amounts.is_largest_by_room) == (5_000, False)
+    found = trace([Node("test.one", affords=10**7), BOB])
+    assert found.tracer.amounts.is_largest_by_room
+    assert found.tracer.amounts.largest is not None and 10**7 // 8 <= found.tracer.amounts.largest <= 10**7
 
 
 def test_rates_are_not_asked_for_if_they_are_not_wanted() -> None:

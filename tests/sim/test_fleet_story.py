@@ -81,7 +81,7 @@ def test_convergence_is_drawn_the_same_each_time() -> None:
     assert drawn == convergence_picture(graph, found["phases"])
     root = ET.fromstring(drawn)
     lines = [one for one in root.iter() if one.tag.endswith("polyline")]
-    assert len(lines) == len(PHASES)
+    assert len(lines) == len({one.attrib["stroke"] for one in lines}) == len(PHASES)
     for name in PHASES:
         assert name in drawn
 

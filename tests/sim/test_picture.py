@@ -7,7 +7,7 @@ import pytest
 
 from isthmus.sim.graphs import KINDS, generate
 from isthmus.sim.oracle import Oracle
-from isthmus.sim.picture import HEAD, SIDE, picture
+from isthmus.sim.picture import BEST, CHOSEN, HEAD, SIDE, picture
 
 ROOT = Path(__file__).resolve().parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
@@ -34,6 +34,9 @@ def test_routes_are_drawn_over_links_and_who_has_none_is_hollow() -> None:
     assert classes == ["lost", "node", "goal", "node", "lost"]
     (route,) = [one for one in drawn.iter(f"{SVG}path") if one.attrib["class"] == "route" and "L" in one.attrib["d"]]
     assert route.attrib["d"].count("L") == 2
+    legends = [text.text for text in drawn.iter(f"{SVG}text")]
+    assert BEST in legends and CHOSEN not in legends
+    assert CHOSEN in picture(graph, destination=2, routes=[(1, 2)], which=CHOSEN)
 
 
 def test_the_picture_in_the_documents_is_as_it_would_be_drawn_now() -> None:

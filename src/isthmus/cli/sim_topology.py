@@ -16,7 +16,7 @@ from isthmus.sim.convergence import convergence_picture
 from isthmus.sim.fleet_story import PHASES, Story
 from isthmus.sim.graphs import KINDS, NODES_MIN, Graph, generate
 from isthmus.sim.oracle import Oracle
-from isthmus.sim.picture import picture
+from isthmus.sim.picture import CHOSEN, picture
 from isthmus.sim.topology import Json, at_best, describe
 
 NODES_HERE_MAX: Final = 5_000  # all pairs of more take long
@@ -102,7 +102,7 @@ def topology(
         story, found["run"] = _run(graph, seed, pairs, Announced(silent, liars), leakers)
         if svg is not None:
             ways = [] if goal is None else story.fleet.ways_to(goal)
-            svg.write_text(picture(graph, destination=goal, routes=ways), encoding="utf-8")
+            svg.write_text(picture(graph, destination=goal, routes=ways, which=CHOSEN), encoding="utf-8")
         if convergence is not None:
             convergence.write_text(convergence_picture(graph, found["run"]["phases"]), encoding="utf-8")
     if as_json:

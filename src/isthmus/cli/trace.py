@@ -103,7 +103,8 @@ def closing_lines(found: Json) -> list[str]:
     if found["rate"] is not None:
         lines.append(f"Rate: {rate_text(found['rate'], found['source_asset'], found['destination_asset'])}")
     if found["largest"] is not None and int(found["largest"]) < 2**64 - 1:
-        lines.append(f"Largest packet: {money(found['largest'], found['source_asset'])}")
+        more = ", or up to eight times that: a larger one met no room just now" if found["largest_by_room"] else ""
+        lines.append(f"Largest packet: {money(found['largest'], found['source_asset'])}{more}")
     return lines
 
 

@@ -77,6 +77,7 @@ class Amounts:
         self._codes: Final[dict[str, tuple[str, int]]] = {}  # who refused an amount: its code, and the amount
         self._before: Final[dict[str, str | None]] = {}  # hops that time didn't show -> the hop that they are before
         self.largest: int | None = None  # the largest amount that gets to the end
+        self.is_largest_by_room = False  # a larger one met no liquidity just then: others may pass
 
     def ask(self, hold_ms: int, seen: Sequence[tuple[str | None, int]], end: Told) -> _Asking:
         """`seen`: the known hops, each with a time left that it refuses; `end`: what comes back from the end."""
@@ -104,8 +105,10 @@ class Amounts:
                 return
             if told.code == "F08":
                 amount = self._too_large(told, amount)
+                self.is_largest_by_room = False
             elif told.code[:1] == "T":
                 amount //= SHRINK
+                self.is_largest_by_room = True
             else:
                 return
             if amount == 0:

@@ -329,6 +329,7 @@ def trace_json(found: Trace, source: Asset) -> Json:
         "ending": {"kind": ending.kind.value, "code": ending.code, "by": ending.by, "message": ending.message},
         "mixed": found.is_mixed,
         "largest": None if found.largest is None else str(found.largest),
+        "largest_by_room": found.is_largest_by_room,
         "rate": None if found.rate is None else str(found.rate),
         "source_asset": asset_json(source),
         "destination_asset": None if found.asset is None else asset_json(found.asset),

@@ -30,6 +30,7 @@ class Trace:
     seconds: float
     is_mixed: bool  # packets took more than one way
     largest: int | None  # the largest packet that gets to the end, in base units of ours
+    is_largest_by_room: bool  # larger ones, up to eight times that, had no room just then
     rate: Fraction | None = None
     asset: Asset | None = None
 
@@ -51,6 +52,7 @@ async def trace(
             (_now_us() - started_us) / 1_000_000,
             tracer.is_mixed,
             tracer.amounts.largest,
+            tracer.amounts.is_largest_by_room,
         )
 
     def send() -> None:

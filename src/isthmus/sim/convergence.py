@@ -12,8 +12,11 @@ from isthmus.sim.graphs import Graph
 WIDTH: Final = 1_000
 HEIGHT: Final = 460
 LEFT, RIGHT, TOP, BOTTOM = 70, 220, 60, 50
-COLOURS: Final = ("#2563eb", "#ea580c", "#16a34a", "#c026d3", "#0891b2")
+# One for each event of `Story.run`.
+COLOURS: Final = ("#2563eb", "#ea580c", "#16a34a", "#c026d3", "#0891b2", "#ca8a04", "#dc2626")
 GRID: Final = 5
+STEPS_S: Final = (1, 2, 5, 10, 20, 50, 100, 200, 500)  # between the lines of time
+STEPS_MAX: Final = 8
 _STYLE: Final = """\
   .page { fill: #f8fafc; stroke: #cbd5e1 }
   .grid { stroke: #cbd5e1 }
@@ -31,7 +34,10 @@ _STYLE: Final = """\
 
 def convergence_picture(graph: Graph, phases: Sequence[dict[str, Any]]) -> str:
     """The share of pairs whose tables lead to each other, over the time since each event of `Story.run`."""
-    last = max(way["ms"] for phase in phases for way in phase["ways"])
+    assert len(phases) <= len(COLOURS)
+    longest = max(way["ms"] for phase in phases for way in phase["ways"])
+    step = next((step for step in STEPS_S if 1_000 * step * STEPS_MAX >= longest), STEPS_S[-1])
+    last = -(-longest // (1_000 * step)) * 1_000 * step or 1_000 * step
     title = f"{graph.kind}, {len(graph.nodes)} nodes, seed {graph.seed}: pairs with a way, over virtual time"
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img">',
@@ -39,10 +45,10 @@ def convergence_picture(graph: Graph, phases: Sequence[dict[str, Any]]) -> str:
         f"<style>\n{_STYLE}\n</style>",
         f'<rect class="page" x="0.5" y="0.5" width="{WIDTH - 1}" height="{HEIGHT - 1}" rx="12"/>',
         f'<text class="title" x="24" y="32">{escape(title)}</text>',
-        *_axes(last),
+        *_axes(last, step),
     ]
     for number, phase in enumerate(phases):
-        colour = COLOURS[number % len(COLOURS)]
+        colour = COLOURS[number]
         points = " ".join(f"{_x(way['ms'], last)},{_y(way['share_ppm'])}" for way in phase["ways"])
         lines.append(f'<polyline class="line" stroke="{colour}" points="{points}"/>')
         y = TOP + 20 + 44 * number
@@ -56,17 +62,17 @@ def convergence_picture(graph: Graph, phases: Sequence[dict[str, Any]]) -> str:
     return "\n".join([*lines, "</svg>"]) + "\n"
 
 
-def _axes(last: int) -> list[str]:
+def _axes(last: int, step: int) -> list[str]:
     lines = []
     for part in range(GRID + 1):
         share = 1_000_000 * part // GRID
         y = _y(share)
         lines.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
         lines.append(f'<text class="end" x="{LEFT - 8}" y="{y + 4}">{share // 10_000} %</text>')
-        ms = last * part // GRID
-        x = _x(ms, last)
+    for seconds in range(0, last // 1_000 + 1, step):
+        x = _x(1_000 * seconds, last)
         lines.append(f'<line class="grid" x1="{x}" x2="{x}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>')
-        lines.append(f'<text class="middle" x="{x}" y="{HEIGHT - BOTTOM + 20}">{ms / 1000:.1f} s</text>')
+        lines.append(f'<text class="middle" x="{x}" y="{HEIGHT - BOTTOM + 20}">{seconds} s</text>')
     return lines
 
 

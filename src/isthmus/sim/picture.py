@@ -42,9 +42,18 @@ _STYLE: Final = """\
 
 Point = tuple[float, float]
 
+# What kind of routes is drawn.
+BEST: Final = "best-priced routes"
+CHOSEN: Final = "routes as the nodes chose them"
 
-def picture(graph: Graph, *, destination: int | None = None, routes: Iterable[Sequence[int]] = ()) -> str:
-    """The SVG. `routes` are paths of nodes to the destination, drawn over the links; who has none is hollow."""
+
+def picture(
+    graph: Graph, *, destination: int | None = None, routes: Iterable[Sequence[int]] = (), which: str = BEST
+) -> str:
+    """The SVG. `routes` are paths of nodes to the destination, drawn over the links; who has none is hollow.
+
+    `which` says in the legend what kind of routes they are.
+    """
     points = _layout(graph)
     used: dict[tuple[int, int], None] = {}
     reached: set[int] = set()
@@ -61,7 +70,7 @@ def picture(graph: Graph, *, destination: int | None = None, routes: Iterable[Se
         f"<style>\n{_STYLE}\n</style>",
         f'<rect class="page" x="0.5" y="0.5" width="{SIDE - 1}" height="{SIDE + HEAD - 1}" rx="12"/>',
         f'<text class="title" x="24" y="32">{escape(title)}</text>',
-        *_legend(graph, destination),
+        *_legend(graph, None if destination is None else which),
         *_links(graph, points, used, thin=destination is not None),
         *_nodes(graph, points, reached, destination),
         "</svg>",
@@ -164,14 +173,14 @@ def _nodes(graph: Graph, points: list[Point], reached: set[int], destination: in
             yield f'<text x="{x + small + 6:.1f}" y="{y - small - 2:.1f}">{escape(graph.nodes[number].name)}</text>'
 
 
-def _legend(graph: Graph, destination: int | None) -> Iterable[str]:
+def _legend(graph: Graph, which: str | None) -> Iterable[str]:
     shown = []
     if any(link.is_parent for link in graph.links):
         shown.append(("parent", "parent and child"))
     if any(not link.is_parent for link in graph.links):
         shown.append(("peer", "peers"))
-    if destination is not None:
-        shown.append(("route", "best-priced routes"))
+    if which is not None:
+        shown.append(("route", which))
     for number, (kind, text) in enumerate(shown):
         x = 24 + 170 * number
         yield f'<path class="{kind}" stroke-width="2" d="M{x} 52h28"/><text x="{x + 36}" y="56">{text}</text>'
