@@ -61,7 +61,7 @@ def test_a_lack_of_liquidity_is_told_as_long_as_it_counts(rib: Rib) -> None:
 
 def test_a_prefix_that_goes_back_and_forth_is_told_as_long_as_it_is_unsteady(rib: Rib) -> None:
     assert unsteadiness(rib, X, 0) == ""
-    for length in [2, 1] * RETURNS:
-        rib.unsteady.changed(X, (0, 1, length), 0)
+    for relation in [2, 1] * RETURNS:
+        rib.unsteady.changed(X, (0, relation), 0)
     assert "(6 times in a row): for 299 s more" in unsteadiness(rib, X, 1_500)
     assert unsteadiness(rib, X, UNSTEADY_MS) == ""

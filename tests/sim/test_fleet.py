@@ -70,4 +70,4 @@ def test_honest_networks_are_far_from_unsteady() -> None:
         fleet.start(number)
         fleet.run("it comes back")
     returns = fleet.returns()
-    assert returns["most"] <= RETURNS // 2 and returns["unsteady"] == 0
+    assert returns["most"] <= 1 and returns["unsteady"] == 0

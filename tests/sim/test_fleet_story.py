@@ -8,7 +8,7 @@ import pytest
 from isthmus.sim.announced import Announced
 from isthmus.sim.convergence import convergence_picture
 from isthmus.sim.fleet import SILENT_MS, Fleet
-from isthmus.sim.fleet_story import PHASES, TRIES_WITHIN, Story
+from isthmus.sim.fleet_story import LINK_SILENT, PHASES, TRIES_WITHIN, Story
 from isthmus.sim.graphs import generate
 from isthmus.sim.parcels import FULFILLED
 
@@ -34,6 +34,7 @@ def test_whoever_can_be_reached_can_be_paid_and_no_packet_is_left(kind: str, nod
     for phase in found["phases"]:
         limit = 60_000 if phase["name"] == "cold" else 30_000
         assert phase["settled_ms"] is not None and phase["settled_ms"] < limit, phase["name"]
+        assert phase["name"] != LINK_SILENT or phase["settled_ms"] >= SILENT_MS
         assert phase["fulfilled_after"] == phase["reachable_pairs"], phase["name"]
         around = phase.get("over_what_fell", {"pairs": 0, "within_two_round_trips": 0})
         assert around["pairs"] == around["within_two_round_trips"]

@@ -194,7 +194,7 @@ def _of_run(run: Json) -> Iterator[str]:
     returns = run["returns"]
     leaking = f"{run['leakers']} children tell their parents everything; " if run["leakers"] else ""
     unsteady = f"; {returns['unsteady']} choices go without relations" if returns["unsteady"] else ""
-    yield f"  back and forth    {leaking}{returns['most']} returns of a choice to a better hop at the most{unsteady}"
+    yield f"  back and forth    {leaking}{returns['most']} returns to a better relation at the most{unsteady}"
     packets = run["packets"]
     yield f"  packets           {packets['outcomes']}, {packets['late']} late, {packets['never_ended']} never ended"
     cold = f"{per_node['messages_from_cold']} messages and {per_node['bytes_from_cold']} bytes from cold"

@@ -264,9 +264,10 @@ class Fleet:
         reached: list[tuple[int, int]] = []
         looped = 0
         for passed in range(0, PHASE_MS_MAX + 1, SAMPLE_MS):
+            was_silent = bool(self._silent)
             self.run_until(start + passed)
             choices = self._choices()
-            if choices != last:
+            if choices != last or was_silent:  # what silence changes comes when its ends have noticed it
                 last, since = choices, passed
             ways = [self.way(source, target) for source, target in self.pairs]
             reached.append(
@@ -277,7 +278,7 @@ class Fleet:
             )
             looped = max(looped, sum(way is not None and len(set(way)) < len(way) for way in ways))
             seen(passed)
-            is_quiet = passed - since >= QUIET_MS and not self._silent
+            is_quiet = passed - since >= QUIET_MS
             if is_quiet and self.agenda.now > START_MS + QUIET_MS:
                 return Phase(name, since, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
         return Phase(name, None, self.messages - messages, self.bytes - sent, reached, len(self.pairs), looped)
@@ -313,7 +314,7 @@ class Fleet:
         return [] if kernel is None else [one.price for one in kernel.switch.router.rib.candidates(prefix)]
 
     def returns(self) -> dict[str, int]:
-        """How often in a row a choice went back to a better hop, at any node, and how many choices are unsteady now."""
+        """How often in a row a choice went back to a better relation, at any node, and how many are unsteady now."""
         running = [one.switch.router.rib.unsteady for one in self._kernels if one is not None]
         return {"most": max(one.most for one in running), "unsteady": sum(map(len, running))}
 

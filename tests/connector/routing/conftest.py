@@ -29,12 +29,15 @@ from isthmus.ilp.asset import Asset
 from isthmus.ilp.ccp import (
     CONTROL_DESTINATION,
     UPDATE_DESTINATION,
+    Route,
     RouteControl,
     RouteUpdate,
     decode_control,
     decode_update,
+    encode_response,
+    encode_update,
 )
-from isthmus.ilp.packet import Prepare, decode_prepare
+from isthmus.ilp.packet import Fulfill, Prepare, decode, decode_prepare
 
 WALL = 1_800_000_000_000
 USD = Asset("USD", 9)
@@ -201,6 +204,33 @@ class Net:
         return [log for log in self.logs[name] if log.event == event]
 
 
+class Teller:
+    """A neighbour of `me` that is played: it answers questions, and each of its updates must be taken."""
+
+    def __init__(self, net: Net, name: str) -> None:
+        self.net = net
+        self.name = name
+        self.epoch = 0
+
+    def tells(self, *routes: Route, withdrawn: tuple[str, ...] = ()) -> None:
+        """An update, and a tenth of a second, which is as fast as updates may come."""
+        start, self.epoch = self.epoch, self.epoch + 1
+        number = self.name.encode().ljust(16)
+        told = RouteUpdate(
+            number, self.epoch, start, self.epoch, 600_000, f"test.{self.name}", tuple(routes), withdrawn
+        )
+        request_id = self.net.play(self.name, "me", encode_update(told, WALL + 10**9))
+        self.net.run(100)
+        replies = []
+        for frame in self.net.taken("me", self.name):
+            if frame.packet[0] == 12:
+                self.net.answer(self.name, "me", frame, encode_response())
+            elif frame.request_id == request_id:
+                replies.append(decode(frame.packet))
+        assert len(replies) == 1 and isinstance(replies[0], Fulfill)
+
+
+MakeTeller: TypeAlias = Callable[[str], Teller]
 MakeNet: TypeAlias = Callable[[], Net]
 Spoken: TypeAlias = Callable[..., AccountTerms]
 
@@ -218,6 +248,11 @@ def make_net() -> MakeNet:
 @pytest.fixture
 def make_spoken() -> Spoken:
     return spoken
+
+
+@pytest.fixture
+def make_teller(net: Net) -> MakeTeller:
+    return lambda name: Teller(net, name)
 
 
 @pytest.fixture

@@ -1,7 +1,9 @@
 """Prefixes that don't come to rest: when relations stop to count for them, for how long, and within which bounds."""
 
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,12 +15,16 @@ from isthmus.connector.routing.unsteady import (
     UNSTEADY_MS,
     WATCHED_MAX,
     WITHIN_MS,
+    Rank,
     Unsteady,
 )
 from isthmus.ilp.ccp import Route
 
+if TYPE_CHECKING:
+    from tests.connector.routing.conftest import MakeTeller, Net, Spoken
+
 X = "test.x"
-GOOD, BAD = (0, 1, 5), (0, 2, 3)
+GOOD, BAD = (0, 1), (0, 2)  # preference, relation
 
 
 def upset(unsteady: Unsteady, prefix: str = X, now: int = 0) -> None:
@@ -39,12 +45,23 @@ def test_six_returns_in_a_row_make_a_prefix_unsteady() -> None:
     assert unsteady.most == RETURNS
 
 
-def test_from_bad_to_worse_is_no_return() -> None:
-    """As after the fall of a node, until nobody has a way to it."""
+@pytest.mark.parametrize("ranks", [(BAD, BAD), (BAD, (-1, 1)), (BAD, (-1, 2)), ((1, 1), BAD)])
+def test_what_changes_within_a_relation_or_by_preference_is_no_return(ranks: tuple[Rank, Rank]) -> None:
+    """Lengths and prices come to rest by themselves; and preference counts for unsteady prefixes, too."""
     unsteady = Unsteady()
-    for length in range(20 * RETURNS):
-        assert not unsteady.changed(X, (0, 2, length), length)
+    for number in range(20 * RETURNS):
+        assert not unsteady.changed(X, ranks[number % 2], number)
     assert unsteady.most == 0
+
+
+def test_a_moment_without_a_hop_breaks_no_row() -> None:
+    unsteady = Unsteady()
+    for rank in (GOOD, BAD) * 10 * RETURNS:
+        assert not unsteady.changed(X, rank, 0, is_new=True)  # not counted: nothing has changed before
+    assert not unsteady.changed(X, BAD, 0)
+    for number in range(RETURNS):
+        assert unsteady.changed(X, GOOD, 0, is_new=True) == (number == RETURNS - 1)
+        assert not unsteady.changed(X, BAD, 0)
 
 
 def test_a_pause_begins_the_count_anew() -> None:
@@ -112,14 +129,14 @@ def test_unsteady_prefixes_are_bounded() -> None:
     upset(unsteady, now=UNSTEADY_MS)
 
 
-RANKS = st.tuples(st.just(0), st.sampled_from((1, 2)), st.integers(1, 2))
+RANKS = st.tuples(st.just(0), st.sampled_from((1, 2)))
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), RANKS, st.integers(0, 2 * WITHIN_MS)), max_size=200))
-def test_only_what_returned_so_often_is_unsteady(story: list[tuple[str, tuple[int, int, int], int]]) -> None:
+def test_only_what_returned_so_often_is_unsteady(story: list[tuple[str, Rank, int]]) -> None:
     """Against the rule written down anew, over all that ever happened."""
     unsteady, now = Unsteady(), 0
-    rows: dict[str, list[tuple[tuple[int, int, int], int]]] = {"a": [], "b": []}
+    rows: dict[str, list[tuple[Rank, int]]] = {"a": [], "b": []}
     until: dict[str, int] = {}
     for prefix, rank, wait in story:
         now += wait
@@ -157,3 +174,29 @@ def test_an_unsteady_prefix_goes_by_preference_and_length_alone() -> None:
     assert ranked(0) == ["liked", "parent", "child"]
     rib.unsteady.end_old(UNSTEADY_MS, 1)
     assert ranked(UNSTEADY_MS) == ["liked", "child", "parent"]
+
+
+def test_the_operator_hears_of_a_prefix_that_goes_back_and_forth(
+    net: "Net", make_spoken: "Spoken", make_teller: "MakeTeller"
+) -> None:
+    """CCP-18: a child that tells a route and withdraws it, again and again; the parent's is shorter."""
+    net.add("me", make_spoken("kid", relation="child", child_address="test.kid"), make_spoken("dad", relation="parent"))
+    for name in ("kid", "dad"):
+        net.link("me", name)
+    net.run(1)
+    kid, dad = make_teller("kid"), make_teller("dad")
+    dad.tells(Route(X, ("test.dad", X), bytes(32), ()))
+    long = Route(X, ("test.kid", "test.uncle", X), bytes(32), ())
+    for number in range(RETURNS + 1):  # the first is no return
+        assert net.events("me", "routes_unsteady") == []
+        kid.tells(long)
+        net.run(1_000)
+        if number < RETURNS:
+            assert net.hop("me", X) == "kid"
+            kid.tells(withdrawn=(X,))
+            net.run(1_000)
+        assert net.hop("me", X) == "dad"
+    (line,) = net.events("me", "routes_unsteady")
+    assert (line.fields["prefix"], line.fields["hop"], line.fields["prefixes"]) == (X, "kid", 1)
+    net.run(UNSTEADY_MS)
+    assert net.hop("me", X) == "kid"

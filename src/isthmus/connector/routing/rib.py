@@ -79,8 +79,8 @@ class Candidate:
 
     @property
     def rank(self) -> Rank:
-        """What policy says of it: the lower is the better."""
-        return -self.source.preference, self.source.order, len(self.route.path)
+        """What policy says of its neighbour: the lower is the better."""
+        return -self.source.preference, self.source.order
 
     def order(self, now: int, *, by_relation: bool) -> Order:
         """The least is chosen: what doesn't rest, the operator's preference, relation, path's length, price, name."""

@@ -527,7 +527,7 @@ class Router:
         key = prefix.encode("ascii")
         before = self._owner.get(key)
         best = self.rib.choose(prefix, switch.mono, before)
-        if before is not None and best is not None and best.source.account != before:
+        if best is not None and best.source.account != before:
             best = self._settle_changed(switch, prefix, best, before)
         self._choose_later(prefix, switch.mono)
         account = None if best is None else best.source.account
@@ -539,14 +539,16 @@ class Router:
             self.forwarding.put(key, account)
         return self.serves and self.log.put(prefix, self._export(switch, prefix, best), again=again)
 
-    def _settle_changed(self, switch: "Switch", prefix: str, best: Candidate, before: AccountId) -> Candidate | None:
+    def _settle_changed(
+        self, switch: "Switch", prefix: str, best: Candidate, before: AccountId | None
+    ) -> Candidate | None:
         """Another hop is the best one. It is chosen, unless that makes the prefix unsteady."""
-        if not self.rib.unsteady.changed(prefix, best.rank, switch.mono):
+        if not self.rib.unsteady.changed(prefix, best.rank, switch.mono, is_new=before is None):
             return best
         if switch.mono - self._warned_at >= UNSTEADY_WARN_MS:
             self._warned_at = switch.mono
             fields: dict[str, str | int] = {
-                "prefix": prefix, "hops": f"{before} and {best.source.account}", "returns": RETURNS,
+                "prefix": prefix, "hop": best.source.account, "returns": RETURNS,
                 "prefixes": len(self.rib.unsteady), "answer": _UNSTEADY,
             }  # fmt: skip
             switch.log("warning", "routes_unsteady", fields)

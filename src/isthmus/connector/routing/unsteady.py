@@ -6,17 +6,18 @@ One such child is enough. Whoever goes by the path's length, after the operator'
 a circle: around it lengths would have to grow. So a prefix that goes back and forth is chosen for without relations for
 a while, by whoever sees it.
 
-Only changes to a better hop count. What a fallen node leaves behind is many changes in a row, each to a worse one,
-until nobody has a way to it; who goes in a circle comes back to the better one each time.
+Only changes to a hop of a better relation count: what never comes to rest has a node where these never end. For where
+they do end each node's relation stays, and then lengths alone decide. What a fallen node leaves behind is many changes
+in a row, too, but to longer paths and worse relations, until nobody has a way to it.
 """
 
 from collections import OrderedDict
 from typing import Final, TypeAlias, final
 
-# Preference, relation and length as they are compared: the lower is the better.
-Rank: TypeAlias = tuple[int, int, int]
-# So many changes to a better hop in a row, each change of the row within this time of the one before, and a prefix is
-# unsteady. docs/routing.md has what was measured of honest networks: two to four.
+# Preference and relation as they are compared: the lower is the better.
+Rank: TypeAlias = tuple[int, int]
+# So many changes to a better relation in a row, each change of the row within this time of the one before, and a prefix
+# is unsteady. docs/routing.md has what was measured of honest networks.
 RETURNS: Final = 6
 WITHIN_MS: Final = 10_000
 # For so long after its last change.
@@ -41,7 +42,7 @@ class Unsteady:
             OrderedDict()
         )  # prefix -> (returns, last hop, at)
         self._until: Final[OrderedDict[str, int]] = OrderedDict()
-        self.most = 0  # changes of one prefix to a better hop in a row, since we run
+        self.most = 0  # changes of one prefix to a better relation in a row, since we run
 
     def __contains__(self, prefix: str) -> bool:
         return prefix in self._until
@@ -49,17 +50,22 @@ class Unsteady:
     def __len__(self) -> int:
         return len(self._until)
 
-    def changed(self, prefix: str, rank: Rank, now: int) -> bool:
-        """Its next hop is another one, of this rank; True if that makes it unsteady now."""
+    def changed(self, prefix: str, rank: Rank, now: int, *, is_new: bool = False) -> bool:
+        """Its next hop is another one, of this rank; True if that makes it unsteady now.
+
+        `is_new`: it had none just before, which is no news of a prefix that isn't counted.
+        """
         if prefix in self._until:
             self._until[prefix] = now + UNSTEADY_MS
             self._until.move_to_end(prefix)
+            return False
+        if is_new and prefix not in self._counts:
             return False
         self._drop_old(now)
         count, before, at = self._counts.pop(prefix, (0, rank, now))
         if now - at > WITHIN_MS:
             count = 0
-        elif rank < before:
+        elif rank[0] == before[0] and rank[1] < before[1]:
             count += 1
         self.most = max(self.most, count)
         if count >= RETURNS and len(self._until) < UNSTEADY_MAX:
