@@ -72,6 +72,10 @@ async def test_routes_are_shown_added_and_removed(node: Any) -> None:
     assert (await command("routes", "remove", "test.far", *at)).stdout == "Removed test.far.\n"
     assert "no configured route" in (await command("routes", "remove", "test.far", *at)).stdout
     assert "nowhere" in (await command("routes", "show", "test.far.away", "--why", *at)).stdout
+    assert (await command("routes", "add", "default", "bob", *at)).returncode == 0
+    shown = await command("routes", "show", "default", "--why", *at)
+    assert shown.stdout.startswith("default → bob. No prefix is longer than the default route (run time).")
+    assert "alice" not in shown.stdout
 
 
 async def test_an_http_link_comes_from_a_file_with_its_secrets_beside_it(
@@ -118,7 +122,7 @@ async def test_what_makes_no_sense_is_one_line_and_status_2(node: Any, tmp_path:
         (("accounts", "change", "carol", "--receivable", "5", *at), "no account 'carol'"),
         (("accounts", "remove", "carol", *at), "no account 'carol'"),
         (("routes", "show", "--why", *at), "--why needs a PREFIX"),
-        (("routes", "show", "te..st", *at), "no address prefix"),
+        (("routes", "show", "te..st", *at), "no address prefix. Write it like test.bob, or default"),
         (("routes", "add", "test.x", "carol", *at), "no account 'carol'"),
     ]
     for arguments, says in cases:

@@ -73,7 +73,7 @@ def _refused(refusal: RefusalError) -> RefusedByNodeError:
     status = refusal.status
     detail = f"it answers {status}, and gives no reason." if refusal.detail is None else refusal.detail
     if status in (401, 403):
-        detail = f"{detail} Set ${TOKEN_VARIABLE}, or give --config."
+        detail = f"{detail} Set ${TOKEN_VARIABLE}, which goes before the file's, or give --config."
     kind = MisusedNodeError if status in (400, 401, 403, 404, 405, 413) else RefusedByNodeError
     refused = kind(f"the node says: {detail}")
     refused.status = status

@@ -44,9 +44,11 @@ def route_operations(control: Control, driver: Driver) -> list[Operation]:
 
     async def show(call: Call) -> Json:
         prefix = call.query.get("prefix", "")
-        if prefix and not is_valid_prefix(prefix):
-            raise RefusedError(400, f"{prefix[:80]!r} is no address prefix. Write it like test.bob, or default.")
+        is_default = prefix == DEFAULT_ROUTE
+        prefix = _asked(prefix)
         found = view.shown(prefix)
+        if is_default:
+            found = {"routes": [route for route in found["routes"] if not route["prefix"]], "left_off": 0}
         if flag(call, "why"):
             found["why"] = view.why(prefix)
         return found
@@ -95,6 +97,13 @@ def route_operations(control: Control, driver: Driver) -> list[Operation]:
 
 def _prefix(call: Call) -> str:
     prefix = call.path["prefix"]
-    if prefix != DEFAULT_ROUTE and not is_valid_prefix(prefix):
+    return _asked(prefix) or prefix
+
+
+def _asked(prefix: str) -> str:
+    """A prefix as the tables have it: empty for `default`, and for none. RefusedError if it is none."""
+    if prefix in ("", DEFAULT_ROUTE):
+        return ""
+    if not is_valid_prefix(prefix):
         raise RefusedError(400, f"{prefix[:80]!r} is no address prefix. Write it like test.bob, or default.")
     return prefix

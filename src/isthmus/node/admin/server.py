@@ -147,7 +147,7 @@ class AdminServer:
         verdict = self._throttle.failed(host, self._mono_ms())
         headers = {"WWW-Authenticate": "Bearer"}
         if verdict is None:
-            return problem(401, "Unauthorized", "Send the admin token: Authorization: Bearer …", headers)
+            return problem(401, "Unauthorized", "The admin token is missing or wrong: Authorization: Bearer …", headers)
         if verdict.is_news and self._on_log is not None:
             fields: dict[str, str | int] = {"address": host, "retry_after_s": verdict.retry_after_s}
             self._on_log(Log("warning", "admin.throttled", fields))
