@@ -13,7 +13,7 @@ from xrpl.core.addresscodec import encode_seed
 from isthmus.ilp.packet import Fulfill
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.xrp.dev.conftest import Serving, serving
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, token_of, toml
 from tests.settlement.conftest import isthmus
 from tests.settlement.relay import relay
 from tests.settlement.xrp.world import ask
@@ -192,6 +192,52 @@ async def test_a_claim_that_a_broken_link_kept_back_leaves_when_it_is_whole(
         assert (await west.balances())["east"] == -UNIT
         for node in (west, east):
             assert await node.stop() == 0
+
+
+def posts_to(port: int, name: str, us: str) -> str:
+    """A link by ILP over HTTP: each side POSTs to the other."""
+    outgoing, incoming = (f'{{ auth = "bearer", token = "{token_of(one)}" }}' for one in (us, name))
+    return f'{{ type = "http", url = "http://127.0.0.1:{port}/ilp", outgoing = {outgoing}, incoming = {incoming} }}'
+
+
+async def test_claims_go_over_http_links_too_through_a_kill_of_who_is_paid(
+    closing: Serving, nodes: Nodes, tmp_path: Path
+) -> None:
+    """Both engines' messages are Prepares to `peer.settle`."""
+    east_port, west_port = free_port(), free_port()
+    texts = [
+        toml(
+            account(wallet, asset="XRP"),
+            account(peer, asset="XRP", relation="peer", link=posts_to(theirs, peer, us)),
+            settled(peer, "1"),
+            engine(tmp_path, closing, us),
+            address=f"test.{us}",
+            http=ours,
+            routes={f"test.{peer}": peer},
+        )
+        for us, peer, wallet, ours, theirs in (
+            ("east", "west", "alice", east_port, west_port),
+            ("west", "east", "bob", west_port, east_port),
+        )
+    ]
+    east = await nodes.run(texts[0], folder=tmp_path / "east")
+    west = await nodes.run(texts[1], folder=tmp_path / "west")
+    alice = (await Peer("alice").dial(east.port)).fulfil_all()
+    bob = (await Peer("bob").dial(west.port)).fulfil_all()
+    await paid(alice, 3 * UNIT)
+    await balanced(east, west)
+    assert isinstance(await bob.pay("test.east.alice", 2 * UNIT), Fulfill)
+    await balanced(east, west)
+    await bob.close()
+    await west.kill()
+    west = await nodes.run(texts[1], folder=tmp_path / "west")
+    bob = (await Peer("bob").dial(west.port)).fulfil_all()
+    await paid(alice, 4 * UNIT)
+    await balanced(east, west)
+    await alice.close()
+    await bob.close()
+    found = [(one["direction"], one["claimed"]) for one in (await channels(west, "list"))["channels"]]
+    assert found == [("out", str(2 * XRP)), ("in", str(7 * XRP))]
 
 
 async def channels(node: NodeProcess, *arguments: str) -> Any:
