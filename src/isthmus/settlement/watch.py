@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import BEGUN
@@ -17,8 +17,14 @@ PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
 SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
 TOLD_MAX: Final = 1_000
 SLOW_TURN_S: Final = 0.5  # so long a look waits for the turns that it began
+ASK_S: Final = 1.0  # so long a turn waits for its peer; what that says later the next turn finds
+ANSWER_S_MAX: Final = 60.0  # what nobody asked for again is no answer any more
 DISAGREE_LOOKS: Final = 3  # one after the other, at which two servers disagreed
 Head = TypeVar("Head")  # the newest that a ledger shows
+
+
+class NotAnsweredYetError(MessageRefusedError):
+    """The peer has been asked, and a later turn finds what it says."""
 
 
 class Watch(ABC, Generic[Head]):
@@ -44,6 +50,8 @@ class Watch(ABC, Generic[Head]):
         self._turning: Final[dict[AccountId, asyncio.Task[None]]] = {}  # turns that go on beside the looks
         self._places: Final = asyncio.Semaphore(self.turns_at_once)
         self._placed_now: Final[set[AccountId]] = set()
+        # What turns ask their peers, and since when (loop time).
+        self._asked: Final[dict[tuple[AccountId, bytes], tuple[asyncio.Task[bytes], float]]] = {}
         self.turns = 0  # looks at the ledger that came to their end
         self.head: Head | None = None
 
@@ -73,6 +81,8 @@ class Watch(ABC, Generic[Head]):
             self._forget(account)
             if account in self._turning:
                 self._turning[account].cancel()  # nor what a turn has asked its peer
+            for key in [key for key in self._asked if key[0] == account]:
+                self._asked.pop(key)[0].cancel()
         self._wake.set()
 
     def link_up(self, account: AccountId) -> None:
@@ -84,9 +94,10 @@ class Watch(ABC, Generic[Head]):
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        for turn in self._turning.values():
-            turn.cancel()
-        await asyncio.gather(*self._turning.values(), return_exceptions=True)
+        left: list[asyncio.Task[Any]] = [*self._turning.values(), *(asked for asked, _ in self._asked.values())]
+        for each in left:
+            each.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         await self._close_ledger()
 
     # --- what each engine says ---
@@ -203,14 +214,38 @@ class Watch(ABC, Generic[Head]):
             self._places.release()
 
     async def _ask_peer(self, account: AccountId, data: bytes) -> bytes:
-        """As `Port.message`. A turn that waits for its peer, which may be silent, leaves its place to another's."""
+        """As `Port.message`. A turn waits a moment, and leaves its place to another's meanwhile.
+
+        NotAnsweredYetError after that: the peer may be silent, and the account has more to do than to wait for it.
+        """
         if asyncio.current_task() is not self._turning.get(account):
             return await self._port.message(account, data)
+        asked = self._question(account, data)
         self._leave_place(account)
         try:
-            return await self._port.message(account, data)
+            await asyncio.wait([asked], timeout=ASK_S)
         finally:
             await self._take_place(account)
+        if not asked.done():
+            asked.add_done_callback(lambda _: self._wake.set())
+            raise NotAnsweredYetError("T01", "the peer has not answered yet")
+        self._asked.pop((account, data), None)
+        return asked.result()
+
+    def _question(self, account: AccountId, data: bytes) -> asyncio.Task[bytes]:
+        """The same as before if that has no answer yet, or one that is new."""
+        now = asyncio.get_running_loop().time()
+        for key in [key for key, (asked, at) in self._asked.items() if asked.done() and now - at > ANSWER_S_MAX]:
+            del self._asked[key]
+        known = self._asked.get((account, data))
+        if known is None:
+            known = asyncio.create_task(self._message(account, data)), now
+            known[0].add_done_callback(_note_end)
+            self._asked[account, data] = known
+        return known[0]
+
+    async def _message(self, account: AccountId, data: bytes) -> bytes:
+        return await self._port.message(account, data)
 
     async def _turn_of(self, account: AccountId, head: Head) -> None:
         try:
@@ -220,6 +255,8 @@ class Watch(ABC, Generic[Head]):
             self._tell("warning", "refused", account, {"reason": str(error)})
         except StepRefusedError as error:
             self._tell("warning", "step_refused", account, {"reason": str(error)})
+        except NotAnsweredYetError:
+            pass  # it is told when the peer refuses, or says nothing in all its time
         except MessageRefusedError as error:
             self._tell("warning", "peer_refused", account, {"reason": str(error)})
         except (LedgerError, JournalError):
@@ -249,3 +286,9 @@ class Watch(ABC, Generic[Head]):
     def _is_begun(self, account: AccountId, number: int) -> bool:
         """Whether nothing was taken of this settlement yet."""
         return any(one.number == number and one.state == BEGUN for one in self._port.open(account))
+
+
+def _note_end(asked: "asyncio.Task[bytes]") -> None:
+    """Nobody may ask for it any more; what it failed of is no defect."""
+    if not asked.cancelled():
+        asked.exception()

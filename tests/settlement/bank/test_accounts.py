@@ -185,6 +185,22 @@ async def test_a_request_that_hangs_keeps_no_other_account_waiting(world: World,
     assert world.bank.audit() == []
 
 
+async def test_a_peer_that_is_silent_is_paid_all_the_same(world: World, west: TwoPeers) -> None:
+    """It has told us where, and doesn't answer what we asked before that."""
+    await west.kill()
+    west.silence = asyncio.Event()
+    await west.restart()
+    await until(lambda: {PEER, ZOE} <= set(west.asked))
+    bank = (await west.engine._client.bank())[0]
+    await west.engine.take_message(PEER, encode(Hello(bank, "east", "isthmus-x")))
+    due = begin(west, PEER, 500)
+    await west.engine.pay(due.account, due.number, due.amount, due.key)
+    await until(lambda: not west.open(PEER))
+    assert sorted(west.asked) == [PEER, ZOE], "each is asked once"
+    west.silence.set()
+    await until(lambda: len(west.asked) > 2)
+
+
 async def test_an_engine_stops_while_a_request_hangs(world: World, west: TwoPeers) -> None:
     bank = (await west.engine._client.bank())[0]
     await west.engine.take_message(PEER, encode(Hello(bank, "east", "isthmus-x")))

@@ -135,6 +135,9 @@ class Process:
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
         self._alive()
+        if self.side.silence is not None:
+            self.side.asked.append(account)
+            await self.side.silence.wait()
         other = self.side.other
         if self.side.is_deaf or other.process.is_dead:
             raise MessageRefusedError("T01", "the link is down")
@@ -160,12 +163,14 @@ class Party(Side):
 
     other: "Party"
     engine: BankEngine
+    silence: asyncio.Event | None = None  # peers that are asked say nothing until it is set
 
     def __init__(self, name: str, world: "World", scale: int) -> None:
         super().__init__(name, scale, "USD")
         self.world: Final = world
         self.token: Final = world.bank.new_token(name, "")[1]
         self.steps = 0
+        self.asked: list[AccountId] = []  # while they are silent
         self.begin()
         self.engine = self.make()
         self.process = Process(self)

@@ -41,6 +41,7 @@ from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase, deposit_for
+from isthmus.settlement.watch import NotAnsweredYetError
 
 RAWS: Final = b"raws"  # opening and latest top-ups
 IN: Final = b"in/"
@@ -268,6 +269,8 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             return None
         try:
             answer = await self._ask(account, Close(terms))
+        except NotAnsweredYetError:
+            raise
         except MessageRefusedError as error:
             self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
             answer = None

@@ -24,6 +24,7 @@ from isthmus.settlement.claiming import Claiming, Outbox
 from isthmus.settlement.pauses import growing_pause
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase, deposit_for
+from isthmus.settlement.watch import NotAnsweredYetError
 from isthmus.settlement.xrp.messages import (
     NO_CHANNEL_YET,
     UNITS_MAX,
@@ -254,6 +255,8 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
         if channel not in self._agreed:
             try:
                 answer = await self._ask(account, Close(channel))
+            except NotAnsweredYetError:
+                raise
             except MessageRefusedError as error:
                 self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
                 answer = None
