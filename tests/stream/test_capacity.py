@@ -106,3 +106,9 @@ def test_scarce_liquidity_makes_packets_smaller_and_success_larger_again() -> No
     for _ in range(70):
         capacity.shrink(capacity.amount())
     assert capacity.amount() == 1
+    capacity.shrink(1, least=300)  # what rounding would take too much of
+    assert capacity.amount() == 300
+    capacity.shrink(300, least=300)
+    assert capacity.amount() == 300
+    capacity.shrink(300, least=2_000)  # more than ever fits
+    assert capacity.amount() == 1_000

@@ -151,6 +151,31 @@ def test_less_liquidity_than_a_packet_makes_packets_smaller(make_world: "MakeWor
     assert world.alice.first(SendDone).sent == 300_000
 
 
+@pytest.mark.parametrize("left", [10**6 + 3_051, 10**7 + 54_321, 10**8 + 2])
+def test_packets_are_never_so_small_that_rounding_looks_like_a_bad_rate(
+    make_world: "MakeWorld", make_hop: "type[Hop]", left: int
+) -> None:
+    """What was paid ahead is used up to the last bit before there is more; fine units to coarse ones (XRP to USD)."""
+    credit = left
+
+    def refuse(prepare: SendPrepare) -> bool:
+        nonlocal credit
+        hop.refuse = "T04" if prepare.amount > credit else ""
+        credit -= 0 if hop.refuse else prepare.amount
+        return False
+
+    def refill() -> None:
+        nonlocal credit
+        credit = 10**12
+
+    hop = make_hop(rate=Fraction(4_985, 10**7), maximum=10**6)
+    world = make_world(hops=[hop], minimum=Fraction(49, 10**5))
+    world.lose = refuse
+    world.at(world.now + 15_000, refill)
+    pay(world, 10**9)
+    assert world.alice.first(SendDone).sent == 10**9
+
+
 def test_a_connector_that_cheats_from_the_first_packet_gets_nothing(
     make_world: "MakeWorld", make_hop: "type[Hop]"
 ) -> None:

@@ -109,7 +109,11 @@ class Capacity:
         if amount == self._trial:
             self._trial = 0
 
-    def shrink(self, amount: int) -> None:
-        """One packet of this amount at a time is still more than the path's liquidity: send smaller ones."""
-        self._soft = max(1, min(amount, self.amount()) // 2)
+    def shrink(self, amount: int, least: int = 1) -> None:
+        """One packet of this amount at a time is still more than the path's liquidity: send smaller ones.
+
+        None below `least`, unless the path doesn't take as much at any time.
+        """
+        top = self.ceiling if self.limit is None else min(self.limit, self.ceiling)
+        self._soft = max(1, min(least, top), min(amount, self.amount()) // 2)
         self._soft_fulfilled = 0

@@ -346,7 +346,7 @@ class Outcomes:
         pause = RATE_PAUSE_MS_MIN if code == "T05" else PAUSE_MS_MIN
         reacted = self._window.trouble(flight.number, self._traffic.next_number, now, pause)
         if reacted and alone and code == "T04" and flight.kind == Kind.MONEY:
-            self._outgoing.capacity.shrink(flight.amount)
+            self._outgoing.shrink(flight.amount)
 
     def _below_minimum(self, flight: Flight, now: int) -> None:
         if flight.number < self._round_from:

@@ -160,6 +160,22 @@ class Outgoing:
 
     # --- outcomes ------------------------------------------------------------------------------------------------
 
+    def shrink(self, amount: int) -> None:
+        """Packets of this amount are more than the path's liquidity, for now."""
+        self.capacity.shrink(amount, self._least_amount())
+
+    def _least_amount(self) -> int:
+        """So much that rounding on the way can't take the packet below the minimum rate, nor a half of it.
+
+        A path whose liquidity is used up for a moment, by a sender who pays ahead as it goes, would else be tried with
+        less and less, until a unit lost to rounding looks like a bad rate.
+        """
+        minimum, rate = self.minimum, self.rate
+        if minimum is None or not rate.known:
+            return 1
+        gain = rate.received * minimum.denominator - minimum.numerator * rate.amount
+        return 1 if gain <= 0 else -(-2 * rate.amount * minimum.denominator // gain)
+
     def allowance_used(self, used: bool) -> None:
         """The packet that was allowed one unit less has its outcome."""
         if not used:
