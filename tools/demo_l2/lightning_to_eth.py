@@ -42,8 +42,7 @@ class Seen:
     alice_msat: int  # all that Alice's lnd has paid, with fees
     fees_msat: int
     received_msat: int  # all that the connector's lnd was paid
-    two_wei: int
-    bob_wei: int
+    wei: dict[str, int]  # of each key's address
     contract_wei: int
 
 
@@ -132,41 +131,46 @@ class LightningToEth(Demo[Seen]):
             alice_msat=sum(int(one["value_msat"]) for one in paid) + fees,
             fees_msat=fees,
             received_msat=sum(int(one["amt_paid_msat"]) for one in invoices if one["state"] == "SETTLED"),
-            two_wei=await self.chain.balance(self.keys["two"].address),
-            bob_wei=await self.chain.balance(self.keys["bob"].address),
+            wei={name: await self.chain.balance(key.address) for name, key in self.keys.items()},
             contract_wei=await self.chain.balance(contract.address()),
         )
 
     async def compare(self, before: Seen, after: Seen, books: dict[str, NodeBooks]) -> tuple[list[Fact], list[str]]:
         lightning_fees = after.fees_msat - before.fees_msat
-        fees = await self._fees(self.keys["bob"])
+        fees = await self._fees()
+        gained = {name: after.wei[name] - before.wei[name] for name in self.keys}
+        settled_wei = settled(books, TWO, ONE) * WEI
+        to_bob = settled(books, BOB, UPLINK) * WEI
         left = after.alice_msat - before.alice_msat
         received = after.received_msat - before.received_msat
-        came = after.two_wei - before.two_wei
         rows = (
             ("left Alice's lnd, with fees", left, BTC, -settled(books, ALICE, UPLINK) + lightning_fees),
             ("came to connector-1's lnd", received, BTC, settled(books, ONE, ALICE)),
-            ("came to connector-2's address", came, WEI_ASSET, settled(books, TWO, ONE) * WEI),
-            (
-                "came to Bob's address, less fees",
-                after.bob_wei - before.bob_wei,
-                WEI_ASSET,
-                settled(books, BOB, UPLINK) * WEI - fees,
-            ),
+            ("left connector-1's address, with fees", -gained["one"], WEI_ASSET, settled_wei + fees["one"]),
+            ("came to connector-2's address", gained["two"], WEI_ASSET, settled_wei - fees["two"]),
+            ("left connector-2's for channels, with fees", -gained["channels"], WEI_ASSET, to_bob + fees["channels"]),
+            ("came to Bob's address, less fees", gained["bob"], WEI_ASSET, to_bob - fees["bob"]),
             ("left in the channels' contract", after.contract_wei, WEI_ASSET, 0),
         )
-        paid = f"Bob paid the chain {format_amount(fees, WEI_ASSET)} in fees: to redeem, and to end the channel."
-        return [Fact(*row) for row in rows], [paid]
+        paid = [
+            f"Alice paid {format_amount(lightning_fees, BTC)} in routing fees of Lightning.",
+            f"connector-1 paid the chain {format_amount(fees['one'], WEI_ASSET)} in fees, for its transfers.",
+            f"connector-2 paid it {format_amount(fees['channels'], WEI_ASSET)}, for the channel to Bob.",
+            f"Bob paid it {format_amount(fees['bob'], WEI_ASSET)}: to redeem, and to end the channel.",
+        ]
+        return [Fact(*row) for row in rows], paid
 
-    async def _fees(self, key: Key) -> int:
-        """What an address has paid for gas, in all blocks."""
-        total = 0
+    async def _fees(self) -> dict[str, int]:
+        """What each key's address has paid for gas, in all blocks."""
+        names = {key.address: name for name, key in self.keys.items()}
+        total = dict.fromkeys(self.keys, 0)
         for number in range(await self.chain.height() + 1):
             block = await self.chain.rpc("eth_getBlockByNumber", hex(number), True)
             for one in block["transactions"]:
-                if one["from"].lower() == key.address:
+                name = names.get(one["from"].lower())
+                if name is not None:
                     receipt = await self.chain.receipt(one["hash"])
-                    total += int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
+                    total[name] += int(receipt["gasUsed"], 16) * int(receipt["effectiveGasPrice"], 16)
         return total
 
 

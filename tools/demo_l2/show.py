@@ -86,6 +86,7 @@ class Result:
                 for account in node.tally.peers
             ],
             "channels": self.channels,
+            "notes": self.notes,  # fees on ledgers, and what is left
             "books_agree": not self.problems,
             "problems": self.problems,
         }

@@ -171,7 +171,16 @@ class XrpToBank(Demo[Seen]):
             ("came to Bob's account", came["bob"], CENTS, settled(books, BOB, UPLINK) // PER_CENT),
         )
         ahead = -books[ALICE].balance(UPLINK) if books[ALICE].balance(UPLINK) < 0 else books[ALICE].balance(UPLINK)
-        return [Fact(*row) for row in rows], [f"Alice has {format_amount(ahead, XRP)} left that she paid ahead."]
+        fees = ", ".join([f"{who} {await self._fees(name)} drops" for who, name in (("Alice", "alice"), (ONE, "one"))])
+        notes = [f"Alice has {format_amount(ahead, XRP)} left that she paid ahead.", f"Fees of the XRP ledger: {fees}."]
+        return [Fact(*row) for row in rows], notes
+
+    async def _fees(self, name: str) -> int:
+        """What an address has paid in fees, in drops."""
+        owner = SigningKey.from_seed(self.seeds[name]).address
+        found = await self._ask_xrp("account_tx", {"account": owner, "ledger_index_min": -1, "ledger_index_max": -1})
+        sent = [one["tx"] for one in found["transactions"] if one["tx"]["Account"] == owner]
+        return sum(int(one["Fee"]) for one in sent)
 
 
 def _said(child: Child) -> dict[str, Any] | None:
