@@ -21,6 +21,7 @@ from isthmus.links.btp.link import BtpLink
 from isthmus.node.admin.operation import Json, RefusedError
 from isthmus.node.config import ACCOUNT_NAME, DEFAULT_ROUTE, Document, config_of, has_huge_number, load_document
 from isthmus.node.config_model import Account, NodeConfig, Relation
+from isthmus.node.config_reload import check_reload
 from isthmus.node.config_settlement import settling_accounts
 from isthmus.node.links import Links, is_in_flight
 from isthmus.node.rates.provider import Provider
@@ -327,7 +328,7 @@ class Control:
         file = await self._apart(load_document, self._file.path, self._file.environment)
         before, _ = await self._apart(configure, self._file, {}, self._vault)
         after, _ = await self._apart(configure, file, {}, self._vault)
-        _check_reload(before, after)
+        check_reload(before, after)
         settings = self._settings()
         config, ended = await self._apart(configure, file, settings, self._vault)
         was = self._file
@@ -570,31 +571,6 @@ def _told(change: Json, prefix: str = "") -> str:
     for key, value in shown(change).items():
         parts.append(_told(value, f"{prefix}{key}.") if isinstance(value, dict) else f"{prefix}{key} = {value}")
     return re.sub(r"\s+", " ", ", ".join(parts))
-
-
-def _check_reload(before: NodeConfig, after: NodeConfig) -> None:
-    """What a reload leaves as it is must be the same in both files."""
-    for key, old_value, new_value in (
-        ("accounts", _fixed(before), _fixed(after)),
-        ("address", before.address, after.address),
-        ("data", before.data, after.data),
-        ("listeners", (before.btp, before.http), (after.btp, after.http)),
-        ("admin", before.admin, after.admin),
-        ("settlement", before.engines, after.engines),
-        ("journal", before.journal, after.journal),
-        ("log", before.log, after.log),
-    ):
-        if old_value != new_value:
-            raise ConfigError(
-                key,
-                "a reload changes rates, routes and limits only",
-                "Use `isthmus accounts` while the node runs, or restart it",
-            )
-
-
-def _fixed(config: NodeConfig) -> dict[str, tuple[object, ...]]:
-    """What a reload leaves as it is of each account."""
-    return {each.id: (each.asset, each.relation, each.link, each.segment) for each in config.accounts}
 
 
 def account_of(config: NodeConfig, name: AccountId) -> Account | None:
