@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 FLOOD = 1_000_000
 EACH = 625  # routes that an update has room for
 UPDATES = FLOOD // EACH
-WARM = 20  # updates before them, after which all that decoders remember of names is traced too
+WARM = 100  # updates before them: by then the decoders' caches of names, and their tables, are all traced ones
 TRACED = 100  # of the last updates
 RECEIVES = RouteTerms(receive=True)
 
