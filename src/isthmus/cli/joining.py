@@ -110,7 +110,7 @@ def come_together(
         api.call("DELETE", f"/accounts/{name}")  # nothing was agreed: nothing stays
         raise
     api.call("POST", f"/accounts/{name}/enable")
-    pong = _first_pong(api, name)
+    pong = _first_pong(api, name, url)
     _check(pong, asset, scale, name)
     return {
         "account": name,
@@ -163,7 +163,7 @@ def _sha256(token: str) -> str:
     return sha256(token.encode()).hexdigest()
 
 
-def _first_pong(api: AdminApi, name: str) -> Json:
+def _first_pong(api: AdminApi, name: str, url: str) -> Json:
     """Ask until the link is up and the peer answers; the account stays, whatever comes of it."""
     until = time.monotonic() + UP_S_MAX
     while True:
@@ -172,8 +172,8 @@ def _first_pong(api: AdminApi, name: str) -> Json:
         except RefusedByNodeError as refused:
             if time.monotonic() > until:
                 raise LinkError(
-                    f"{name} is agreed on both sides, but {refused.message.removeprefix('the node says: ')}"
-                    f" Look at it with isthmus accounts list; isthmus accounts ping {name} tries again"
+                    f"{name} is agreed on both sides, but {refused.message.removeprefix('the node says: ')} They say"
+                    f" that they listen at {url}: is that so? isthmus accounts ping {name} tries again"
                 ) from None
             time.sleep(AGAIN_S)
 

@@ -198,7 +198,9 @@ class Joining:
         named = join.http if protocol == "http" else join.btp
         found = self._listening().get(protocol)
         if found is None:
-            raise RefusedError(409, f"This node has no {protocol.upper()} listener.")
+            raise RefusedError(
+                409, f"This node has no {protocol.upper()} listener. Add [listeners.{protocol}] to its file."
+            )
         if named is not None:
             return named.rstrip("/")
         return _origin(found) if protocol == "http" else f"btp+ws://{found}"
