@@ -52,6 +52,7 @@ class Pair:
 
     target: Target
     claims: Callable[[], Awaitable[Claims]]
+    batches: Callable[[], Awaitable[int]] | None = None  # of both journals so far; None without journals
 
 
 # Of a threshold in packets; None: nothing is settled.
@@ -162,7 +163,8 @@ async def ours(asset: str, engine: str, secrets: dict[str, str], every: int | No
                 config = home / "node.toml"
                 config.write_text(node_text(name, ports, asset, settlement))
                 pids.append((await stack.enter_async_context(process("isthmus", config, ports[name]))).pid)
-            yield Pair(pair_target("isthmus", ports["one"], ports["two"], pids[::-1]), lambda: our_claims(ports))
+            target = pair_target("isthmus", ports["one"], ports["two"], pids[::-1])
+            yield Pair(target, lambda: our_claims(ports), lambda: our_batches(ports))
 
 
 def pair_target(name: str, sender_port: int, receiver_port: int, pids: list[int]) -> Target:
@@ -181,6 +183,11 @@ async def our_claims(ports: dict[str, int]) -> Claims:
     begun = await metric(ports["one-admin"], "isthmus_settlements_total", 'event="begun"')
     taken = await metric(ports["two-admin"], "isthmus_settlements_total", 'event="credited"')
     return Claims(begun, taken, await metric(ports["two-admin"], "isthmus_settled", 'account="one"'))
+
+
+async def our_batches(ports: dict[str, int]) -> int:
+    name = "isthmus_journal_commit_seconds_count"
+    return sum([await metric(ports[f"{one}-admin"], name, "") for one in ("one", "two")])
 
 
 def ours_on_evm(chain: Anvil) -> PairMaker:

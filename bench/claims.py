@@ -69,6 +69,7 @@ class Runs:
     cpu_us: list[float] = field(default_factory=list)  # of both connectors together, a packet
     begun: list[float] = field(default_factory=list)  # settlements a packet
     taken: list[float] = field(default_factory=list)  # claims credited, a packet
+    batches: list[float] = field(default_factory=list)  # of both journals, a packet
 
 
 CASES: Final = {
@@ -84,7 +85,10 @@ async def one(case: Case, maker: PairMaker, *, packets: int, window: int, runs: 
         opening = await generate(pair.target, "--packets", str(OPENING), "--warm-up", "0", "--window", "1")
         fulfilled = OPENING - sum(opening.rejects.values())
         before = None if case.every is None else await until_settled(pair, fulfilled * AMOUNT, case.every)
+        written = None if pair.batches is None else await pair.batches()
         measured = await fire(pair.target, packets=packets, window=window, warm_up=warm_up)
+        if pair.batches is not None and written is not None:
+            runs.batches.append((await pair.batches() - written) / (packets + warm_up))
         runs.rates.append(measured.packets_per_second)
         runs.cpu_us.append(measured.processor_seconds / packets * 1e6)
         if before is not None and case.every is not None:
@@ -133,13 +137,15 @@ def ratio(of: Sequence[float], to: Sequence[float]) -> Estimate:
 def text_of(ledger: str, found: dict[Case, Runs], *, packets: int, window: int) -> str:
     rows = []
     for case, runs in found.items():
-        settled = [f"{estimate(each).median:.3g}" if each else "-" for each in (runs.begun, runs.taken)]
+        counts = (runs.begun, runs.taken, runs.batches)
+        settled = [f"{estimate(each).median:.3g}" if each else "-" for each in counts]
         cells = [spread(estimate(runs.rates)), spread(estimate(runs.cpu_us)), *settled]
         rows.append([case.who, WORDS[case.every], f"{case.packets(packets):,}", *cells])
-    head = ["", "claims are due", "packets a run", "packets/s", "µs of processor a packet", "settlements", "claims"]
+    head = ["", "claims are due", "packets a run", "packets/s", "µs of processor a packet"]
+    head += ["settlements", "claims", "batches"]
     rounds = len(next(iter(found.values())).rates)
     text = f"### {'EVM (anvil)' if ledger == 'evm' else 'XRP (isthmus ledger xrp-dev)'}, window {window}\n\n"
-    text += f"{rounds} interleaved rounds. Settlements begun and claims credited: of each packet.\n\n"
+    text += f"{rounds} interleaved rounds. Settlements begun, claims credited, batches journaled by both: a packet.\n\n"
     return text + table(head, rows) + "\n" + ratios(found)
 
 
