@@ -41,7 +41,7 @@ class Template:
         parts = [_HEAD, self._address(), _DATA]
         if self.parent_url is not None:
             parts.append(self._parent())
-        parts += [self._child(), _OTHER_LINKS, self._rates(), self._listeners(), self._admin(), _REST]
+        parts += [self._child(), _OTHER_LINKS, self._rates(), _SETTLEMENT, self._listeners(), self._admin(), _REST]
         return "\n".join(parts)
 
     def _address(self) -> str:
@@ -132,6 +132,19 @@ _HEAD = """\
 _DATA = """\
 # The journal, the books and what else the node must not lose; relative to this file.
 data = "data"
+"""
+
+_SETTLEMENT = """\
+# How what is owed is paid on a ledger: docs/settlement.md. Without it an account is settled by hand (isthmus settle).
+# [settlement.house]
+# type = "bank"            # a ledger that only transfers; or "xrp", "xrp-payment", "evm", "lightning", "rfc38"
+# url = "https://bank.example"
+# account = "us"
+# token = { file = "secrets/bank" }
+# asset = "EUR"
+# [accounts.bob.settlement]
+# engine = "house"
+# threshold = "10"         # once we owe bob as much, he is paid
 """
 
 _OTHER_LINKS = """\
