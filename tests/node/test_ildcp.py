@@ -4,6 +4,7 @@ from typing import Any
 
 from isthmus.ilp.ildcp import decode_response, encode_request
 from isthmus.ilp.packet import Fulfill, Reject, decode
+from tests.node.commands import command
 
 
 async def ask(raw: Any, wall_ms: int, request_id: int = 1) -> Fulfill | Reject:
@@ -73,6 +74,9 @@ async def test_a_parent_with_another_asset_is_told_and_gives_no_address(nodes: A
     node = await nodes.run(config.toml(up, address="from parent", btp=None))
     line = await node.until("the parent counts in another asset", account="up")
     assert (line["ours"], line["theirs"]) == ("USD scale 9", "EUR scale 9")
+    pinged = await command("accounts", "ping", "up", "--config", node.file)
+    assert "counts in EUR with scale 9" in pinged.stdout
+    assert pinged.returncode == 1 and "our account is in USD with scale 9" in pinged.stderr
     assert (await node.get("/health"))[0] == 200
 
 

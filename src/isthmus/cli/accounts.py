@@ -14,7 +14,7 @@ from isthmus.cli.admin_api import AdminApi, RefusedByNodeError, admin_options
 from isthmus.cli.http_json import Json
 from isthmus.cli.limits import limit_options, limits_of
 from isthmus.cli.secret_text import read_secret, secret_from
-from isthmus.errors import ConfigError
+from isthmus.errors import ConfigError, LinkError
 from isthmus.links.btp.url import parse_btp_url
 
 TOKEN_BYTES: Final = 32  # AUTH-2
@@ -278,13 +278,24 @@ def _asked(what: str) -> str:
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @admin_options
 def ping(api: AdminApi, name: str, as_json: bool) -> None:
-    """Ask the peer of ACCOUNT something harmless: that it answers, and how fast."""
+    """Ask the peer of ACCOUNT something harmless: that it answers, and how fast.
+
+    A parent says what it counts in, too: the exit status is 1 if that isn't what our account is in.
+    """
     found = api.call("POST", f"/accounts/{name}/ping")
+    theirs = None if found["code"] else (found["asset_code"], found["asset_scale"])
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
-        says = f"says {found['code']}" if found["code"] else f"counts in {found['asset_code']}"
+        says = f"says {found['code']}" if theirs is None else f"counts in {theirs[0]} with scale {theirs[1]}"
         click.echo(f"{name} answered in {found['took_ms']} ms, and {says} ({found['address'] or 'no address'}).")
+    if theirs is not None:
+        ours = api.call("GET", f"/accounts/{name}")["definition"]
+        if theirs != (ours["asset"], ours["scale"]):
+            raise LinkError(
+                f"our account is in {ours['asset']} with scale {ours['scale']}, and {name} counts in something else."
+                f" Add an account with another name, in what it counts in"
+            )
 
 
 # --- disable, enable, remove -----------------------------------------------------------------------------------------
