@@ -4,6 +4,7 @@ import asyncio
 import json
 from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -115,11 +116,21 @@ async def test_a_node_joins_a_parent_in_one_step(nodes: Any, config: Any, peer: 
     assert len(await hub.accounts()) == 2
 
 
-async def test_who_joins_with_an_address_of_its_own_is_told_what_that_means(nodes: Any, config: Any, hub: Any) -> None:
+async def test_who_joins_with_an_address_of_its_own_is_told_what_that_means(
+    nodes: Any, config: Any, hub: Any, tmp_path: Path
+) -> None:
     other = await nodes.run(config.toml(config.account("carol"), address="test.other"))
     done = await command("node", "join", place(hub), "--receivable", "3", "--config", other.file)
     assert done.returncode == 0, done.stderr
     assert "That isn't below test.hub, so nothing comes to us by it, unless they take our routes" in done.stdout
+    # With what it says, the parent does.
+    (told,) = (line for line in done.stdout.splitlines() if "routes = {" in line)
+    (tmp_path / "routes.toml").write_text("routes = {" + told.partition("routes = {")[2].partition("}")[0] + "}\n")
+    (name,) = (each for each in await hub.accounts() if each.startswith("child-"))
+    changed = await command("accounts", "change", name, "--from", tmp_path / "routes.toml", "--config", hub.file)
+    assert changed.returncode == 0, changed.stderr
+    await hub.until("routes_learned", account=name)
+    assert any(each["prefix"] == "test.other" for each in json.loads((await hub.get("/routes"))[2])["routes"])
 
 
 class Forgetful:

@@ -146,9 +146,10 @@ def tell(found: Json) -> None:
         if found["default_route"] == found["account"]:
             click.echo("What no other route takes goes there.")
         if found["address"] and not is_prefix_of(found["their_address"], found["address"]):
+            takes_ours = f'routes = {{ receive = true, speaker = "{found["address"]}" }}'
             click.echo(
                 f"That isn't below {found['their_address']}, so nothing comes to us by it, unless they take our routes "
-                f'(routes = {{ receive = true }}), or our file says address = "from parent".'
+                f'({takes_ours}), or our file says address = "from parent".'
             )
 
 
