@@ -22,7 +22,6 @@ from isthmus.connector.events import (
     SettlementDue,
     SettlementStep,
 )
-from isthmus.connector.kernel import STEP_WAIT_MS
 from isthmus.connector.lane import TOLD_BURST
 from isthmus.connector.record import EngineKept, ReserveIncoming, SettlementMoved, decode_record
 from isthmus.connector.settling import (
@@ -40,6 +39,7 @@ from isthmus.connector.settling import (
     SettleTerms,
     Settling,
 )
+from isthmus.connector.step_pause import STEP_WAIT_MS
 from isthmus.connector.tables import RouteTable, Tables, TablesChanged
 from isthmus.errors import ConfigError
 

@@ -6,10 +6,9 @@ What the packets mean is left to the rules of the switch.
 How a batch goes: replies are decided as they arrive; then timers; then Prepares, account after account, each up to
 its bound. All of it writes entries to the open batch, and its frames wait there. The batch is appended as soon as at
 most one other append is under way, so commits overlap with work, and the busier the node is the larger its batches
-are. Where packets flow, entries of settlement engines alone wait a few milliseconds for packets to go with: a commit
-of their own would cost as much as those. `Durable` releases a batch's frames, one `Release` for each account. Frames
-that rest on no event (refusals, answers to `peer.*`) leave with the call that made them; they may pass frames that wait
-for their batch.
+are. Entries of settlement engines alone may wait for packets to go with (`step_pause`). `Durable` releases a batch's
+frames, one `Release` for each account. Frames that rest on no event (refusals, answers to `peer.*`) leave with the call
+that made them; they may pass frames that wait for their batch.
 
 Life: `load_state` and `replay` bring the journal's state, `opened` sets the clocks, then the first `handle` gets
 `TablesChanged`, then links come up.
@@ -67,6 +66,7 @@ from isthmus.connector.replay import Application, NoApplication, Replay
 from isthmus.connector.reply import expire, take_reply, take_undelivered
 from isthmus.connector.settlement_messages import send_message
 from isthmus.connector.settlements import settle_what_is_due, take_settle, take_step
+from isthmus.connector.step_pause import StepPause
 from isthmus.connector.summary import summarise
 from isthmus.connector.swap import BUSY, swap_rates, swap_tables
 from isthmus.connector.switch import FAR_FUTURE, Switch
@@ -78,9 +78,6 @@ from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
 APPENDS_MAX: Final = 2
 # An append that takes longer stops new Prepares (T03): well under the expiry margin, which pays for the commit.
 APPEND_SLOW_MS: Final = 400
-# Entries of engines' steps wait so long for packets with which they are made durable, if the last packets came within
-# as long. It is added to a claim's way, not to a packet's.
-STEP_WAIT_MS: Final = 5
 # Prepares decided in one call, so that no flood keeps the loop from its other work.
 PREPARES_PER_CALL_MAX: Final = 8_192
 
@@ -102,14 +99,12 @@ class Kernel:
         "_asked",
         "_closed",
         "_drained",
-        "_flowed_at",
         "_just_opened",
         "_more",
         "_parent",
         "_releases",
         "_replay",
-        "_steps_bytes",
-        "_steps_until",
+        "_step_pause",
         "_takers",
         "_tokens",
         "_waiting",
@@ -138,9 +133,7 @@ class Kernel:
         self._closed = False  # the journal says that the stop was in order
         self._just_opened = False  # the first tables come: what the process before left in doubt is to be listed
         self._takers: list[Lane] = []  # lanes with Prepares in the open batch
-        self._flowed_at = -STEP_WAIT_MS  # when a batch with packets was appended last
-        self._steps_bytes = 0  # the open batch's record, while only engines' steps are in it
-        self._steps_until = 0  # until when those wait for packets
+        self._step_pause: Final = StepPause()
         self._more = False
 
     @property
@@ -255,11 +248,9 @@ class Kernel:
         if self._more:
             return self.switch.mono
         at = self.switch.wheel.wakes_at()
-        if self._steps_bytes and (at is None or self._steps_until < at):
-            at = self._steps_until
-        reports_at = self.switch.reports_at()
-        if reports_at is not None and (at is None or reports_at < at):
-            at = reports_at
+        for other in (self._step_pause.wakes_at(), self.switch.reports_at()):
+            if other is not None and (at is None or other < at):
+                at = other
         if self._appends and not self.slow:
             slow_at = self._appends[0].submitted_at + APPEND_SLOW_MS + 1
             at = slow_at if at is None or slow_at < at else at
@@ -390,26 +381,17 @@ class Kernel:
     def _take_step(self, event: SettlementStep) -> None:
         switch = self.switch
         books = switch.books
-        had_entries = books.has_entries()
-        is_alone = not had_entries or len(books.record) == self._steps_bytes
+        before = len(books.record) if books.has_entries() else None
         event.told = take_step(switch, event)
         if event.token:
             switch.answer_after_all(event.told)
-        if is_alone and books.has_entries():
-            if not had_entries:
-                flows = switch.mono - self._flowed_at < STEP_WAIT_MS
-                self._steps_until = switch.mono + (STEP_WAIT_MS if flows else 0)
-            self._steps_bytes = len(books.record)
+        if books.has_entries():
+            self._step_pause.booked(before, len(books.record), switch.mono)
 
     def _waits_for_packets(self) -> bool:
-        """Whether the open batch has nothing but steps in it, which packets are soon to join."""
         switch = self.switch
-        return (
-            switch.mono < self._steps_until
-            and len(switch.books.record) == self._steps_bytes
-            and not self._asked
-            and not switch.draining
-        )
+        free = not self._asked and not switch.draining
+        return free and self._step_pause.holds(len(switch.books.record), switch.mono)
 
     def _take_link_event(self, event: Undelivered | LinkUp | LinkDown | LinkBlocked | LinkWritable) -> None:
         switch = self.switch
@@ -506,9 +488,7 @@ class Kernel:
 
     def _append(self) -> None:
         switch = self.switch
-        if switch.frame_lanes and len(switch.books.record) != self._steps_bytes:
-            self._flowed_at = switch.mono
-        self._steps_bytes = self._steps_until = 0
+        self._step_pause.appended(len(switch.books.record), switch.mono, has_frames=bool(switch.frame_lanes))
         if switch.settlers:
             settle_what_is_due(switch)
         self.sequence += 1
