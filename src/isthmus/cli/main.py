@@ -39,6 +39,7 @@ COMMANDS: dict[str, Entry] = {
     "settlements": Entry(
         "isthmus.cli.settlements:settlements", "List settlements, reverse one that failed, assign transfers."
     ),
+    "keys": Entry("isthmus.cli.keys:keys", "Make the keys with which settlement engines sign on their ledgers."),
     "channels": Entry("isthmus.cli.channels:channels", "List payment channels; open, fund, redeem and close them."),
     "books": Entry("isthmus.cli.books:books", "Show, verify and export a node's or wallet's books."),
     "sim": Entry("isthmus.cli.sim:sim", "Simulate networks with faults and adversaries, and audit their books."),

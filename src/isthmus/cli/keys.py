@@ -1,0 +1,156 @@
+"""`isthmus keys`: the keys with which settlement engines sign on their ledgers, and the contract they need there."""
+
+import asyncio
+import importlib.util
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import click
+
+from isthmus.errors import ConfigError, LedgerError
+
+
+class Ledger(NamedTuple):
+    """A kind of ledger: what its keys need, and how they are made and read."""
+
+    library: str  # without which nothing can be signed
+    make: Callable[[Path, str | None], str]  # gives the address
+    address: Callable[[Path, str | None], str]
+
+
+def _make_xrp(file: Path, passphrase: str | None) -> str:
+    from isthmus.ledgers.xrp.keys import make_key_file
+
+    return make_key_file(file, passphrase=passphrase).address
+
+
+def _xrp_address(file: Path, variable: str | None) -> str:
+    from isthmus.ledgers.xrp.keys import read_key
+
+    return read_key("FILE", file=file, variable=None, passphrase_variable=variable, environ=os.environ).address
+
+
+def _make_evm(file: Path, passphrase: str | None) -> str:
+    from isthmus.ledgers.evm.keys import make_key_file
+    from isthmus.ledgers.evm.octets import checksummed
+
+    return checksummed(make_key_file(file, passphrase=passphrase).address)
+
+
+def _evm_address(file: Path, variable: str | None) -> str:
+    from isthmus.ledgers.evm.octets import checksummed
+
+    return checksummed(_evm_key(file, variable).address)
+
+
+def _evm_key(file: Path, variable: str | None) -> Any:
+    from isthmus.ledgers.evm.keys import read_key
+
+    return read_key("FILE", file=file, variable=None, passphrase_variable=variable, environ=os.environ)
+
+
+LEDGERS: Final = {
+    "evm": Ledger("eth_account", _make_evm, _evm_address),
+    "xrp": Ledger("xrpl", _make_xrp, _xrp_address),
+}
+
+
+@click.group(
+    epilog="""\b
+Examples:
+  isthmus keys new xrp xrp.seed
+  isthmus keys new evm evm.key --passphrase-variable EVM_PASSPHRASE
+  isthmus keys address evm evm.key
+  isthmus keys deploy evm.key --rpc https://node.example"""
+)
+def keys() -> None:
+    """Make the keys with which settlement engines sign, and show their addresses.
+
+    A key is for one engine of one node and nothing else: two that sign with it would be in each other's way. Lightning
+    and the bank need none: lnd has its own, and a bank's account has a token.
+    """
+
+
+def _ledger_argument(command: Any) -> Any:
+    return click.argument("ledger", type=click.Choice(list(LEDGERS)))(command)
+
+
+def _file_argument(command: Any) -> Any:
+    return click.argument("file", type=click.Path(dir_okay=False, path_type=Path))(command)
+
+
+def _options(command: Any) -> Any:
+    command = click.option(
+        "--json", "as_json", is_flag=True, help='`{"address": …}`, with what else was done.'
+    )(command)  # fmt: skip
+    return click.option(
+        "--passphrase-variable", metavar="NAME", help="The environment variable with the file's passphrase."
+    )(command)
+
+
+@keys.command(epilog="\b\nExample:\n  isthmus keys new xrp xrp.seed")
+@_ledger_argument
+@_file_argument
+@_options
+def new(ledger: str, file: Path, passphrase_variable: str | None, as_json: bool) -> None:
+    """Make a key in a new FILE, readable by its owner only, and print its address.
+
+    With --passphrase-variable the file is encrypted, and the engine's configuration names the variable too.
+    """
+    kind = _kind(ledger)
+    passphrase = os.environ.get(passphrase_variable, "") if passphrase_variable else None
+    if passphrase == "":
+        raise ConfigError("--passphrase-variable", f"the environment has no {passphrase_variable}", "Set it first.")
+    try:
+        _tell(kind.make(file, passphrase), as_json)
+    except OSError as error:
+        raise ConfigError(str(file), f"{error.strerror}", "Name another file.") from None
+
+
+@keys.command(epilog="\b\nExample:\n  isthmus keys address evm evm.key --json")
+@_ledger_argument
+@_file_argument
+@_options
+def address(ledger: str, file: Path, passphrase_variable: str | None, as_json: bool) -> None:
+    """Print the address of the key in FILE: where it is sent what it pays with."""
+    _tell(_kind(ledger).address(file, passphrase_variable), as_json)
+
+
+@keys.command(epilog="\b\nExample:\n  isthmus keys deploy evm.key --rpc http://127.0.0.1:8545")
+@_file_argument
+@click.option("--rpc", metavar="URL", required=True, envvar="ISTHMUS_EVM_RPC", help="A node of the chain.")
+@_options
+def deploy(file: Path, rpc: str, passphrase_variable: str | None, as_json: bool) -> None:
+    """Put the channels' contract onto an EVM chain: once for each chain, by anybody. The key pays for it.
+
+    A URL with a secret in it is better given by the variable ISTHMUS_EVM_RPC than in the command line.
+    """
+    _kind("evm")
+    from isthmus.ledgers.evm import contract
+    from isthmus.ledgers.evm.deploying import deploy
+    from isthmus.ledgers.evm.octets import checksummed
+
+    key = _evm_key(file, passphrase_variable)
+    try:
+        done = asyncio.run(deploy(rpc, key))
+    except TimeoutError:
+        raise LedgerError("no block has taken it; look at the chain before you try again") from None
+    if as_json:
+        click.echo(json.dumps({"address": checksummed(contract.address()), "done": done}))
+    else:
+        click.echo(done)
+
+
+def _kind(ledger: str) -> Ledger:
+    kind = LEDGERS[ledger]
+    if importlib.util.find_spec(kind.library) is None:
+        remedy = f"Install it: pip install 'isthmus[{ledger}]'."
+        raise ConfigError(f"isthmus keys {ledger}", f"{kind.library} is not installed", remedy)
+    return kind
+
+
+def _tell(found: str, as_json: bool) -> None:
+    click.echo(json.dumps({"address": found}) if as_json else found)
