@@ -461,4 +461,8 @@ class Driver:
     def _timer_fired(self) -> None:
         self._timer = None
         self._timer_at = None
-        self._turn_soon()
+        at = self.kernel.wakes_at()
+        if at is not None and at <= self._now().mono_ms:
+            self._turn_soon()
+        else:
+            self._set_timer()  # what it was set for was done before

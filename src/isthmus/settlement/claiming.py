@@ -179,15 +179,16 @@ class Claiming(Watch[Head], Generic[Head, P]):
 
     def _is_to_be_noted(self, account: AccountId) -> bool:
         """Whether to keep now what the peer has. If it is too early, it will be looked at again."""
-        if self._acknowledged(account)[0] == self.outgoing(account):
-            return False
         loop = asyncio.get_running_loop()
         noted_at = self._outbox.noted_at.get(account)
-        if noted_at is None or loop.time() >= noted_at + NOTE_S:
-            return True
-        if account not in self._outbox.timers:
+        is_early = noted_at is not None and loop.time() < noted_at + NOTE_S
+        if is_early and account in self._outbox.timers:
+            return False
+        if self._acknowledged(account)[0] == self.outgoing(account):
+            return False
+        if noted_at is not None and is_early:
             self._outbox.timers[account] = loop.call_at(noted_at + NOTE_S, self._look_at_notes, account)
-        return False
+        return not is_early
 
     def _look_at_notes(self, account: AccountId) -> None:
         del self._outbox.timers[account]
