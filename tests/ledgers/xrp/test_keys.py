@@ -2,14 +2,12 @@
 
 import json
 import stat
-import sys
 from pathlib import Path
 
 import pytest
 
 from isthmus.errors import ConfigError
 from isthmus.ledgers.sealed import COST_MAX, seal, unseal
-from isthmus.ledgers.xrp.__main__ import main
 from isthmus.ledgers.xrp.keys import make_key_file, read_key
 from isthmus.ledgers.xrp.signatures import SigningKey
 
@@ -64,23 +62,3 @@ def test_a_sealed_secret_that_was_changed_is_none(changes: dict[str, object]) ->
 def test_what_is_no_sealed_secret_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="not a sealed secret"):
         unseal(text, "p")
-
-
-def test_keys_are_made_by_a_command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = str(tmp_path / "seed")
-    monkeypatch.setenv("PASS", "p")
-    for arguments, status in (
-        (("new-key", file, "--passphrase-variable", "PASS"), 0),
-        (("address", file, "--passphrase-variable", "PASS"), 0),
-        (("address", file), 2),
-        (("new-key", file), 2),
-        (("new-key", file + "2", "--passphrase-variable", "NOT_SET"), 2),
-    ):
-        monkeypatch.setattr(sys, "argv", ["xrp", *arguments])
-        assert main() == status
-    out, err = capsys.readouterr()
-    first, second = out.split()
-    assert first == second and first.startswith("r")
-    assert err.count("\n") == 3 and "File exists" in err
