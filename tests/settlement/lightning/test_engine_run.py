@@ -24,8 +24,16 @@ def connector(folder: Path, node: "Node", mode: str) -> Connector:
     return Connector(folder / node.name, "lightning", "BTC", 11, options)
 
 
-async def local_msat(node: "Node") -> int:
-    """What this lnd's side of its channels holds."""
+async def local_msat(simnet: "Simnet", node: "Node") -> int:
+    """What this lnd's side of its channels holds, once nothing is on its way: a payment ends before its HTLC does."""
+
+    async def is_at_rest() -> bool:
+        channels = [
+            one for each in (simnet.alice, simnet.bob) for one in (await each.api.get("/v1/channels"))["channels"]
+        ]
+        return not any(one["pending_htlcs"] for one in channels)
+
+    await simnet.until(is_at_rest, "no HTLC is pending")
     return int((await node.api.get("/v1/balance/channels"))["local_balance"]["msat"])
 
 
@@ -33,7 +41,7 @@ async def local_msat(node: "Node") -> int:
 async def test_two_settle_for_connectors_of_anybody_through_kills(simnet: "Simnet", tmp_path: Path, mode: str) -> None:
     """Bob's lnd gains to the millisatoshi; the channel's own fees are Alice's, who opened it."""
     alice, bob = (connector(tmp_path, node, mode) for node in (simnet.alice, simnet.bob))
-    before = await local_msat(simnet.bob)
+    before = await local_msat(simnet, simnet.bob)
     async with two(alice, bob):
         await pay_each_other_through_kills(alice, bob, UNIT)
-    assert await local_msat(simnet.bob) == before + (6 - 4) * UNIT
+    assert await local_msat(simnet, simnet.bob) == before + (6 - 4) * UNIT
