@@ -490,4 +490,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, max_examples=100, stateful_step_count=50)
+TestLife.settings = settings(deadline=None, max_examples=60, stateful_step_count=50)

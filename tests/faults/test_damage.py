@@ -124,7 +124,8 @@ async def test_a_bit_in_the_digest_of_a_row(nodes: Any, recorded: Recorded) -> N
     assert f"batch {sequence}" in await refuses(nodes, recorded)
 
 
-@pytest.mark.parametrize("column", ["state", pytest.param("checksum", marks=slow), pytest.param("digest", marks=slow)])
+@slow
+@pytest.mark.parametrize("column", ["state", "checksum", "digest"])
 async def test_a_bit_in_a_checkpoint_and_the_way_back(nodes: Any, recorded: Recorded, column: str) -> None:
     """Refused and named. It is given up, as the page says: the batches are there, and give the same books."""
     if column == "digest":  # the batch has the same 32 bytes

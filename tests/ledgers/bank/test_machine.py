@@ -126,5 +126,5 @@ class Books(RuleBasedStateMachine):
             assert [each.at_ms for each in entries] == sorted({each.at_ms for each in entries})
 
 
-Books.TestCase.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+Books.TestCase.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 TestBooks = Books.TestCase
