@@ -65,6 +65,10 @@ def main() -> int:
                 f"{kind}: {found.settlements} settlements, {found.kills} kills ({found.ledger_kills} of the ledger's"
                 f" node), {found.packets} packets; {len(found.problems)} problems; {time.monotonic() - start:.0f} s"
             )
+            for side, amounts in found.left_in_flight.items():
+                console.print(
+                    f"  left in flight by {side}'s lnd itself, with no HTLC in a channel: {amounts}", markup=False
+                )
             for problem in found.problems:
                 console.print(f"  {problem}", style="red", markup=False)
             failed = failed or bool(found.problems)

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from base64 import b64decode
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -50,8 +51,12 @@ class Ledger(Protocol):
 
     async def kill(self, side: str) -> None: ...
 
+    async def left_in_flight(self, side: str) -> list[int]:
+        """Payments of this side's that the ledger's server will never end, though nothing of them is under way."""
+        return []
 
-class Toy:
+
+class Toy(Ledger):
     """The ledger of the tests: transfers, each once for its id."""
 
     asset = "USD"
@@ -73,7 +78,7 @@ class Toy:
     async def kill(self, side: str) -> None: ...
 
 
-class Evm:
+class Evm(Ledger):
     """anvil, by plain transfers or by channels."""
 
     asset = "ETH"
@@ -115,7 +120,7 @@ class Evm:
         await self._chain.start_again()
 
 
-class Lightning:
+class Lightning(Ledger):
     """Two lnds on a simnet, which can be killed too."""
 
     asset = "BTC"
@@ -139,9 +144,19 @@ class Lightning:
 
     async def paid(self, side: str) -> list[int]:
         """A unit of accounts is a hundred millisatoshi: nine decimal places of a bitcoin."""
-        query = "/v1/payments?max_payments=10000"
-        payments = (await self._nodes[side].api.get(query))["payments"]
-        return [int(one["value_msat"]) // 100 for one in payments if one["status"] == "SUCCEEDED"]
+        return [amount for amount, status, _ in await self._payments(side) if status == "SUCCEEDED"]
+
+    async def left_in_flight(self, side: str) -> list[int]:
+        """What this lnd calls in flight, though no channel of it holds an HTLC for it (docs/lightning.md)."""
+        channels = (await self._nodes[side].api.get("/v1/channels"))["channels"]
+        held = {b64decode(htlc["hash_lock"]).hex() for one in channels for htlc in one["pending_htlcs"]}
+        payments = await self._payments(side)
+        return [amount for amount, status, hash_ in payments if status == "IN_FLIGHT" and hash_ not in held]
+
+    async def _payments(self, side: str) -> list[tuple[int, str, str]]:
+        query = "/v1/payments?max_payments=10000&include_incomplete=true"
+        found = (await self._nodes[side].api.get(query))["payments"]
+        return [(int(one["value_msat"]) // 100, str(one["status"]), str(one["payment_hash"])) for one in found]
 
     async def kill(self, side: str) -> None:
         node = self._nodes[side]
@@ -149,7 +164,7 @@ class Lightning:
         await node.start()
 
 
-class Xrp:
+class Xrp(Ledger):
     """`isthmus ledger xrp-dev` with a file, by channels or by plain payments: a process that is killed too."""
 
     asset = "XRP"
@@ -216,7 +231,7 @@ class Xrp:
             await self._process.wait()
 
 
-class Bank:
+class Bank(Ledger):
     """`isthmus ledger bank`, a process that is killed too."""
 
     asset = "USD"

@@ -1,11 +1,15 @@
 """The campaign in small, on the ledger that needs nothing: its verdict, and that it can be another."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiohttp import web
 
+from tests.settlement.campaign import run as campaign
 from tests.settlement.campaign.ledgers import Toy, opened
 from tests.settlement.campaign.run import Campaign
+from tests.settlement.toy import ToyLedger
 
 
 @pytest.mark.slow
@@ -32,3 +36,42 @@ async def test_a_ledger_that_tells_otherwise_is_found(tmp_path: Path, how: str) 
         ledger.paid = lying  # type: ignore[method-assign]
         standing = await run.run()
     assert len(standing.problems) >= 1 and "on the ledger" in standing.problems[0]
+
+
+class Forgetful(ToyLedger):
+    """Never ends the first transfer that it is asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.forgotten: dict[str, Any] = {}
+
+    async def _transfer(self, request: web.Request) -> web.StreamResponse:
+        wanted = await request.json()
+        self.forgotten = self.forgotten or wanted
+        if wanted["id"] == self.forgotten["id"]:
+            raise web.HTTPServiceUnavailable
+        return await super()._transfer(request)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("says_so", [True, False])
+async def test_what_the_ledgers_server_lost_itself_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, says_so: bool
+) -> None:
+    monkeypatch.setattr(campaign, "LEFT_AFTER_S", 0.0)
+    monkeypatch.setattr(campaign, "QUIET_S_MAX", 20.0 if says_so else 2.0)
+    forgetful = await Forgetful().start()
+    ledger = Toy(forgetful)
+
+    async def left(side: str) -> list[int]:
+        one = forgetful.forgotten
+        return [int(one["amount"])] if says_so and one and one["source"] == side else []
+
+    ledger.left_in_flight = left  # type: ignore[method-assign]
+    try:
+        run = Campaign(ledger, tmp_path / "nodes", settlements=6, kills=0, seed=3, tell=lambda _: None)
+        standing = await run.run()
+    finally:
+        await forgetful.close()
+    assert bool(standing.problems) is not says_so
+    assert bool(standing.left_in_flight) is says_so
