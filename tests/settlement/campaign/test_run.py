@@ -60,7 +60,8 @@ async def test_what_the_ledgers_server_lost_itself_is_told_apart(
 ) -> None:
     monkeypatch.setattr(campaign, "LEFT_AFTER_S", 0.0)
     monkeypatch.setattr(campaign, "QUIET_S_MAX", 20.0 if says_so else 2.0)
-    forgetful = await Forgetful().start()
+    forgetful = Forgetful()
+    await forgetful.start()
     ledger = Toy(forgetful)
 
     async def left(side: str) -> list[int]:
