@@ -295,7 +295,9 @@ class Peer:
                 else:
                     self.requests.put_nowait(inbound)
                 continue
-            waiting = self._waiting.get(inbound.request_id)
+            # What an earlier connection of the account had asked may be answered on this one: ids alone don't tell.
+            is_ours = not inbound.session or inbound.session == self.session
+            waiting = self._waiting.get(inbound.request_id) if is_ours else None
             if waiting is not None and not waiting.done():
                 waiting.set_result(decode(inbound.packet))  # type: ignore[arg-type]
         self._changed.set()
