@@ -1,24 +1,18 @@
 """The client where lnd goes away in the middle of what it does: a server that drops connections, without an lnd."""
 
 import asyncio
-import datetime as dt
 import json
-import ssl
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from isthmus.errors import LedgerError
 from isthmus.ledgers.lightning.lnd import Invoice, Lnd, LndSettings
+from tests.certificates import self_signed
 
 # What lnd tells of a paid invoice.
 PAID = {
@@ -63,36 +57,13 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     (tmp_path / "macaroon").write_bytes(b"m")
     runner = web.ServerRunner(web.Server(found.answer, handler_cancellation=True), shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate(tmp_path))
+    certificate = self_signed(tmp_path)
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate.server())
     await site.start()
     url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    found.settings = LndSettings(url, tmp_path / "tls.cert", tmp_path / "macaroon")
+    found.settings = LndSettings(url, certificate.file, tmp_path / "macaroon")
     yield found
     await runner.cleanup()
-
-
-def certificate(folder: Path) -> ssl.SSLContext:
-    """A certificate that is its own authority, and a server's context with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "lnd")])
-    start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(start)
-        .not_valid_after(start + dt.timedelta(days=36_500))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "tls.cert").write_bytes(made.public_bytes(Encoding.PEM))
-    (folder / "tls.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "tls.cert", folder / "tls.key")
-    return context
 
 
 async def test_a_call_that_breaks_takes_no_other_with_it(server: Server) -> None:

@@ -1,24 +1,20 @@
 """Two nodes' ends of an HTTP link on real loopback sockets, with owners that record what they are told."""
 
 import asyncio
-import datetime as dt
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 
 import pytest
 from aiohttp import web
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from isthmus.connector.events import AccountId, Inbound, Now, Outbound, Undelivered
 from isthmus.links.http.auth import BearerCredentials, BearerVerifier
 from isthmus.links.http.link import HttpLink
 from isthmus.links.http.server import HttpServer
 from isthmus.links.http.settings import HttpSettings
+from tests.certificates import self_signed
 
 ACCOUNT = AccountId("peer")
 
@@ -140,31 +136,11 @@ def make_tls(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[
     """`make_tls(name)` gives contexts of a server and a client that hold one certificate for 127.0.0.1 and trust it."""
 
     def make(name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        start = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(1)
-            .not_valid_before(start)
-            .not_valid_after(start + dt.timedelta(days=36_500))
-            .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(key, hashes.SHA256())
-        )
-        pem = certificate.public_bytes(serialization.Encoding.PEM)
-        private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        both = tmp_path_factory.mktemp("tls") / "both.pem"
-        both.write_bytes(private + pem)
-        server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=pem.decode())
-        client = ssl.create_default_context(cadata=pem.decode())
-        for context in (server, client):
-            context.load_cert_chain(both)
+        certificate = self_signed(tmp_path_factory.mktemp("tls"), subject=name)
+        server = certificate.server()
+        server.load_verify_locations(certificate.file)
+        client = ssl.create_default_context(cafile=certificate.file)
+        client.load_cert_chain(certificate.file, certificate.key)
         return server, client
 
     return make

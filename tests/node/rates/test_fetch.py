@@ -6,24 +6,19 @@ import os
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 from fractions import Fraction
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from cryptography.x509.oid import NameOID
 
 from isthmus.node.config_model import ClientTls, FileFetch, HttpFetch
 from isthmus.node.config_values import Secret
 from isthmus.node.rates.answers import Answer, JsonForm
 from isthmus.node.rates.exact import AnswerError
 from isthmus.node.rates.fetch import BODY_BYTES_MAX, FileFetcher, HttpFetcher
+from tests.certificates import self_signed
 
 ANSWERS = Path(__file__).parent / "answers"
 BTC_USD = ("BTC", "USD")
@@ -208,44 +203,20 @@ async def test_nobody_there() -> None:
 # --- under TLS -------------------------------------------------------------------------------------------------------
 
 
-def certificate(folder: Path, *names: x509.GeneralName) -> tuple[Path, ssl.SSLContext]:
-    """A certificate that is its own authority, and a server's context with it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "prices")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (folder / "cert.pem").write_bytes(made.public_bytes(Encoding.PEM))
-    (folder / "key.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-    return folder / "cert.pem", context
-
-
 async def test_certificates_are_checked_their_names_too(serve: Any, tmp_path: Path) -> None:
     """P-16: a price from whoever sits on the way is worse than none."""
     ours, other = tmp_path / "ours", tmp_path / "other"
     ours.mkdir()
     other.mkdir()
-    ca_file, context = certificate(ours, x509.IPAddress(ip_address("127.0.0.1")))
-    _, url = await serve(response(GOOD), context=context)
-    assert (await get(url, tls=ClientTls(ca_file=ca_file))).quotes
+    trusted = self_signed(ours)
+    _, url = await serve(response(GOOD), context=trusted.server())
+    assert (await get(url, tls=ClientTls(ca_file=trusted.file))).quotes
     with pytest.raises(AnswerError, match="certificate"):
         await get(url)
-    ca_file, context = certificate(other, x509.DNSName("prices.example"))
-    _, url = await serve(response(GOOD), context=context)
+    elsewhere = self_signed(other, x509.DNSName("prices.example"))
+    _, url = await serve(response(GOOD), context=elsewhere.server())
     with pytest.raises(AnswerError, match="certificate|match"):
-        await get(url, tls=ClientTls(ca_file=ca_file))
+        await get(url, tls=ClientTls(ca_file=elsewhere.file))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
