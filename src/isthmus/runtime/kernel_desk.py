@@ -6,6 +6,7 @@ from typing import Final, final
 
 from isthmus.connector.events import (
     AccountId,
+    SettlementAnswered,
     SettlementDue,
     SettlementMessage,
     SettlementMessageReply,
@@ -41,17 +42,10 @@ class KernelDesk:
         return None if found is None else found.settling
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
-        event = SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
-        told = await self._driver.step(event)
-        if told.problem:
-            raise StepRefusedError(told.problem)
-        return told.amounts
+        return _amounts(await self._driver.step(_event(account, step)))
 
     def book(self, account: AccountId, step: Step) -> Sequence[int]:
-        told = self._driver.book(SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept))
-        if told.problem:
-            raise StepRefusedError(told.problem)
-        return told.amounts
+        return _amounts(self._driver.book(_event(account, step)))
 
     async def message(self, account: AccountId, data: bytes) -> bytes:
         told = await self._driver.send_settlement_message(account, data, MESSAGE_MS)
@@ -75,3 +69,13 @@ class KernelDesk:
         else:
             reply = SettlementMessageReply(token, answer)
         self._driver.post_now(reply)
+
+
+def _event(account: AccountId, step: Step) -> SettlementStep:
+    return SettlementStep(account, 0, step.moved, step.credits, step.undone, step.kept)
+
+
+def _amounts(told: SettlementAnswered) -> Sequence[int]:
+    if told.problem:
+        raise StepRefusedError(told.problem)
+    return told.amounts
