@@ -239,13 +239,10 @@ class Watch(ABC, Generic[Head]):
             del self._asked[key]
         known = self._asked.get((account, data))
         if known is None:
-            known = asyncio.create_task(self._message(account, data)), now
+            known = asyncio.create_task(self._port.message(account, data)), now
             known[0].add_done_callback(_note_end)
             self._asked[account, data] = known
         return known[0]
-
-    async def _message(self, account: AccountId, data: bytes) -> bytes:
-        return await self._port.message(account, data)
 
     async def _turn_of(self, account: AccountId, head: Head) -> None:
         try:
