@@ -4,58 +4,15 @@ import asyncio
 import importlib.util
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 
 from isthmus.errors import ConfigError, LedgerError
 
-
-class Ledger(NamedTuple):
-    """A kind of ledger: what its keys need, and how they are made and read."""
-
-    library: str  # without which nothing can be signed
-    make: Callable[[Path, str | None], str]  # gives the address
-    address: Callable[[Path, str | None], str]
-
-
-def _make_xrp(file: Path, passphrase: str | None) -> str:
-    from isthmus.ledgers.xrp.keys import make_key_file
-
-    return make_key_file(file, passphrase=passphrase).address
-
-
-def _xrp_address(file: Path, variable: str | None) -> str:
-    from isthmus.ledgers.xrp.keys import read_key
-
-    return read_key("FILE", file=file, variable=None, passphrase_variable=variable, environ=os.environ).address
-
-
-def _make_evm(file: Path, passphrase: str | None) -> str:
-    from isthmus.ledgers.evm.keys import make_key_file
-    from isthmus.ledgers.evm.octets import checksummed
-
-    return checksummed(make_key_file(file, passphrase=passphrase).address)
-
-
-def _evm_address(file: Path, variable: str | None) -> str:
-    from isthmus.ledgers.evm.octets import checksummed
-
-    return checksummed(_evm_key(file, variable).address)
-
-
-def _evm_key(file: Path, variable: str | None) -> Any:
-    from isthmus.ledgers.evm.keys import read_key
-
-    return read_key("FILE", file=file, variable=None, passphrase_variable=variable, environ=os.environ)
-
-
-LEDGERS: Final = {
-    "evm": Ledger("eth_account", _make_evm, _evm_address),
-    "xrp": Ledger("xrpl", _make_xrp, _xrp_address),
-}
+# The kinds of ledgers, each with the library without which nothing can be signed.
+LIBRARIES: Final = {"evm": "eth_account", "xrp": "xrpl"}
 
 
 @click.group(
@@ -75,7 +32,7 @@ def keys() -> None:
 
 
 def _ledger_argument(command: Any) -> Any:
-    return click.argument("ledger", type=click.Choice(list(LEDGERS)))(command)
+    return click.argument("ledger", type=click.Choice(list(LIBRARIES)))(command)
 
 
 def _file_argument(command: Any) -> Any:
@@ -100,14 +57,15 @@ def new(ledger: str, file: Path, passphrase_variable: str | None, as_json: bool)
 
     With --passphrase-variable the file is encrypted, and the engine's configuration names the variable too.
     """
-    kind = _kind(ledger)
+    kind = _keys_of(ledger)
     passphrase = os.environ.get(passphrase_variable, "") if passphrase_variable else None
     if passphrase == "":
         raise ConfigError("--passphrase-variable", f"the environment has no {passphrase_variable}", "Set it first.")
     try:
-        _tell(kind.make(file, passphrase), as_json)
+        key = kind.make_key_file(file, passphrase=passphrase)
     except OSError as error:
         raise ConfigError(str(file), f"{error.strerror}", "Name another file.") from None
+    _tell(_address_of(key, ledger), as_json)
 
 
 @keys.command(epilog="\b\nExample:\n  isthmus keys address evm evm.key --json")
@@ -116,7 +74,7 @@ def new(ledger: str, file: Path, passphrase_variable: str | None, as_json: bool)
 @_options
 def address(ledger: str, file: Path, passphrase_variable: str | None, as_json: bool) -> None:
     """Print the address of the key in FILE: where it is sent what it pays with."""
-    _tell(_kind(ledger).address(file, passphrase_variable), as_json)
+    _tell(_address_of(_read(ledger, file, passphrase_variable), ledger), as_json)
 
 
 @keys.command(epilog="\b\nExample:\n  isthmus keys deploy evm.key --rpc http://127.0.0.1:8545")
@@ -128,12 +86,11 @@ def deploy(file: Path, rpc: str, passphrase_variable: str | None, as_json: bool)
 
     A URL with a secret in it is better given by the variable ISTHMUS_EVM_RPC than in the command line.
     """
-    _kind("evm")
+    key = _read("evm", file, passphrase_variable)
     from isthmus.ledgers.evm import contract
     from isthmus.ledgers.evm.deploying import deploy
     from isthmus.ledgers.evm.octets import checksummed
 
-    key = _evm_key(file, passphrase_variable)
     try:
         done = asyncio.run(deploy(rpc, key))
     except TimeoutError:
@@ -144,12 +101,27 @@ def deploy(file: Path, rpc: str, passphrase_variable: str | None, as_json: bool)
         click.echo(done)
 
 
-def _kind(ledger: str) -> Ledger:
-    kind = LEDGERS[ledger]
-    if importlib.util.find_spec(kind.library) is None:
+def _keys_of(ledger: str) -> Any:
+    """`isthmus.ledgers.LEDGER.keys`; both have the same functions. ConfigError without the library."""
+    library = LIBRARIES[ledger]
+    if importlib.util.find_spec(library) is None:
         remedy = f"Install it: pip install 'isthmus[{ledger}]'."
-        raise ConfigError(f"isthmus keys {ledger}", f"{kind.library} is not installed", remedy)
-    return kind
+        raise ConfigError(f"isthmus keys {ledger}", f"{library} is not installed", remedy)
+    return importlib.import_module(f"isthmus.ledgers.{ledger}.keys")
+
+
+def _read(ledger: str, file: Path, variable: str | None) -> Any:
+    """The key in the file."""
+    return _keys_of(ledger).read_key("FILE", file=file, variable=None, passphrase_variable=variable, environ=os.environ)
+
+
+def _address_of(key: Any, ledger: str) -> str:
+    """As people write it."""
+    if ledger == "xrp":
+        return str(key.address)
+    from isthmus.ledgers.evm.octets import checksummed
+
+    return checksummed(key.address)
 
 
 def _tell(found: str, as_json: bool) -> None:
