@@ -6,25 +6,14 @@ from typing import Any
 
 import pytest
 
-from isthmus.ledgers.evm import contract
-from isthmus.ledgers.evm.claims import Domain, sign
-from isthmus.ledgers.evm.transactions import Call
-from tests.ledgers.evm.anvil import HERE, ROOT, Anvil, a_key, some_terms
+from tests.ledgers.evm.anvil import HERE, Anvil
+from tests.ledgers.evm.clients import ALICE, ARTIFACT, a_claimed_channel, check_claim
 
 pytestmark = pytest.mark.ledger
 
-ALICE, BOB = a_key(1), a_key(2)
-ARTIFACT = ROOT / "src" / "isthmus" / "ledgers" / "evm" / "contract" / "IsthmusChannels.json"
-
 
 async def test_viem_reads_channels_and_signs_claims_as_we_do(anvil: Anvil) -> None:
-    await anvil.fund(ALICE, BOB)
-    at = await anvil.deploy_channels(ALICE)
-    terms = some_terms(ALICE, BOB)
-    data, value = contract.open_channel(terms, 1_000)
-    await anvil.send(ALICE, Call(to=at, data=data, value=value, gas=200_000))
-    signature = sign(Domain(anvil.chain_id, at).claim_digest(terms.id, 700), ALICE.private)
-    await anvil.send(BOB, Call(to=at, data=contract.claim(terms, 700, signature), gas=200_000))
+    at, terms = await a_claimed_channel(anvil)
     fields = {
         "sender": terms.sender,
         "receiver": terms.receiver,
@@ -54,7 +43,4 @@ async def test_viem_reads_channels_and_signs_claims_as_we_do(anvil: Anvil) -> No
         "closingAt": 0,
         "events": ["Opened", "Claimed"],
     }
-    compact = theirs[:32] + (int.from_bytes(theirs[32:64], "big") | (theirs[64] - 27) << 255).to_bytes(32, "big")
-    assert compact == sign(Domain(anvil.chain_id, at).claim_digest(terms.id, 900), ALICE.private)
-    await anvil.send(BOB, Call(to=at, data=contract.claim(terms, 900, compact), gas=200_000))
-    assert (await anvil.channel(terms))[1] == 900
+    await check_claim(anvil, at, terms, 900, theirs)
