@@ -80,6 +80,8 @@ class Node:
             "--noseedbackup",
             "--accept-keysend",
             f"--listen=127.0.0.1:{self.peer_port}",
+            # Else its announcement says that it has no address, and the other forgets where it can be dialled.
+            f"--externalip=127.0.0.1:{self.peer_port}",
             f"--rpclisten=127.0.0.1:{self.rpc_port}",
             f"--restlisten=127.0.0.1:{self.rest_port}",
             "--trickledelay=50",
