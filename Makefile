@@ -65,8 +65,8 @@ fuzz: setup ## every decoder under a coverage-guided fuzzer (SECONDS=n for each,
 fuzz-campaign: setup ## the same up to a number of inputs each; goes on where it was stopped (INPUTS=n, TARGET=name)
 	@$(FUZZER) && $(PYTHON_BIN) -m tests.fuzz campaign --inputs $(INPUTS) --jobs $(WORKERS) $(if $(TARGET),--target $(TARGET)) $(ARGS)
 
-settle-crash: setup ## settlements on real ledgers while nodes are killed (N=1000 of each kind, SEED=…; needs Go and Node for some)
-	@$(PYTHON_BIN) -m tests.settlement.campaign $(N) $(if $(SEED),--seed $(SEED)) $(ARGS)
+settle-crash: setup ## settlements on real ledgers while nodes are killed (N=1000 of each kind, SEED=…, RESUME=…; needs Go and Node for some)
+	@$(PYTHON_BIN) -m tests.settlement.campaign $(N) $(if $(SEED),--seed $(SEED)) $(if $(RESUME),--resume $(RESUME)) $(ARGS)
 
 mutants: setup ## breaks of the code on purpose: each must be caught on its recorded seed (ARGS=name for one)
 	@$(PYTHON_BIN) -m tests.mutants --jobs $(WORKERS) $(ARGS)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import os
+import pickle
 import random
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tests.campaigns import stop_by_terminate
 from tests.crash.campaign import MANNERS, OPEN_WANTED, SHARE_WANTED, Campaign, Standing
 
 FINDINGS_SHOWN: Final = 8  # of each kind; the folder has the rows of all
@@ -27,6 +29,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, metavar="DIR", help="where journals and logs go (a short path)")
     given = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    stop_by_terminate()
     columns = (TextColumn("kills"), BarColumn(30), MofNCompleteColumn(), TextColumn("{task.description}"))
     with Progress(*columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=given.kills)
@@ -42,7 +45,11 @@ def main() -> int:
 
         if given.resume is not None:
             folder = given.resume.resolve()
-            campaign = Campaign.resume(folder, given.kills, tell)
+            try:
+                campaign = Campaign.resume(folder, given.kills, tell)
+            except (OSError, pickle.UnpicklingError) as error:
+                console.print(f"{folder} has no campaign to go on with: {error}", markup=False, soft_wrap=True)
+                return 2
         else:
             seed = random.SystemRandom().randrange(2**32) if given.seed is None else given.seed
             folder = Path(tempfile.mkdtemp(prefix="isthmus-crash-")) if given.folder is None else given.folder

@@ -11,7 +11,6 @@ import asyncio
 import json
 import pickle
 import random
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,7 +22,8 @@ from isthmus.cli.wallet_session import look
 from isthmus.errors import JournalError
 from isthmus.sim.auditor import Finding, Loss, Report, examine
 from isthmus.sim.evidence import Down, Evidence, Opening, Paid, Received
-from tests.crash.children import ROOT, Children
+from tests.campaigns import commit, keep
+from tests.crash.children import Children
 from tests.crash.journals import digest_at, exported, is_older, make_older, outcomes_left, verified
 from tests.crash.killpoints import CHECKPOINT_EVERY, OPEN_PACKETS, PASSAGE, POINT
 from tests.crash.network import WALLETS, Place, read_json, wires
@@ -45,6 +45,7 @@ LIFE_S_MAX: Final = 8  # an armed process that doesn't reach its point in time i
 START_S_MAX: Final = 60
 QUIET_S_MAX: Final = 120
 DOWN_SLACK_MS: Final = 500  # deaths and starts are seen a little late
+STANDING: Final = "standing"  # the file that a campaign goes on from
 RANDOM: Final = "random"
 # How often each manner of dying is chosen, and for the armed ones the passages to die at.
 MANNERS: Final[dict[str, tuple[int, int, int]]] = {
@@ -119,7 +120,7 @@ class Campaign:
         self.folder: Final = folder
         self.wanted: Final = wanted
         self.standing: Final = standing
-        self.commit: Final = _commit()
+        self.commit: Final = commit()
         self.phase = "starting"
         self._tell: Final = tell
         self._place = Place.found(folder)
@@ -139,12 +140,14 @@ class Campaign:
     def begin(cls, folder: Path, wanted: int, seed: int, tell: Callable[["Campaign"], None]) -> "Campaign":
         """A new one in an empty folder."""
         Place.make(folder, seed=seed, packets_wanted=PACKETS_WANTED, timeout_ms=TIMEOUT_MS)
-        return cls(folder, wanted, Standing(seed), tell)
+        campaign = cls(folder, wanted, Standing(seed), tell)
+        campaign._keep()  # in its first round it can be interrupted too
+        return campaign
 
     @classmethod
     def resume(cls, folder: Path, wanted: int, tell: Callable[["Campaign"], None]) -> "Campaign":
         """One that was interrupted: the round that was not audited is done again, with what it left behind."""
-        standing = pickle.loads((folder / "standing").read_bytes())
+        standing = pickle.loads((folder / STANDING).read_bytes())
         assert isinstance(standing, Standing)
         return cls(folder, wanted, standing, tell)
 
@@ -206,8 +209,11 @@ class Campaign:
         standing.seconds += time.monotonic() - began
         if not standing.findings:
             await self._next_rows()
-            (self.folder / "standing").write_bytes(pickle.dumps(standing))
+            self._keep()
         self._say("")
+
+    def _keep(self) -> None:
+        keep(self.folder / STANDING, pickle.dumps(self.standing))
 
     def _kills_per_round(self) -> int:
         most = min(KILLS_PER_ROUND_MAX, -(-self.wanted // LONG_EVERY))
@@ -449,14 +455,6 @@ class Campaign:
 
 def _down(name: str, from_ms: int, to_ms: int) -> Down:
     return Down(name, from_ms - DOWN_SLACK_MS, to_ms + DOWN_SLACK_MS)
-
-
-def _commit() -> str:
-    """Of the code that is tried: with the seed, what a finding is reported with."""
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=ROOT, check=False
-    )
-    return done.stdout.strip() or "unknown"
 
 
 def _wall_ms() -> int:

@@ -6,7 +6,6 @@ campaign that was stopped goes on where it was, and loses one stretch at most.
 
 import argparse
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final, final
 
+from tests.campaigns import commit, keep
 from tests.fuzz.registry import FOUND, MODULES, RSS_MB_MAX, load, read_corpus, read_found, write_corpus
 
 WORK: Final = Path("build/fuzz")
@@ -252,18 +252,11 @@ def add_to_state(name: str, done: Stretch) -> None:
         mine["inputs"] += done.inputs
         mine["seconds"] += done.seconds
         mine["found"] += len(done.found)
-        new = STATE.with_suffix(".new")
-        new.write_text(json.dumps(counts, indent=1, sort_keys=True))
-        os.replace(new, STATE)
+        keep(STATE, json.dumps(counts, indent=1, sort_keys=True).encode())
         line = {"at": int(time.time()), "target": name, "inputs": done.inputs, "seconds": round(done.seconds, 1)}
         line |= {"commit": commit(), "found": [str(path) for path in done.found]}
         with LOG.open("a") as log:
             log.write(json.dumps(line) + "\n")
-
-
-def commit() -> str:
-    ended = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
-    return ended.stdout.strip()
 
 
 if __name__ == "__main__":

@@ -40,6 +40,16 @@ class Standing:
     left_in_flight: dict[str, list[int]] = field(default_factory=dict)  # by the ledger's own server, by side
     problems: list[str] = field(default_factory=list)
 
+    def add(self, other: "Standing", name: str) -> None:
+        """Another's, whose problems are told under a name."""
+        self.settlements += other.settlements
+        self.kills += other.kills
+        self.ledger_kills += other.ledger_kills
+        self.packets += other.packets
+        for side, amounts in other.left_in_flight.items():
+            self.left_in_flight[side] = [*self.left_in_flight.get(side, []), *amounts]
+        self.problems += [f"{name}: {problem}" for problem in other.problems]
+
 
 @dataclass(slots=True)
 class Party:
@@ -56,7 +66,9 @@ class Party:
 class Campaign:
     """`await run()`; what doesn't add up is in `standing.problems`."""
 
-    def __init__(self, ledger: Ledger, folder: Path, *, settlements: int, kills: int, seed: int, tell: Tell) -> None:
+    def __init__(
+        self, ledger: Ledger, folder: Path, *, settlements: int, kills: int, seed: int | str, tell: Tell
+    ) -> None:
         self.standing: Final = Standing()
         self._ledger: Final = ledger
         self._folder: Final = folder
