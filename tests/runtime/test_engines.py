@@ -192,6 +192,19 @@ async def test_a_step_whose_task_is_cancelled_is_booked_all_the_same(world: Worl
     assert world.bank.port.kept(PEER) == {b"a": b"1"}
 
 
+async def test_an_empty_step_waits_for_all_that_was_booked_before(world: World) -> None:
+    await world.start()
+    world.holds = True
+    world.bank.port.book(PEER, Step(kept=[(b"a", b"1")]))
+    step = asyncio.ensure_future(world.bank.port.step(PEER, Step()))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not step.done()
+    world.holds = False
+    assert await step == []
+    assert await world.bank.port.step(PEER, Step()) == []
+
+
 async def test_a_step_that_cant_be_booked_is_refused_whole(world: World) -> None:
     await world.start()
     with pytest.raises(StepRefusedError, match="settlement 9 is not open"):

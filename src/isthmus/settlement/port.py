@@ -63,6 +63,8 @@ class Port(Protocol):
         They stand in the books, and so in `kept` and `open`, from the moment of the call. StepRefusedError if they
         can't be booked. JournalError if the node stops meanwhile: then nobody knows whether they are booked, and the
         next process finds out by `kept`. Whoever is cancelled while he waits has had them booked all the same.
+
+        An empty step returns once all that was booked before is durable: for who acts on what another has `kept`.
         """
         ...
 

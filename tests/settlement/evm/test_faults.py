@@ -86,6 +86,25 @@ async def test_a_kill_at_any_step_pays_nothing_twice_and_loses_nothing(
         assert await anvil.balance(BOB.address) == before + total * FINNEY  # Bob has paid for no gas
 
 
+async def test_nothing_goes_to_the_chain_before_it_is_durable(anvil: Anvil, parties: list[Party]) -> None:
+    """A look at what is under way comes while the disk is slow. A power cut then would have it paid anew."""
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    await anvil.rpc("evm_setAutomine", False)
+    alice.port.disk.clear()
+    number = alice.books.settle(300)
+    await until(alice.pending)
+    (one,) = alice.pending()
+
+    async with asyncio.timeout(20):
+        while alice.port.waiting < 2:  # the payment's step, and whoever would give its bytes to the chain
+            assert await anvil.rpc("eth_getTransactionByHash", "0x" + one.hashes[0].hex()) is None
+    alice.port.disk.set()
+    await until(lambda: alice.books.state(number) == "confirmed" and bob.books.credited[PEER] == 300, anvil)
+
+
 # --- reorganisations ---
 
 

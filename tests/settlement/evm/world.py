@@ -87,10 +87,16 @@ class MemoryPort:
         self.is_dead = False
         self.kill_at: int | None = None  # the step with this number is the last thing of this process
         self.kill_before = False  # and it isn't booked
+        self.disk = asyncio.Event()  # what is booked is durable while it is set
+        self.disk.set()
+        self.waiting = 0  # steps that aren't durable yet
 
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         gave = self.book(account, step)
         await asyncio.sleep(0)
+        self.waiting += 1
+        await self.disk.wait()
+        self.waiting -= 1
         return gave
 
     def book(self, account: AccountId, step: Step) -> Sequence[int]:

@@ -147,6 +147,22 @@ async def test_a_number_that_was_used_meanwhile_is_not_used_again(
 # --- transactions that don't come ---
 
 
+async def test_nothing_goes_to_the_ledger_before_it_is_durable(ledger: Serving, pair: tuple[Party, Party]) -> None:
+    """A look at what is under way comes while the disk is slow. A power cut then would have it paid anew."""
+    alice, bob = pair
+    await tag_of(bob)
+    before = await drops_of(ledger, BOB)
+    alice.process.disk.clear()
+    alice.owe(500)
+    # The payment's step waits, and whoever would give its bytes to the ledger.
+    await until(lambda: alice.process.waiting == 2)
+    ledger.service.close_ledger()
+    assert await drops_of(ledger, BOB) == before
+    alice.process.disk.set()
+    await until(lambda: alice.is_paid and bob.balance == -500, ledger)
+    assert await drops_of(ledger, BOB) == before + 500
+
+
 async def test_bytes_that_no_server_got_are_submitted_by_the_next_process(
     ledger: Serving, pair: tuple[Party, Party]
 ) -> None:

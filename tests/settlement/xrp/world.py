@@ -53,6 +53,9 @@ class Process:
         self.kill_at: int | None = None  # the step with this number is the last thing of this process
         self.kill_before = False  # and it isn't booked
         self.kill_sending = False  # the step that keeps a new transaction is the last
+        self.disk = asyncio.Event()  # what is booked is durable while it is set
+        self.disk.set()
+        self.waiting = 0  # steps that aren't durable yet
 
     def _alive(self) -> None:
         if self.is_dead:
@@ -61,6 +64,9 @@ class Process:
     async def step(self, account: AccountId, step: Step) -> Sequence[int]:
         gave = self.book(account, step)
         await asyncio.sleep(0)
+        self.waiting += 1
+        await self.disk.wait()
+        self.waiting -= 1
         return gave
 
     def book(self, account: AccountId, step: Step) -> Sequence[int]:

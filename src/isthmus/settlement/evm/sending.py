@@ -175,6 +175,7 @@ class Sender:
                 await self._submit(port, account, one)
                 return
         if not await self._chain.knows(one.hashes[-1]):
+            await port.step(account, Step())  # `begin` may still wait for the disk with it: it goes nowhere before
             await self._submit(port, account, one)
 
     async def _submit(self, port: Port, account: AccountId, one: Pending) -> None:

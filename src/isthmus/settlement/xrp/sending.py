@@ -136,6 +136,7 @@ class Sender:
             if isinstance(found, Applied):
                 await self._end(account, one, found)
             elif head.index < one.last:
+                await port.step(account, Step())  # `begin` may still wait for the disk with it: it goes nowhere before
                 await self._submit(port, account, one)
             elif await self._is_dead(port, account, one, head, everywhere=found.everywhere):
                 dead = replace(one, is_dead=True)
