@@ -15,6 +15,7 @@ from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.evm.arrivals import UNDO_BLOCKS
 from isthmus.settlement.evm.messages import Claim, encode
 from isthmus.settlement.evm.outgoing import Outgoing
+from isthmus.settlement.evm.sending import LAG_MS_MAX
 from isthmus.settlement.port import MessageRefusedError
 from isthmus.settlement.promises import Phase
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
@@ -304,7 +305,8 @@ async def test_a_channel_without_coins_for_it_waits_and_says_so(anvil: Anvil, pa
 async def test_a_nonce_that_another_program_took_is_a_failure_and_nothing_is_paid_again(
     anvil: Anvil, parties: list[Party]
 ) -> None:
-    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    clock = Clock()
+    alice, bob = transfer_party(anvil, ALICE, clock=clock), transfer_party(anvil, BOB)
     join(alice, bob)
     parties += [await alice.start(), await bob.start()]
     await until(lambda: b"to" in alice.books.kept[PEER], anvil)
@@ -316,6 +318,9 @@ async def test_a_nonce_that_another_program_took_is_a_failure_and_nothing_is_pai
     await anvil.rpc("evm_setAutomine", True)
     await anvil.send(ALICE, Call(to=EVE.address, value=1))
     await alice.restart()
+    await read_beyond(alice, anvil, turns=5)
+    assert alice.books.state(number) == "taken"  # a node that is behind might not have it yet
+    clock.now += LAG_MS_MAX
     await until(lambda: alice.books.state(number) == "failed", anvil)
     assert alice.books.events("evm_nonce_taken")
     assert bob.books.credited[PEER] == 0
@@ -481,6 +486,26 @@ async def test_a_node_that_invents_a_channel_is_not_believed_if_another_is_asked
     assert bob.books.credited[PEER] == held
     liar.answers.clear()
     await until(lambda: bob.books.credited[PEER] == 2_010, anvil)
+
+
+async def test_a_payment_that_one_node_does_not_have_is_no_failure(
+    anvil: Anvil, parties: list[Party], liar: Liar
+) -> None:
+    """Its nonce is used, and one of two nodes has no receipt for it: the operator would reverse what was paid."""
+    clock = Clock()
+    alice = transfer_party(anvil, ALICE, urls=(liar.url, anvil.url), clock=clock)
+    bob = transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    liar.answers["eth_getTransactionReceipt"] = None
+    number = alice.books.settle(300)
+    await until(lambda: bob.books.credited[PEER] == 300, anvil)
+    clock.now += LAG_MS_MAX
+    await until(lambda: alice.books.events("evm_nodes_disagree") or alice.books.state(number) == "failed", anvil)
+    assert alice.books.state(number) == "taken"
+    liar.answers.clear()
+    await until(lambda: alice.books.state(number) == "confirmed", anvil)
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,11 @@ class Chain:
             return None
         return self._same([_read(_receipt, one, "receipt") for one in found], "a transaction's receipt")
 
+    async def is_in_no_block(self, transaction: bytes) -> bool:
+        """Whether all nodes say so. NodesDisagreeError if one of them has it: then the others' word proves nothing."""
+        found = await self._each("eth_getTransactionReceipt", hexed(transaction))
+        return self._same([one is None for one in found], "whether a transaction is in a block")
+
     async def knows(self, transaction: bytes) -> bool:
         """Whether a node has this transaction, in a block or waiting."""
         found = await self._each("eth_getTransactionByHash", hexed(transaction))

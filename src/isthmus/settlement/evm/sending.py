@@ -44,6 +44,7 @@ class Sender:
         self._lock: Final = asyncio.Lock()
         self._floor = (0, 0)  # the nonce after the last one that ended, and when: a node may lag behind that
         self._said: Final[dict[bytes, str]] = {}  # by key: why nodes refuse it, told once
+        self._displaced: Final[dict[bytes, int]] = {}  # by key: since when another seems to have the nonce (wall ms)
         self._gone: Final[set[bytes]] = set()  # by key: ended ones that the chain doesn't have any more, told once
 
     def pending(self, port: Port, account: AccountId) -> list[Pending]:
@@ -104,6 +105,7 @@ class Sender:
             asked = [(raw, await self._chain.receipt(keccak256(raw))) for raw in one.raws]
             found = [(raw, receipt) for raw, receipt in asked if receipt]
             if found:
+                self._displaced.pop(one.key, None)
                 await self._in_block(port, account, one, *found[0], head)
             elif not await self._is_displaced(port, account, one, head):
                 await self._push(port, account, one, head)
@@ -145,9 +147,17 @@ class Sender:
         """Whether the nonce was used by something else, so deep in the chain that none of our versions can come."""
         deep = head.number - self._confirmations + 1
         if deep < 0 or await self._chain.transaction_count(self._key.address, deep) <= one.nonce:
+            self._displaced.pop(one.key, None)
             return False
         # One of ours may have come into a block just now; then the next turn finds it.
-        if any([await self._chain.receipt(each) for each in one.hashes]):
+        if not all([await self._chain.is_in_no_block(each) for each in one.hashes]):
+            return True
+        # The count may come from a node that is ahead of those that know no receipt yet.
+        now = self._now()
+        since = self._displaced.setdefault(one.key, now)
+        if now < since:
+            self._displaced[one.key] = now
+        if now < since + LAG_MS_MAX:
             return True
         fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "nonce": one.nonce}
         port.log("error", "evm_nonce_taken", {**fields, "remedy": "use this key nowhere else"})
@@ -158,6 +168,7 @@ class Sender:
         self, account: AccountId, one: Pending, receipt: Receipt | None, kept: list[tuple[bytes, bytes]]
     ) -> None:
         self._said.pop(one.key, None)
+        self._displaced.pop(one.key, None)
         self._floor = (max(self._floor[0], one.nonce + 1), self._now())
         await self._finished(account, one, receipt, Step(kept=[(one.key, b""), *kept]))
 
