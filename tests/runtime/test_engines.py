@@ -66,6 +66,8 @@ async def test_what_the_engine_raises_is_told_and_tried_again_under_the_same_key
     assert "the ledger is away for now; again in" in str(told[0].fields["problem"])
     (alarm,) = world.runner.engines()[0].alarms.values()
     assert (alarm.event, alarm.count, alarm.account) == ("settlement_not_taken", 3, PEER)
+    await world.until_logged("alarm_over")
+    assert alarm.over_at is not None, "the engine has it now"
 
 
 async def test_pauses_grow_up_to_an_hour(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -475,6 +477,43 @@ async def test_alarms_are_bounded_and_the_last_are_kept(world: World) -> None:
     assert list(one.alarms.values())[-1].text == f"height {ALARMS_MAX + 4}"
     assert one.alarm_count == ALARMS_MAX + 5
     assert world.log[-1].fields == {"engine": "bank"}
+
+
+async def test_an_alarm_ends_by_the_engines_report_and_stands_again_when_it_is_told_again(world: World) -> None:
+    await world.start()
+    port, one = world.bank.port, world.runner.engines()[0]
+    port.over("away", PEER)
+    assert not world.logged("alarm_over"), "nothing was told"
+    port.log("warning", "away", {"account": PEER})
+    port.over("away")
+    assert [alarm.over_at for alarm in one.alarms.values()] == [None], "the engine's own is over, not an account's"
+    for _ in range(2):
+        port.over("away", PEER)
+    assert [alarm.over_at for alarm in one.alarms.values()] == [1_000]
+    (told,) = world.logged("alarm_over")
+    assert (told.level, told.fields) == ("info", {"engine": "bank", "alarm": "away", "was": "warning", "account": PEER})
+    port.log("error", "away", {"account": PEER})
+    (alarm,) = one.alarms.values()
+    assert (alarm.level, alarm.count, alarm.over_at) == ("error", 2, None)
+
+
+async def test_alarms_that_are_over_give_way_first(world: World) -> None:
+    await world.start()
+    for number in range(ALARMS_MAX):
+        world.bank.port.log("warning", f"event {number}", {})
+    world.bank.port.over("event 7")
+    world.bank.port.log("warning", "one more", {})
+    names = {alarm.event for alarm in world.runner.engines()[0].alarms.values()}
+    assert {"event 0", "one more"} <= names and "event 7" not in names
+
+
+async def test_alarms_of_an_account_end_with_it(world: World) -> None:
+    await world.start()
+    world.bank.port.log("warning", "away", {"account": PEER})
+    world.bank.port.log("warning", "away", {})
+    await world.runner.follow({})
+    standing = [alarm.account for alarm in world.runner.engines()[0].alarms.values() if alarm.over_at is None]
+    assert standing == [None]
 
 
 async def test_what_an_engine_shows_may_fail(world: World) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import click
 from rich.table import Table
+from rich.text import Text
 
 from isthmus.cli.accounts_view import console
 from isthmus.cli.admin_api import find_api, find_node, is_running, node_options
@@ -15,9 +16,12 @@ from isthmus.cli.books_replay import journal_path, latest
 from isthmus.cli.books_view import cell, in_words, new_table, time_of
 from isthmus.cli.unmatched import COMMANDS
 from isthmus.connector.events import AccountId, ReverseSettlement
-from isthmus.errors import JournalError
+from isthmus.errors import ConfigError, JournalError
 from isthmus.ilp.asset import Asset, format_amount, format_decimal
 
+FACTS_SHOWN: Final = 4  # of what an engine says of one account, in the list
+VALUE_CHARS: Final = 40  # of each of them
+_BY_ACCOUNT: Final = ("settlements", "accounts", "recent")
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
 
 
@@ -25,6 +29,7 @@ _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "
     epilog="""\b
 Examples:
   isthmus settlements list
+  isthmus settlements show bob
   isthmus settlements list --json | jq '.settlements[] | select(.state == "failed")'
   isthmus settlements reverse bob 7 --note "the ledger says that it can't happen: see ticket 12"
   isthmus settlements unmatched
@@ -44,7 +49,7 @@ for _command in COMMANDS:
 def list_settlements(as_json: bool, config: Path | None, data: Path | None) -> None:
     """List what is under way, what came and went lately, and what engines say. Also of a node that is stopped."""
     config, data, _ = find_node(config, data)
-    found = _of_node(config, data) if is_running(data) else _of_journal(data)
+    found = _found(config, data)
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -52,6 +57,10 @@ def list_settlements(as_json: bool, config: Path | None, data: Path | None) -> N
         console().print(table)
     for line in _lines(found):
         click.echo(line)
+
+
+def _found(config: Path | None, data: Path) -> dict[str, Any]:
+    return _of_node(config, data) if is_running(data) else _of_journal(data)
 
 
 def _of_node(config: Path | None, data: Path) -> dict[str, Any]:
@@ -76,8 +85,8 @@ def _of_journal(data: Path) -> dict[str, Any]:
     return {**found, "engines": []}
 
 
-def _tables(found: dict[str, Any]) -> list[Table]:
-    """Those that have something in them."""
+def _tables(found: dict[str, Any], *, is_whole: bool = False) -> list[Table]:
+    """Those that have something in them. `is_whole`: all that engines say, as they say it, and alarms that are over."""
     tables: list[Table] = []
     assets = {each["account"]: Asset(each["asset_code"], each["asset_scale"]) for each in found["accounts"]}
     if found["settlements"]:
@@ -110,26 +119,89 @@ def _tables(found: dict[str, Any]) -> list[Table]:
             amount = each["amount"] if known is None else format_amount(int(each["amount"]), known)
             table.add_row(*map(cell, (time_of(each["time_ms"]), each["account"], each["kind"], amount, each["text"])))
         tables.append(table)
-    return tables
+    return tables + _of_engines(found, is_whole=is_whole)
+
+
+def _of_engines(found: dict[str, Any], *, is_whole: bool) -> list[Table]:
+    says = new_table("What engines say", "account", "engine")
+    says.add_column("says", overflow="fold")
+    alarms = new_table("Alarms (UTC)", "last", "engine", "account", "alarm", "times")
+    alarms.add_column("text", overflow="fold")
+    for engine in found["engines"]:
+        for each in engine["accounts"]:
+            facts = _facts(each, is_whole=is_whole)
+            says.add_row(cell(each["account"]), cell(engine["name"]), Text("\n").join(map(cell, facts)))
+        for alarm in engine["alarms"]:
+            if is_whole or alarm["over_at_ms"] is None:
+                alarms.add_row(*map(cell, _alarm(engine["name"], alarm)))
+    return [table for table in (says, alarms) if table.row_count]
+
+
+def _facts(each: dict[str, Any], *, is_whole: bool) -> list[str]:
+    """Of one account, a line each."""
+    facts = [(key.replace("_", " "), value) for key, value in each["says"].items() if value]
+    if is_whole:
+        return [f"{key}: {value}" for key, value in facts] or ["nothing"]
+    shown = [f"{key}: {_short(value)}" for key, value in facts[:FACTS_SHOWN]]
+    if len(facts) > FACTS_SHOWN or any(_short(value) != value for _, value in facts):
+        shown.append(f"… all: isthmus settlements show {each['account']}")
+    return shown or ["nothing"]
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= VALUE_CHARS else f"{value[:VALUE_CHARS]}…"
+
+
+def _alarm(engine: str, alarm: dict[str, Any]) -> tuple[str, ...]:
+    over = alarm["over_at_ms"]
+    text = alarm["text"] if over is None else f"over since {time_of(over)}: {alarm['text']}"
+    event = f"{alarm['level']} {alarm['event']}"
+    return time_of(alarm["at_ms"]), engine, alarm["account"], event, str(alarm["count"]), text
 
 
 def _lines(found: dict[str, Any]) -> list[str]:
-    """What engines say, one thing a line."""
-    lines: list[str] = []
+    """What tables don't tell: whether engines work, how many alarms are over."""
+    lines = [] if found["settlements"] else ["No settlement is under way."]
     for engine in found["engines"]:
         state = "works" if engine["works"] else f"doesn't work: {engine['problem'] or 'it is starting'}"
-        lines.append(f"Engine {engine['name']} {state}")
-        for each in engine["accounts"]:
-            says = ", ".join(f"{key} {value}" for key, value in each["says"].items() if value)
-            lines.append(cell(f"  {each['account']}: {says or 'nothing to say'}").plain)
-        for alarm in engine["alarms"]:
-            times = f", {alarm['count']} times" if alarm["count"] > 1 else ""
-            whose = f" {alarm['account']}" if alarm["account"] else ""
-            text = f"  {alarm['level']} {time_of(alarm['at_ms'])}{whose} {alarm['event']}: {alarm['text']}{times}"
-            lines.append(cell(text).plain)
-    if not found["settlements"]:
-        lines.insert(0, "No settlement is under way.")
+        over = sum(alarm["over_at_ms"] is not None for alarm in engine["alarms"])
+        past = f"; alarms that are over: {over} (--json has them)" if over else ""
+        lines.append(cell(f"Engine {engine['name']} {state}{past}").plain)
     return lines
+
+
+def _of_account(found: dict[str, Any], account: str) -> dict[str, Any]:
+    """The same of one account alone."""
+    engines = [
+        {
+            **engine,
+            "accounts": [each for each in engine["accounts"] if each["account"] == account],
+            "alarms": [each for each in engine["alarms"] if each["account"] in ("", account)],
+        }
+        for engine in found["engines"]
+        if any(each["account"] == account for each in engine["accounts"])
+    ]
+    own = {name: [each for each in found[name] if each["account"] == account] for name in _BY_ACCOUNT}
+    if not engines and not any(own.values()):
+        raise ConfigError(f"ACCOUNT {account}", "nothing was ever settled with it", "See isthmus settlements list")
+    return {**own, "engines": engines}
+
+
+@settlements.command(epilog="\b\nExamples:\n  isthmus settlements show bob\n  isthmus settlements show bob --json")
+@click.argument("account", metavar="ACCOUNT")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object; amounts are strings in base units.")
+@node_options
+def show(account: str, as_json: bool, config: Path | None, data: Path | None) -> None:
+    """Show all that is known of settling with the peer of ACCOUNT, and all that its engine says."""
+    config, data, _ = find_node(config, data)
+    found = _of_account(_found(config, data), account)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for table in _tables(found, is_whole=True):
+        console().print(table)
+    for line in _lines(found):
+        click.echo(line)
 
 
 def _age(age_ms: int) -> str:

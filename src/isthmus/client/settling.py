@@ -95,7 +95,7 @@ class Settler:
             "problem": running.problem,
             "channels": [one.to_json() for one in self.keeper.channels(UPLINK)] if self.keeper else [],
             "says": dict(self.runner.describe(UPLINK)),
-            "alarms": [alarm.text for alarm in reversed(running.alarms.values())],
+            "alarms": [alarm.text for alarm in reversed(running.alarms.values()) if alarm.over_at is None],
         }
 
     @property

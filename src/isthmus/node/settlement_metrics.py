@@ -75,10 +75,13 @@ class SettlementCollector(Collector):
     def _of_engines(self) -> Iterable[Metric]:
         works = GaugeMetricFamily("isthmus_engine_works", "1 once the engine has started.", labels=["engine"])
         alarms = CounterMetricFamily("isthmus_engine_alarms", "Warnings and errors of an engine.", labels=["engine"])
+        words = "Alarms of an engine that are not over."
+        standing = GaugeMetricFamily("isthmus_engine_alarms_standing", words, labels=["engine"])
         for one in self._engines.engines():
             works.add_metric([one.name], int(one.works))
             alarms.add_metric([one.name], one.alarm_count)
-        yield from (works, alarms)
+            standing.add_metric([one.name], sum(alarm.over_at is None for alarm in one.alarms.values()))
+        yield from (works, alarms, standing)
 
     def _channels(self) -> Iterable[Metric]:
         """What would be lost if a channel ended unredeemed, and how long there is until then."""

@@ -100,6 +100,7 @@ def engines_json(engines: list[Running], describe: Callable[[Any], Mapping[str, 
                     "text": alarm.text,
                     "at_ms": alarm.at,
                     "count": alarm.count,
+                    "over_at_ms": alarm.over_at,
                 }
                 for alarm in reversed(one.alarms.values())
             ],

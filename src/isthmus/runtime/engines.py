@@ -32,7 +32,7 @@ CLOSE_S_MAX: Final = 10.0
 # An engine is told at once that a link is up; if it is up again within this time, once more at the end of it. So a link
 # that flaps, or a peer that makes it flap, has claims sent every few seconds at most.
 LINK_UP_S: Final = 5.0
-ALARMS_MAX: Final = 64  # of one engine: the last ones
+ALARMS_MAX: Final = 64  # of one engine: the last ones, those that are over give way first
 TEXT_CHARS_MAX: Final = 500
 
 Answer: TypeAlias = bytes | MessageRefusedError
@@ -68,7 +68,8 @@ class Alarm:
     account: AccountId | None
     text: str
     at: int  # wall ms, the last time
-    count: int = 1
+    count: int = 1  # times, since the process began
+    over_at: int | None = None  # wall ms, since when what it tells of has ended; None while it stands
 
 
 @final
@@ -166,6 +167,7 @@ class EngineRunner:
             raise
         one.works = True
         one.told = list(accounts)
+        self.over(one, "engine_starts_slowly")
         self._log("info", "engine_started", {"engine": one.name, "accounts": len(one.accounts)})
         self.look_again()
         await self._tell_accounts(one)  # they may have changed while it started
@@ -178,6 +180,7 @@ class EngineRunner:
                 try:
                     async with asyncio.timeout(START_S_MAX):
                         await self._tell_accounts(one)
+                    self.over(one, "engine_accounts_not_changed")
                 except Exception as error:  # noqa: BLE001  (an engine's defect must not undo what the books have)
                     self._alarm(one, "error", "engine_accounts_not_changed", None, _told(error))
         self.look_again()
@@ -212,6 +215,9 @@ class EngineRunner:
         for one in self._engines.values():
             one.accounts = {account.id: account for account in self._by_name(accounts, one)}
             self._by_account.update(dict.fromkeys(one.accounts, one))
+            for alarm in list(one.alarms.values()):
+                if alarm.account is not None and alarm.account not in one.accounts:
+                    self.over(one, alarm.event, alarm.account)  # nothing that was in its way is in anybody's now
 
     @staticmethod
     def _by_name(accounts: Mapping[str, Sequence[SettlingAccount]], one: Running) -> Sequence[SettlingAccount]:
@@ -291,6 +297,7 @@ class EngineRunner:
             return  # as it starts, it says all that there is to say
         try:
             one.engine.link_up(account)
+            self.over(one, "engine_defect", account)
         except Exception as error:  # noqa: BLE001  (an engine's defect must not end the node)
             self._alarm(one, "error", "engine_defect", account, _told(error))
 
@@ -335,12 +342,14 @@ class EngineRunner:
                 continue
             problem = await self._pay(one, account, settlement)
             if self._begun(account, number) is None:
-                return
+                break
             pause_s = growing_pause(attempt, self._retry_s_min, self._random())
             attempt += 1
             text = f"settlement {number} of {settlement.amount} units: {problem}; again in {pause_s:.0f} s"
             self._alarm(one, "warning", "settlement_not_taken", account, text)
             await self._until_taken(account, number, pause_s)
+        if attempt and (one := self._by_account.get(account)) is not None:
+            self.over(one, "settlement_not_taken", account)
 
     def _is_behind(self, account: AccountId, number: int) -> bool:
         """Whether an earlier one is not with the engine yet: they come in their order."""
@@ -461,6 +470,17 @@ class EngineRunner:
             self._remember(one, level, event, None if account is None else AccountId(str(account)), text)
         self._log(level, event, {"engine": one.name, **fields})
 
+    def over(self, one: Running, event: str, account: AccountId | str = "") -> None:
+        """What this alarm told of has ended. Nothing if it doesn't stand."""
+        alarm = one.alarms.get((event, account))
+        if alarm is None or alarm.over_at is not None:
+            return
+        alarm.over_at = self._now().wall_ms
+        fields: dict[str, str | int] = {"engine": one.name, "alarm": event, "was": alarm.level}
+        if account:
+            fields["account"] = account
+        self._log("info", "alarm_over", fields)
+
     # --- log and alarms ---------------------------------------------------------------------------------------------
 
     def _alarm(self, one: Running, level: str, event: str, account: AccountId | None, text: str) -> None:
@@ -477,7 +497,8 @@ class EngineRunner:
         one.alarms[key] = Alarm(level, event, account, plain(text, TEXT_CHARS_MAX), self._now().wall_ms, count)
         one.alarm_count += 1
         if len(one.alarms) > ALARMS_MAX:
-            del one.alarms[next(iter(one.alarms))]
+            ended = (key for key, each in one.alarms.items() if each.over_at is not None)
+            del one.alarms[next(ended, next(iter(one.alarms)))]
 
     def _log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self._on_log(Log(level, event, dict(fields)))
@@ -528,6 +549,9 @@ class EnginePort:
 
     def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self._runner.tell(self._one, level, event, fields)
+
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        self._runner.over(self._one, event, account)
 
 
 def _told(error: BaseException) -> str:

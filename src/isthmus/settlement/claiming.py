@@ -14,6 +14,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
 from isthmus.errors import JournalError, LedgerError
+from isthmus.settlement.causes import CLAIM, LOOK
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Promises
 from isthmus.settlement.watch import Head, Watch
@@ -157,13 +158,14 @@ class Claiming(Watch[Head], Generic[Head, P]):
                     await self._note(account)
                 else:
                     break
+            self._went_through(CLAIM, account)
         except MessageRefusedError as error:
             level = "info" if error.code == "T01" else "warning"  # the link is down: it is sent when it is up again
-            self._tell(level, "claim_not_taken", account, {"reason": str(error)})
+            self._tell(level, "claim_not_taken", account, {"reason": str(error)}, until=CLAIM)
         except StepRefusedError as error:
-            self._tell("warning", "step_refused", account, {"reason": str(error)})
+            self._tell("warning", "step_refused", account, {"reason": str(error)}, until=CLAIM)
         except LedgerError as error:
-            self._tell("warning", "ledger_away", "", {"reason": str(error)})
+            self._tell("warning", "ledger_away", "", {"reason": str(error)}, until=LOOK)
         except JournalError:
             pass  # the node stops; the next process sends it again
         finally:

@@ -95,6 +95,13 @@ class Port(Protocol):
         """A line in the node's log, and for "warning" and "error" an alarm that operators see. Never a secret."""
         ...
 
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        """What the alarm of this event, and of this account if it was of one, told of has ended; noted in the log.
+
+        Nothing if no such alarm stands. What is never said to be over stays listed until the process ends.
+        """
+        ...
+
 
 class Engine(Protocol):
     """Pays and is paid on one ledger, for any number of accounts.

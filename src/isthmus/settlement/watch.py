@@ -10,11 +10,13 @@ from isthmus.connector.events import AccountId
 from isthmus.connector.settling import BEGUN
 from isthmus.errors import JournalError, LedgerError
 from isthmus.ledgers.door import LedgersDisagreeError
+from isthmus.settlement.causes import LOOK, TURN, Causes
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, StepRefusedError
 from isthmus.settlement.remedies import remedy_of
 
 PAUSE_MS_MAX: Final = 60_000  # between tries while the ledger can't be used
 SAY_AGAIN_MS: Final = 3_600_000  # an alarm that stands is told again
+BACK_MS: Final = 60_000  # one that is over is told again if its cause is back after this, so flapping fills no log
 TOLD_MAX: Final = 1_000
 SLOW_TURN_S: Final = 0.5  # so long a look waits for the turns that it began
 ASK_S: Final = 1.0  # so long a turn waits for its peer; what that says later the next turn finds
@@ -46,7 +48,8 @@ class Watch(ABC, Generic[Head]):
         self._wake: Final = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._is_prepared = False
-        self._told: Final[dict[tuple[str, str], int]] = {}  # alarms that were told, and when
+        self._told: Final[dict[tuple[str, str, str], int]] = {}  # event, account and reason of alarms, and when
+        self._causes: Final = Causes()
         self._turning: Final[dict[AccountId, asyncio.Task[None]]] = {}  # turns that go on beside the looks
         self._places: Final = asyncio.Semaphore(self.turns_at_once)
         self._placed_now: Final[set[AccountId]] = set()
@@ -71,7 +74,7 @@ class Watch(ABC, Generic[Head]):
             await self._close_ledger()
             raise
         except LedgerError as error:
-            self._tell("warning", "ledger_away", "", {"reason": str(error)})
+            self._tell("warning", "ledger_away", "", {"reason": str(error)}, until=LOOK)
         self._task = asyncio.create_task(self._run())
 
     async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
@@ -79,6 +82,7 @@ class Watch(ABC, Generic[Head]):
         self._accounts = {one.id: one for one in accounts}
         for account in sorted(gone):
             self._forget(account)
+            self._causes.forget(account)
             if account in self._turning:
                 self._turning[account].cancel()  # nor what a turn has asked its peer
             for key in [key for key in self._asked if key[0] == account]:
@@ -156,22 +160,23 @@ class Watch(ABC, Generic[Head]):
                 await self._take_turns()
                 if not self._turning:
                     self.turns += 1
+                    self._went_through(LOOK)
                 failures = 0
             except JournalError:
                 return  # the node stops; the next process goes on
             except LedgersDisagreeError as error:
                 failures += 1
                 if failures < DISAGREE_LOOKS:  # for a moment they may be at different places
-                    self._tell("warning", "ledger_away", "", {"reason": str(error)})
+                    self._tell("warning", "ledger_away", "", {"reason": str(error)}, until=LOOK)
                 else:
-                    self._tell_disagreement("error", "", error)
+                    self._tell_disagreement("error", "", error, until=LOOK)
             except LedgerError as error:
                 failures += 1
                 level = "error" if isinstance(error, self.wrong) else "warning"
-                self._tell(level, "ledger_away", "", {"reason": str(error)})
+                self._tell(level, "ledger_away", "", {"reason": str(error)}, until=LOOK)
             except Exception as error:  # noqa: BLE001 - whatever happens, the watch over channels goes on
                 failures += 1
-                self._tell("error", "engine_defect", "", {"reason": f"{type(error).__name__}: {error}"})
+                self._tell("error", "engine_defect", "", {"reason": f"{type(error).__name__}: {error}"}, until=LOOK)
             pause = min(self._poll_ms << min(failures, 10), max(PAUSE_MS_MAX, self._poll_ms))
             if not failures:
                 pause = self._pause_ms()
@@ -248,28 +253,37 @@ class Watch(ABC, Generic[Head]):
         try:
             await self._follow_transactions(account, head)
             await self._turn(account, head)
+            self._went_through(TURN, account)
         except self.refused as error:
-            self._tell("warning", "refused", account, {"reason": str(error)})
+            self._tell("warning", "refused", account, {"reason": str(error)}, until=TURN)
         except StepRefusedError as error:
-            self._tell("warning", "step_refused", account, {"reason": str(error)})
+            self._tell("warning", "step_refused", account, {"reason": str(error)}, until=TURN)
         except NotAnsweredYetError:
             pass  # it is told when the peer refuses, or says nothing in all its time
         except MessageRefusedError as error:
-            self._tell("warning", "peer_refused", account, {"reason": str(error)})
+            self._tell("warning", "peer_refused", account, {"reason": str(error)}, until=TURN)
         except (LedgerError, JournalError):
             raise
         except Exception as error:  # noqa: BLE001 - one account's trouble must not stop the watch over the others
             if account not in self._accounts:
                 return  # it has gone meanwhile
-            self._tell("error", "engine_defect", account, {"reason": f"{type(error).__name__}: {error}"})
+            reason = f"{type(error).__name__}: {error}"
+            self._tell("error", "engine_defect", account, {"reason": reason}, until=TURN)
 
-    def _tell_disagreement(self, level: str, account: str, error: LedgersDisagreeError) -> None:
-        self._tell(level, "nodes_disagree", account, {"reason": str(error)})
+    def _tell_disagreement(self, level: str, account: str, error: LedgersDisagreeError, *, until: str) -> None:
+        self._tell(level, "nodes_disagree", account, {"reason": str(error)}, until=until)
 
-    def _tell(self, level: str, event: str, account: str, fields: Mapping[str, str | int]) -> None:
-        """In the log, and again after an hour if it still is so. `event` without the engine's name before it."""
+    def _tell(
+        self, level: str, event: str, account: str, fields: Mapping[str, str | int], *, until: str | None = None
+    ) -> None:
+        """In the log, and again after an hour if it still is so. `event` without the engine's name before it.
+
+        `until`: the work that says by `_went_through` when this is over; None for what just happened.
+        """
+        if until is not None:
+            self._causes.add(until, account, event)
         now = self._now()
-        what = (event, account + str(fields.get("reason", fields.get("channel", ""))))
+        what = (event, account, str(fields.get("reason", fields.get("channel", ""))))
         told = self._told.get(what)
         if told is not None and 0 <= now - told < SAY_AGAIN_MS:
             return
@@ -279,6 +293,14 @@ class Watch(ABC, Generic[Head]):
         shown = {"account": account, **fields} if account else dict(fields)
         shown["remedy"] = remedy_of(self.name, event)
         self._port.log(level, f"{self.name}_{event}", shown)
+
+    def _went_through(self, work: str, account: str = "") -> None:
+        """What was told `until` this work goes through is over, as far as nothing else has the same trouble."""
+        for event in self._causes.end(work, account):
+            self._port.over(f"{self.name}_{event}", account)
+            for what in self._told:
+                if what[:2] == (event, account):
+                    self._told[what] = self._now() - SAY_AGAIN_MS + BACK_MS
 
     def _is_begun(self, account: AccountId, number: int) -> bool:
         """Whether nothing was taken of this settlement yet."""

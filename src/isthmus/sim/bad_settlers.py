@@ -294,6 +294,9 @@ class _BadPort:
     def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self._port.log(level, event, fields)
 
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        self._port.over(event, account)
+
 
 def _claim(engine: ChannelEngine, terms: ChannelTerms, amount: int, domain: Domain | None = None) -> Claim:
     """With the signature of the engine's key."""

@@ -99,7 +99,9 @@ async def test_a_bank_that_is_down_for_an_hour_delays_and_no_more(world: World) 
     await until(lambda: "bank_ledger_away" in world.east.events())
     assert [one.number for one in world.east.open(PEER)] == [1]
     world.clock.now += 3_600_000
+    assert not world.east.overs
     world.way.is_down = False
+    await until(lambda: ("bank_ledger_away", "") in world.east.overs)
     world.pay("stranger", "west", 9, world.reference_of(world.west))
     await settled(world, 309)
     assert world.money("west") == MONEY + 309
@@ -361,9 +363,13 @@ async def test_a_wrong_reference_waits_and_is_assigned_once(world: World) -> Non
 
 async def test_one_is_dismissed(world: World) -> None:
     await world.begin()
-    world.pay("stranger", "west", 40, "oops")
-    await until(lambda: len(world.west.engine.unmatched()) == 1)
+    for amount in (40, 41):
+        world.pay("stranger", "west", amount, "oops", f"by hand {amount}")
+    await until(lambda: len(world.west.engine.unmatched()) == 2 and "bank_unmatched" in world.west.events())
     await world.west.engine.dismiss(world.west.engine.unmatched()[0].id, "sent back")
+    assert not world.west.overs, "another one waits"
+    await world.west.engine.dismiss(world.west.engine.unmatched()[0].id, "sent back")
+    assert world.west.overs == [("bank_unmatched", "")]
     await world.west.restart()
     await world.west.looked()
     assert (world.west.balance, world.west.engine.unmatched()) == (0, [])

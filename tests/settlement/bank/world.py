@@ -157,6 +157,9 @@ class Process:
     def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self.side.log(level, event, fields)
 
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        self.side.over(event, account)
+
 
 class Party(Side):
     """One side, whose engine can be killed and started again from the journal alone."""

@@ -357,6 +357,7 @@ async def test_the_watcher_redeems_before_a_close_is_through(anvil: Anvil, pair:
     assert bob.books.credited == {PEER: 400}
     assert await anvil.channel(terms) == (0, 400 * FINNEY, CLOSED)
     assert bob.books.events("evm_channel_closing")
+    assert ("evm_channel_closing", PEER) in bob.books.overs
 
 
 async def test_a_watcher_that_was_away_redeems_when_it_is_back(anvil: Anvil, pair: tuple[Party, Party]) -> None:

@@ -37,6 +37,7 @@ class Books:
         self.leftover: dict[AccountId, tuple[int, int]] = dict.fromkeys(accounts, (0, 0))
         self.steps = 0
         self.log: list[tuple[str, str, dict[str, str | int]]] = []
+        self.overs: list[tuple[str, str]] = []  # alarms that the engine said have ended
 
     def settle(self, amount: int, account: AccountId = PEER) -> int:
         number = len(self.settlements[account]) + 1
@@ -129,6 +130,9 @@ class MemoryPort:
 
     def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self.books.log.append((level, event, dict(fields)))
+
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        self.books.overs.append((event, str(account)))
 
     def _alive(self) -> None:
         if self.is_dead:

@@ -36,6 +36,7 @@ class Side:
         self.settings: dict[str, str] = {}
         self.records: list[bytes] = []
         self.logs: list[tuple[str, str, Mapping[str, str | int]]] = []
+        self.overs: list[tuple[str, str]] = []  # alarms that the engine said have ended
         self.other: Side
         self.engine: Engine
         self.is_deaf = False  # messages are lost
@@ -127,6 +128,10 @@ class Side:
 
     def log(self, level: str, event: str, fields: Mapping[str, str | int]) -> None:
         self.logs.append((level, event, fields))
+        self.changed.set()
+
+    def over(self, event: str, account: AccountId | str = "") -> None:
+        self.overs.append((event, str(account)))
         self.changed.set()
 
     def problems(self) -> str:

@@ -469,6 +469,7 @@ async def test_the_watcher_redeems_before_a_close_is_through(ledger: Serving, pa
     await until(lambda: not bob.channels.incoming(PEER), ledger)
     assert bob.balance == -400_000
     assert bob.events("xrp_channel_closing")
+    assert ("xrp_channel_closing", PEER) in bob.overs
 
 
 async def test_a_watcher_that_was_away_redeems_when_it_is_back(ledger: Serving, pair: tuple[Party, Party]) -> None:

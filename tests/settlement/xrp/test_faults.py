@@ -186,6 +186,7 @@ async def test_a_ledger_that_is_away_is_waited_for_and_keeps_what_it_had(parties
     await until(lambda: bob.is_taken)
     async with serving(tmp_path / "ledger", port=port) as again:
         await until(lambda: alice.is_paid and bob.is_paid, again)
+        await until(lambda: ("xrp_ledger_away", "") in alice.overs, again)
         assert (alice.balance, bob.balance) == (20 * XRP + 7, -20 * XRP - 7)
         for one in parties:
             await one.kill()

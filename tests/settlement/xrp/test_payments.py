@@ -205,8 +205,10 @@ async def test_the_peer_that_cannot_be_asked_again_is_waited_for(ledger: Serving
     await alice.restart()
     await until(lambda: alice.events("xrp_peer_refused"), ledger)
     assert len(pending(alice)) == 1 and not alice.is_paid
+    assert ("xrp_peer_refused", PEER) not in alice.overs
     alice.link_is_up = True
     await until(lambda: alice.is_paid and bob.balance == -500, ledger)
+    await until(lambda: ("xrp_peer_refused", PEER) in alice.overs)
 
 
 async def test_two_that_died_are_both_paid_again_and_once(ledger: Serving, pair: tuple[Party, Party]) -> None:

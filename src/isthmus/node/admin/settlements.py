@@ -53,7 +53,21 @@ SETTLER: Final = schema_of(
     }
 )
 RECENT: Final = schema_of({"time_ms": COUNT, "kind": TEXT, "account": TEXT, "amount": AMOUNT, "text": TEXT})
-ALARM: Final = schema_of({"level": TEXT, "event": TEXT, "account": TEXT, "text": TEXT, "at_ms": COUNT, "count": COUNT})
+ALARM: Final = schema_of(
+    {
+        "level": TEXT,
+        "event": TEXT,
+        "account": TEXT,
+        "text": TEXT,
+        "at_ms": {**COUNT, "description": "The last time."},
+        "count": COUNT,
+        "over_at_ms": {
+            "type": ["integer", "null"],
+            "minimum": 0,
+            "description": "Since when what it tells of has ended; null while it stands.",
+        },
+    }
+)
 ENGINE: Final = schema_of(
     {
         "name": TEXT,

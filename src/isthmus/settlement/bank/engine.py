@@ -19,6 +19,7 @@ from isthmus.ledgers.bank.values import AMOUNT_MAX, Account, Entry, Order
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.messages import Hello, decode, encode
 from isthmus.settlement.bank.records import Cursor, Payment, Waiting, credit_key, place
+from isthmus.settlement.causes import CREDIT, UNMATCHED
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
 from isthmus.settlement.unmatched import Unmatched
@@ -353,10 +354,11 @@ class BankEngine(Watch[Account]):
                 await self._port.step(account, step)
             except StepRefusedError as error:
                 self._is_behind = True
-                self._tell("error", "credit_not_booked", account, {"reason": str(error)})
+                self._tell("error", "credit_not_booked", account, {"reason": str(error)}, until=CREDIT)
                 continue
+            self._went_through(CREDIT, account)
             for each in new:
-                self._tell("warning", "unmatched", "", {"reason": self._told_of(each)})
+                self._tell("warning", "unmatched", "", {"reason": self._told_of(each)}, until=UNMATCHED)
             waiting[None] = []
 
     def _owners(self) -> dict[bytes, AccountId]:
@@ -444,6 +446,7 @@ class BankEngine(Watch[Account]):
         credit = (each.entry.amount, self._asset.scale, key, text)
         (units,) = await self._port.step(account, Step(credits=[credit], kept=kept))
         await self._end_assignments()
+        self._look_at_unmatched()
         return units
 
     async def _end_assignments(self) -> None:
@@ -461,6 +464,12 @@ class BankEngine(Watch[Account]):
         home, each = self._found(transfer)
         await self._port.step(home, Step(kept=[(place(records.UNMATCHED, each.entry.number), b"")]))
         self._port.log("info", "bank_dismissed", {"transfer": self._told_of(each), "note": note})
+        self._look_at_unmatched()
+
+    def _look_at_unmatched(self) -> None:
+        """The alarm is over with the last of them."""
+        if not self._waiting():
+            self._went_through(UNMATCHED)
 
     def _told_of(self, each: Waiting) -> str:
         one = each.entry

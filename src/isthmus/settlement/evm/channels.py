@@ -21,6 +21,7 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement import channels as shown
+from isthmus.settlement.causes import CLOSE, TERMS
 from isthmus.settlement.claiming import Claiming, Outbox
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
@@ -226,6 +227,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             moved += [(number, CONFIRMED, "") for number in done]
             self._outbox.has.pop(account, None)
             await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after), (RAWS, b"")]))
+            self._went_through(CLOSE, account)
             return
         state = self.outgoing(account)
         if confirmed.is_there and (confirmed.deposited != state.deposited or state.phase is Phase.OPENING):
@@ -272,7 +274,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         except NotAnsweredYetError:
             raise
         except MessageRefusedError as error:
-            self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
+            self._tell("warning", "close_not_agreed", account, {"reason": str(error)}, until=CLOSE)
             answer = None
         self._asked_to_close.add(terms.id)
         if isinstance(answer, Agreed) and answer.amount <= state.signed:
@@ -313,8 +315,9 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         delay = max(self.policy.settle_delay, hello.settle_delay_min)
         if delay > self.policy.settle_delay_max:
             fields: dict[str, str | int] = {"reason": "the peer asks for a longer settle delay than we allow"}
-            self._tell("error", "settle_delay_too_long", account, {**fields, "seconds": delay})
+            self._tell("error", "settle_delay_too_long", account, {**fields, "seconds": delay}, until=TERMS)
             return None
+        self._went_through(TERMS, account)
         return ChannelTerms(self.key.address, hello.address, self.settings.token, delay, self._random_bytes(32))
 
     async def _may_take(self, account: AccountId, amount: int, head: Block) -> bool:
@@ -456,6 +459,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             record = replace(record, credited=again)
         if confirmed.has_ended:
             self._states.pop(record.terms.id, None)
+            self._went_through(record.name, account)
             step.kept.append((key, b""))
         elif step.undone or step.credits:
             step.kept.append((key, record.encode()))
@@ -467,12 +471,14 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     async def _redeem_if_due(self, account: AccountId, record: Incoming, newest: ChannelState, head: Block) -> None:
         fee = self._claim_fee(head) if record.terms.token == NO_ADDRESS else 0
         due = redeem(record, newest, claim_above=self.policy.claim_above, fee=fee)
+        urgent = due is Redeem.URGENT
+        if not urgent:
+            self._went_through(record.name, account)
         if due is Redeem.NO:
             return
-        urgent = due is Redeem.URGENT
         if urgent:
             fields: dict[str, str | int] = {"channel": record.name, "until": newest.closing_at}
-            self._tell("warning", "channel_closing", account, fields)
+            self._tell("warning", "channel_closing", account, fields, until=record.name)
         for one in self._sender.pending(self._port, account):
             if one.purpose in ("claim", "release") and one.about.startswith(record.name):
                 if urgent:

@@ -12,6 +12,7 @@ from isthmus.ledgers.evm.chain import Block, Chain, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed
 from isthmus.ledgers.evm.rpc import ChainNode, Node, NodeRefusedError
+from isthmus.settlement.causes import MESSAGE
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.evm.messages import Hello, Message, decode, encode
 from isthmus.settlement.evm.pending import Pending
@@ -53,10 +54,12 @@ class EvmEngine(Watch[Block]):
         except CodecError as error:
             raise MessageRefusedError("F00", str(error)) from None
         try:
-            return encode(await self._answer(account, message))
+            answer = encode(await self._answer(account, message))
+            self._went_through(MESSAGE, account)
+            return answer
         except LedgersDisagreeError as error:
             # A claim on a channel that one of them invents: no look at what is ours would ever show it.
-            self._tell_disagreement("warning", account, error)
+            self._tell_disagreement("warning", account, error, until=MESSAGE)
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except LedgerError:
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None

@@ -118,7 +118,10 @@ class Sender:
         count = await self._chain.transaction_count(self._key.address, head.number)
         for one in known:
             if one.nonce < count:
+                was_gone = one.key in self._gone
                 self._gone.discard(one.key)
+                if was_gone and not any(each.key in self._gone for each in known):
+                    port.over("evm_transaction_reorganised", account)
                 continue
             if one.key not in self._gone:
                 self._gone.add(one.key)
@@ -141,7 +144,7 @@ class Sender:
         block = await self._chain.block(receipt.block)
         if block.hash == receipt.block_hash:
             new = Ended(nonce=one.nonce, raw=raw, block=receipt.block)
-            await self._end(account, one, receipt, with_ended(port.kept(account), new, head.number))
+            await self._end(port, account, one, receipt, with_ended(port.kept(account), new, head.number))
 
     async def _is_displaced(self, port: Port, account: AccountId, one: Pending, head: Block) -> bool:
         """Whether the nonce was used by something else, so deep in the chain that none of our versions can come."""
@@ -161,13 +164,13 @@ class Sender:
             return True
         fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "nonce": one.nonce}
         port.log("error", "evm_nonce_taken", {**fields, "remedy": "use this key nowhere else"})
-        await self._end(account, one, None, [])
+        await self._end(port, account, one, None, [])
         return True
 
     async def _end(
-        self, account: AccountId, one: Pending, receipt: Receipt | None, kept: list[tuple[bytes, bytes]]
+        self, port: Port, account: AccountId, one: Pending, receipt: Receipt | None, kept: list[tuple[bytes, bytes]]
     ) -> None:
-        self._said.pop(one.key, None)
+        self._not_refused(port, account, one)
         self._displaced.pop(one.key, None)
         self._floor = (max(self._floor[0], one.nonce + 1), self._now())
         await self._finished(account, one, receipt, Step(kept=[(one.key, b""), *kept]))
@@ -185,14 +188,24 @@ class Sender:
                     return
                 await self._submit(port, account, one)
                 return
-        if not await self._chain.knows(one.hashes[-1]):
+        if await self._chain.knows(one.hashes[-1]):
+            self._not_refused(port, account, one)
+        else:
             await port.step(account, Step())  # `begin` may still wait for the disk with it: it goes nowhere before
             await self._submit(port, account, one)
 
     async def _submit(self, port: Port, account: AccountId, one: Pending) -> None:
         reason = await self._chain.submit(one.raws[-1])
-        if reason and "already known" not in reason and self._said.get(one.key) != reason:
+        if not reason or "already known" in reason:
+            self._not_refused(port, account, one)
+        elif self._said.get(one.key) != reason:
             self._said[one.key] = reason
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
             fields |= {"hash": hexed(one.hashes[-1]), "remedy": REMEDIES["transaction_refused"]}
             port.log("warning", "evm_transaction_refused", fields)
+
+    def _not_refused(self, port: Port, account: AccountId, one: Pending) -> None:
+        """Not any more, if it was."""
+        was_refused = self._said.pop(one.key, None) is not None
+        if was_refused and not any(each.key in self._said for each in self.pending(port, account)):
+            port.over("evm_transaction_refused", account)

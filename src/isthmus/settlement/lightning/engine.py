@@ -28,6 +28,7 @@ from isthmus.ledgers.lightning.lnd import (
     Payment,
     RefusedError,
 )
+from isthmus.settlement.causes import Causes
 from isthmus.settlement.channels import BOTH, Channel
 from isthmus.settlement.lightning.messages import (
     MSAT_SCALE,
@@ -63,6 +64,8 @@ RETRY_S_MAX: Final = 600.0
 SLOW_S: Final = 900
 # So long an HTLC lives with usual fees and routes; what is in flight still is for an operator to look at.
 STUCK_S: Final = 3 * 86_400
+# A subscription of invoices that is there for so long hears them.
+HEARD_S: Final = 10.0
 # How often lnd is asked for its channels, which are only shown.
 CHANNELS_S: Final = 30
 SATOSHI_SCALE: Final = 8
@@ -106,6 +109,7 @@ class LightningEngine:
         self._watches: Final[list[asyncio.Task[None]]] = []
         self._seen: Sequence[ChannelSeen] = ()
         self._asking: Final[dict[AccountId, asyncio.Lock]] = {}
+        self._causes: Final = Causes()
         self._node = ""
         self._problem = ""
 
@@ -314,13 +318,14 @@ class LightningEngine:
                 is_first, is_fresh = is_fresh, False
                 if await self._try_once(account, number, is_fresh=is_first):
                     self._following.pop((account, number), None)
+                    self._over(account, number)
                     return
                 pause_s = self._retry_s_min
             except (LedgerError, MessageRefusedError) as error:
                 self._problem = str(error)
-                self._tell("warning", "lightning_payment_waits", account, number, str(error))
+                self._tell("warning", "lightning_payment_waits", account, number, str(error), lasts=True)
             except StepRefusedError as refused:
-                self._tell("error", "lightning_payment_not_booked", account, number, str(refused))
+                self._tell("error", "lightning_payment_not_booked", account, number, str(refused), lasts=True)
                 return
             except JournalError:
                 return  # the node stops
@@ -364,8 +369,17 @@ class LightningEngine:
             problem = f"{text}: it was paid, and is owed again"
             self._tell("error", "settlement_paid_and_reversed", account, number, problem)
 
-    def _tell(self, level: str, event: str, account: AccountId, number: int, problem: str) -> None:
+    def _tell(
+        self, level: str, event: str, account: AccountId, number: int, problem: str, *, lasts: bool = False
+    ) -> None:
+        """`lasts`: until the payment has come to its end."""
+        if lasts:
+            self._causes.add(str(number), account, event)
         self._port.log(level, event, {"account": account, "number": number, "problem": problem})
+
+    def _over(self, account: AccountId, number: int) -> None:
+        for event in self._causes.end(str(number), account):
+            self._port.over(event, account)
 
     def _is_over(self, found: Outgoing) -> bool:
         """Whether this hash can't be paid any more: its invoice has expired. A keysend's hash is good for ever."""
@@ -408,13 +422,13 @@ class LightningEngine:
         name, age = decode_outgoing(kept).payment_hash.hex(), _as_time(age_s)
         if age_s < STUCK_S:
             problem = f"lnd has {name} in flight for {age}; it ends when its HTLC times out, so wait"
-            self._tell("warning", "lightning_payment_slow", account, number, problem)
+            self._tell("warning", "lightning_payment_slow", account, number, problem, lasts=True)
             return
         problem = (
             f"lnd has {name} in flight for {age}, more than an HTLC lives: if `lncli listchannels` has none of it, and"
             f" the peer has no such payment, isthmus settlements reverse {account} {number} --certain"
         )
-        self._tell("error", "lightning_payment_stuck", account, number, problem)
+        self._tell("error", "lightning_payment_stuck", account, number, problem, lasts=True)
 
     def _age_s(self, account: AccountId, number: int) -> int | None:
         """Since the settlement was begun; None if it isn't open any more."""
@@ -500,10 +514,15 @@ class LightningEngine:
         while True:
             try:
                 self._node = await self._lnd.identity()
+                # The stream says nothing as it begins: one that is there for a while is taken for one that hears.
+                heard = asyncio.get_running_loop().call_later(HEARD_S, self._port.over, "lightning_not_heard")
                 places = [int(self._port.kept(one).get(_SETTLED, b"0")) for one in self._accounts]
-                async for invoice in self._lnd.settled(max(places, default=0)):
-                    pause_s = self._retry_s_min
-                    await self._credit(invoice)
+                try:
+                    async for invoice in self._lnd.settled(max(places, default=0)):
+                        pause_s = self._retry_s_min
+                        await self._credit(invoice)
+                finally:
+                    heard.cancel()
                 problem = "lnd has ended the subscription of invoices"
             except (LedgerError, StepRefusedError) as error:
                 problem = str(error)

@@ -109,20 +109,22 @@ class RemoteEngine:
                 self._problems[account] = str(error)
             await self._pause(attempt, "engine_not_told_of_account", account, self._problems[account])
         self._problems.pop(account, None)
+        self._port.over("engine_not_told_of_account", account)
         self._port.log("info", "engine_knows_account", {"account": account})
 
     async def _delete(self, account: AccountId, wire_id: str) -> None:
         for attempt in range(10**9):
             try:
                 await self._client.call("DELETE", ("accounts", wire_id))
-                return
+                break
             except StatusError as refused:
                 if refused.status == 404:
-                    return
+                    break
                 problem = str(refused)
             except LedgerError as error:
                 problem = str(error)
             await self._pause(attempt, "engine_not_told_of_end", account, problem)
+        self._port.over("engine_not_told_of_end", account)
 
     async def _pause(self, attempt: int, event: str, account: AccountId, problem: str) -> None:
         pause_s = growing_pause(attempt, self._retry_s_min, self._random())

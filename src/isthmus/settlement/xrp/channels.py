@@ -20,6 +20,7 @@ from isthmus.ledgers.xrp.network import Applied, Head, PayChan
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE
 from isthmus.settlement import channels as shown
+from isthmus.settlement.causes import CLOSE
 from isthmus.settlement.claiming import Claiming, Outbox
 from isthmus.settlement.pauses import growing_pause
 from isthmus.settlement.port import MessageRefusedError, Step
@@ -241,6 +242,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
         self._states.pop(state.channel, None)
         moved += [(number, CONFIRMED, "") for number in done]
         await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after)]))
+        self._went_through(CLOSE, account)
 
     async def _end(self, account: AccountId, channel: PayChan, head: Head) -> None:
         """One step nearer to the end of our channel: by the peer if it agrees, else after the settle delay."""
@@ -258,7 +260,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             except NotAnsweredYetError:
                 raise
             except MessageRefusedError as error:
-                self._tell("warning", "close_not_agreed", account, {"reason": str(error)})
+                self._tell("warning", "close_not_agreed", account, {"reason": str(error)}, until=CLOSE)
                 answer = None
             self._agreed[channel] = self._now() if answer == Close(channel) else None
         agreed_at = self._agreed[channel]

@@ -11,6 +11,7 @@ from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, Wr
 from isthmus.ledgers.xrp.servers import GAP_S, RefusedError
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import XRP_SCALE, Fields
+from isthmus.settlement.causes import MESSAGE
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.watch import Watch
@@ -45,12 +46,14 @@ class XrpEngine(Watch[Head]):
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         """MessageRefusedError F00 for nonsense, T00 for what may work later."""
         try:
-            return await self._take(account, data)
+            answer = await self._take(account, data)
+            self._went_through(MESSAGE, account)
+            return answer
         except CodecError as error:
             raise MessageRefusedError("F00", str(error)) from None
         except LedgersDisagreeError as error:
             # A claim on a channel that one of them invents: no look at what is ours would ever show it.
-            self._tell_disagreement("warning", account, error)
+            self._tell_disagreement("warning", account, error, until=MESSAGE)
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None
         except LedgerError:
             raise MessageRefusedError("T00", "the ledger can't be asked now") from None

@@ -17,6 +17,7 @@ from isthmus.ledgers.xrp.hashes import sha512_half
 from isthmus.ledgers.xrp.network import Applied, Head
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, payment
+from isthmus.settlement.causes import CREDIT
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.xrp.details import QUESTION, TAG_MAX, Details, check_question
 from isthmus.settlement.xrp.engine import XrpEngine
@@ -174,8 +175,9 @@ class PaymentEngine(XrpEngine):
                 continue
             try:
                 await self._credit(account, arrived, upto, last)
+                self._went_through(CREDIT, account)
             except StepRefusedError as error:  # others are credited; this one again at the next look
-                self._tell("warning", "step_refused", account, {"reason": str(error)})
+                self._tell("warning", "step_refused", account, {"reason": str(error)}, until=CREDIT)
         tags = {self.tag(each) for each in self._accounts}
         for one in arrived:
             if _tag_of(one) is None or _tag_of(one) not in tags:

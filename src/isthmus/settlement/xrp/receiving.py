@@ -251,13 +251,17 @@ class ReceivingEngine(XrpEngine):
             return
         if channel is None:
             await self._gone(account, record, head)
+            self._went_through(name, account)
             return
         if channel.balance > record.claim:  # its source has paid us more than it signed
             record = await self._credit_balance(account, record, channel.balance)
         closing = is_closing(channel, settle_delay_min=self.policy.settle_delay_min, now=head.time)
         if closing and record.claim > channel.balance:
             until = ends_at_ms(channel) or 0
-            self._tell("warning", "channel_closing", account, {"channel": name, "until_ms": until})
+            fields: dict[str, str | int] = {"channel": name, "until_ms": until}
+            self._tell("warning", "channel_closing", account, fields, until=name)
+        else:
+            self._went_through(name, account)
         if self._has_pending(account, REDEMPTIONS, name):
             return
         if record.is_agreed:

@@ -130,18 +130,18 @@ class Sender:
         """See what became of this account's transactions: tell their end, or submit the same bytes again."""
         for one in self.pending(port, account):
             if one.is_dead:
-                await self._end(account, one, None)
+                await self._end(port, account, one, None)
                 continue
             found = await self._network.transaction(one.hash, first=one.first, last=one.last)
             if isinstance(found, Applied):
-                await self._end(account, one, found)
+                await self._end(port, account, one, found)
             elif head.index < one.last:
                 await port.step(account, Step())  # `begin` may still wait for the disk with it: it goes nowhere before
                 await self._submit(port, account, one)
             elif await self._is_dead(port, account, one, head, everywhere=found.everywhere):
                 dead = replace(one, is_dead=True)
                 await port.step(account, Step(kept=[(dead.key, dead.encode())]))
-                await self._end(account, dead, None)
+                await self._end(port, account, dead, None)
 
     async def _is_dead(self, port: Port, account: AccountId, one: Pending, head: Head, *, everywhere: bool) -> bool:
         """Whether it certainly is in no ledger: all that it could be in are validated by now."""
@@ -156,8 +156,8 @@ class Sender:
         port.log("error", "xrp_history_missing", {**fields, "hash": one.hash, "remedy": remedy})
         return False
 
-    async def _end(self, account: AccountId, one: Pending, found: Applied | None) -> None:
-        self._said.pop(one.key, None)
+    async def _end(self, port: Port, account: AccountId, one: Pending, found: Applied | None) -> None:
+        self._not_refused(port, account, one)
         if found is not None:
             self._floor = max(self._floor, one.sequence + 1)
         await self._finished(account, one, found, Step(kept=[(one.key, b"")]))
@@ -169,3 +169,11 @@ class Sender:
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
             fields |= {"hash": one.hash, "remedy": REMEDIES["transaction_refused"]}
             port.log("warning", "xrp_transaction_refused", fields)
+        elif not reason:
+            self._not_refused(port, account, one)
+
+    def _not_refused(self, port: Port, account: AccountId, one: Pending) -> None:
+        """Not any more, if it was."""
+        was_refused = self._said.pop(one.key, None) is not None
+        if was_refused and not any(each.key in self._said for each in self.pending(port, account)):
+            port.over("xrp_transaction_refused", account)
