@@ -290,7 +290,25 @@ def test_only_the_expected_speaker_is_believed(net: "Net", make_spoken: "Spoken"
     bob.controls(answer=OK)
     answer = bob.says(update(route("test.x", "test.bob")))
     assert isinstance(answer, Reject)
+    [log] = net.events("me", "routes_not_taken")
+    problem = "the speaker is test.bob, where test.me.bob was expected, by the child's address"
+    assert log.fields["problem"] == answer.message == problem
+    assert "routes = { receive = true, speaker = …" in str(log.fields["remedy"])
     assert isinstance(bob.says(update(route("test.x", "test.me.bob"), speaker="test.me.bob")), Fulfill)
+
+
+def test_a_speaker_that_the_account_names_is_the_only_one(net: "Net", make_spoken: "Spoken") -> None:
+    """CCP-11: the log says whose word that is."""
+    routes = RouteTerms(send=True, receive=True, speaker="test.other")
+    net.add("me", make_spoken("bob", routes=routes))
+    net.link("me", "bob")
+    bob = Bob(net)
+    net.run(1)
+    bob.controls(answer=OK)
+    assert isinstance(bob.says(update(route("test.x", "test.bob"))), Reject)
+    [log] = net.events("me", "routes_not_taken")
+    assert "by routes.speaker of the account" in str(log.fields["problem"])
+    assert isinstance(bob.says(update(route("test.x", "test.other"), speaker="test.other")), Fulfill)
 
 
 @pytest.mark.parametrize("epochs", [(2, 1), (0, 3)], ids=["backwards", "beyond the current"])
@@ -298,6 +316,8 @@ def test_epochs_that_contradict_each_other_are_refused(bob: Bob, epochs: tuple[i
     """CCP-3: epochs from the future."""
     answer = bob.says(update(route("test.bob"), epochs=epochs, current_epoch=2))
     assert isinstance(answer, Reject)
+    [log] = bob.net.events("me", "routes_not_taken")
+    assert log.fields["remedy"] == "tell the peer's operator: the program there is at fault"
 
 
 def test_a_flood_of_updates_is_limited(bob: Bob) -> None:

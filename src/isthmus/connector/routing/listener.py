@@ -51,6 +51,12 @@ _REMEDY: Final = (
     'or by routes = "ilp-connector" or "interledger-rs" after the program that the peer runs'
 )
 
+_REMEDY_OF_SPEAKER: Final = (
+    "ask the peer which address its node has; if it is this one, name it as speaker in the account's routes: "
+    "routes = { receive = true, speaker = … }"
+)
+_REMEDY_OF_PROGRAM: Final = "tell the peer's operator: the program there is at fault"
+
 
 @final
 class Listener(Question):
@@ -277,9 +283,10 @@ class Listener(Question):
 
     def take_update(self, switch: "Switch", update: RouteUpdate) -> str:
         """Apply a peer's update; why it is refused, "" if it isn't."""
-        problem = self._problem(update)
-        if problem:
-            switch.warn(self.lane, "routes_not_taken", {"problem": problem})
+        wrong = self._wrong_with(update)
+        if wrong is not None:
+            problem, remedy = wrong
+            switch.warn(self.lane, "routes_not_taken", {"problem": problem, "remedy": remedy})
             return problem
         now = switch.mono
         if update.routing_table_id != self.table_id:
@@ -306,18 +313,21 @@ class Listener(Question):
             switch.log("info", "routes_learned", {"account": self.lane.id, "routes": len(self.source.candidates)})
         return ""
 
-    def _problem(self, update: RouteUpdate) -> str:
+    def _wrong_with(self, update: RouteUpdate) -> tuple[str, str] | None:
+        """Why an update is refused, and what to do about it; None if it isn't."""
         terms = self.lane.terms
         if not self._has_asked:
-            return "nobody has asked for routes here"
+            return "nobody has asked for routes here", _REMEDY
         if update.routing_table_id == NO_ROUTING_TABLE:
-            return "the table id is that of no table"
+            return "the table id is that of no table", _REMEDY_OF_PROGRAM
         if not update.from_epoch <= update.to_epoch <= update.current_epoch:
-            return "the epochs contradict each other"
+            return "the epochs contradict each other", _REMEDY_OF_PROGRAM
         expected = terms.routes.speaker or (terms.child_address if terms.relation == CHILD else "")
-        if expected and update.speaker != expected:
-            return f"the speaker is {update.speaker[:200]}, where {expected} was expected"  # CCP-11
-        return ""
+        if expected and update.speaker != expected:  # CCP-11
+            source = "routes.speaker of the account" if terms.routes.speaker else "the child's address"
+            problem = f"the speaker is {update.speaker[:200]}, where {expected} was expected, by {source}"
+            return problem, _REMEDY_OF_SPEAKER
+        return None
 
     def _ask_for_the_gap(self, now: int) -> None:
         """Ask for what is missing, not at every update that shows the gap."""
