@@ -128,9 +128,9 @@ class NodeProcess:
         self._ended = True
         self._news.set()
 
-    async def until(self, event: str, **fields: Any) -> dict[str, Any]:
+    async def until(self, event: str, *, within_s: float = WAIT_SECONDS, **fields: Any) -> dict[str, Any]:
         """The next line of the log with this event and these fields, after the one that was waited for last."""
-        async with asyncio.timeout(WAIT_SECONDS):
+        async with asyncio.timeout(within_s):
             while True:
                 for index in range(self._taken, len(self.log)):
                     line = self.log[index]
@@ -141,8 +141,8 @@ class NodeProcess:
                 self._news.clear()
                 await self._news.wait()
 
-    async def started(self) -> "NodeProcess":
-        await self.until("running")
+    async def started(self, within_s: float = WAIT_SECONDS) -> "NodeProcess":
+        await self.until("running", within_s=within_s)
         self.listening = json.loads((self.folder / "data" / "running.json").read_text())["listening"]
         return self
 

@@ -23,6 +23,7 @@ from tests.settlement.conftest import WRAPPER
 AMOUNT_UNITS_MAX: Final = 5
 PAYMENTS_AT_ONCE: Final = 4
 QUIET_S_MAX: Final = 300.0
+START_S_MAX: Final = 120.0  # of a node, on a machine that does much else: 23 s were seen
 # After so long without an end, the ledger's server is asked whether it has lost one of its payments itself.
 LEFT_AFTER_S: Final = 60.0
 LEDGER_KILL_SHARE: Final = 0.25
@@ -81,9 +82,9 @@ class Campaign:
 
     async def run(self) -> Standing:
         port = free_port()
-        for name, other in (SIDES, SIDES[::-1]):
-            await self._begin(name, other, port)
         try:
+            for name, other in (SIDES, SIDES[::-1]):
+                await self._begin(name, other, port)
             while self.standing.settlements < self._settlements or self.standing.kills < self._kills:
                 await self._round()
                 self.standing.settlements = sum(self._begun(one) for one in SIDES)
@@ -95,9 +96,9 @@ class Campaign:
                     self.standing.problems.append(f"{party.name} ended badly")
             await self._audit()
         finally:
-            for party in self._parties.values():
-                if party.node.process.returncode is None:
-                    await party.node.kill()
+            for node in self._nodes.processes:
+                if node.process.returncode is None:
+                    await node.kill()
         return self.standing
 
     async def _begin(self, name: str, other: str, port: int) -> None:
@@ -115,9 +116,13 @@ class Campaign:
             btp=port if name == "east" else 0,
             routes={f"test.{other}": other},
         )
-        node = await self._nodes.run(text, folder=folder, wrapper=WRAPPER)
+        node = await self._start(text, folder)
         wallet = (await Peer(f"{name}-wallet").dial(node.port)).fulfil_all()
         self._parties[name] = Party(name, other, text, folder, node, wallet)
+
+    async def _start(self, text: str, folder: Path) -> NodeProcess:
+        node = await self._nodes.launch(text, folder=folder, wrapper=WRAPPER)
+        return await node.started(START_S_MAX)
 
     async def _round(self) -> None:
         """Some payments; now and then somebody is killed while their settlements are under way."""
@@ -147,7 +152,7 @@ class Campaign:
     async def _kill(self, party: Party) -> None:
         await party.node.kill()
         await party.wallet.close()
-        party.node = await self._nodes.run(party.text, folder=party.folder, wrapper=WRAPPER)
+        party.node = await self._start(party.text, party.folder)
         party.wallet = (await Peer(f"{party.name}-wallet").dial(party.node.port)).fulfil_all()
 
     # --- judging ----------------------------------------------------------------------------------------------------

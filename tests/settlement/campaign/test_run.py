@@ -1,5 +1,6 @@
 """The campaign in small, on the ledger that needs nothing: its verdict, and that it can be another."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +77,18 @@ async def test_what_the_ledgers_server_lost_itself_is_told_apart(
         await forgetful.close()
     assert bool(standing.problems) is not says_so
     assert bool(standing.left_in_flight) is says_so
+
+
+@pytest.mark.slow
+async def test_a_node_that_is_not_up_in_time_ends_with_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(campaign, "START_S_MAX", 0.0)
+    begun = asyncio.all_tasks()
+    async with opened("toy", tmp_path) as ledger:
+        run = Campaign(ledger, tmp_path / "nodes", settlements=1, kills=0, seed=4, tell=lambda _: None)
+        with pytest.raises(TimeoutError):
+            await run.run()
+    # Whoever reads a node's log ends when the node has.
+    assert asyncio.all_tasks() == begun
+    assert (tmp_path / "nodes" / "east" / "node.toml").exists()
