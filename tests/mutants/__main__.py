@@ -15,18 +15,22 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, TypeAlias
 
 from isthmus.sim.kinds import PLAIN, SETTLE, plan_of
 from isthmus.sim.plan import FAULTS, LEDGER_FAULTS, SETTLE_VICES, VICES
+from tests.campaigns import keep
 from tests.mutants.page import PAGE, page
+from tests.mutants.tried import Tried
 
 HERE: Final = Path(__file__).parent
 ROOT: Final = HERE.parent.parent
 TABLE: Final = HERE / "table.json"
+TRIED: Final = ROOT / "build/mutants/search.json"
 
 SIMULATOR: Final = "simulator"
 TRACE: Final = "trace"
@@ -40,6 +44,8 @@ ROUND: Final = 4  # seeds of the first round of a search
 RUN_SECONDS_MAX: Final = 240
 SEARCH_SECONDS_MAX: Final = 4_000
 KINDS_KEPT: Final = 3
+
+LOCK: Final = Lock()
 
 Row: TypeAlias = dict[str, Any]
 
@@ -231,13 +237,13 @@ def check_all(chosen: Sequence[Mutant], table: Row, jobs: int) -> Iterator[Verdi
             yield Verdict(mutant.name, problem="it has no seed yet: make mutants-search")
 
 
-def search_all(chosen: Sequence[Mutant], first: int, seeds: int, jobs: int) -> Iterator[Verdict]:
+def search_all(chosen: Sequence[Mutant], first: int, seeds: int, jobs: int, tried: Tried) -> Iterator[Verdict]:
     """A few seeds for all, then more for those that are left: what is easily caught is known early."""
     left, last = list(chosen), first + ROUND - 1
     while left:
         last = min(last, seeds)
         missed: dict[str, None] = {}
-        for verdict in _side_by_side(left, partial(search, first=first, last=last), jobs):
+        for verdict in _side_by_side(left, partial(_searched, first=first, last=last, tried=tried), jobs):
             if verdict.findings or last == seeds:
                 yield verdict
             else:
@@ -246,15 +252,31 @@ def search_all(chosen: Sequence[Mutant], first: int, seeds: int, jobs: int) -> I
         first, last = last + 1, 2 * last
 
 
+def _searched(mutant: Mutant, first: int, last: int, tried: Tried) -> Verdict:
+    """As an earlier sitting found it, or now."""
+    if mutant.catcher == TRACE:
+        return search(mutant, first, last)
+    said = tried.said(mutant.patch, first, last)
+    if said is not None:
+        return Verdict(**said)
+    verdict = search(mutant, first, last)
+    with LOCK:
+        tried.add(mutant.patch, first, last, asdict(verdict))
+    return verdict
+
+
 def _side_by_side(chosen: Sequence[Mutant], work: Callable[[Mutant], Verdict], jobs: int) -> Iterator[Verdict]:
     # A traced node is a real one, and a busy machine makes it late: those come first, one at a time.
     for mutant in chosen:
         if mutant.catcher == TRACE:
             yield _tried(work, mutant)
-    with ThreadPoolExecutor(jobs) as pool:
+    pool = ThreadPoolExecutor(jobs)
+    try:
         tasks = [pool.submit(_tried, work, mutant) for mutant in chosen if mutant.catcher != TRACE]
         for task in as_completed(tasks):
             yield task.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for what runs, and begins no more
 
 
 def _tried(work: Callable[[Mutant], Verdict], mutant: Mutant) -> Verdict:
@@ -311,7 +333,11 @@ def main() -> int:
         chosen = [mutant for mutant in chosen if mutant.catcher != TRACE]
     if not {mutant.name for mutant in known}.issuperset(given.names):
         parser.error(f"there are only {', '.join(mutant.name for mutant in known)}")
-    failed = _search(chosen, known, table, given) if given.search else _check(chosen, known, table, given)
+    try:
+        failed = _search(chosen, known, table, given) if given.search else _check(chosen, known, table, given)
+    except KeyboardInterrupt:
+        print("interrupted" + (f"; make mutants-search ARGS='{' '.join(given.names)}' goes on" if given.search else ""))
+        return 130
     print(f"{len(chosen)} mutants, {failed} problems")
     return 1 if failed else 0
 
@@ -319,14 +345,18 @@ def main() -> int:
 def _search(chosen: Sequence[Mutant], known: Sequence[Mutant], table: Row, given: argparse.Namespace) -> int:
     failed = 0
     by_name = {mutant.name: mutant for mutant in known}
-    for verdict in search_all(chosen, given.first, given.seeds, given.jobs):
+    tried = Tried(TRIED, ROOT / "src")
+    if tried:
+        print(f"a search was interrupted: its {len(tried)} stretches of seeds are not run again", flush=True)
+    for verdict in search_all(chosen, given.first, given.seeds, given.jobs, tried):
         failed += _tell(verdict, by_name[verdict.name])
         table.pop(verdict.name, None)
         if verdict.findings:
             table[verdict.name] = _row(by_name[verdict.name], verdict)
         table = {name: table[name] for name in sorted(table) if name in by_name}
-        TABLE.write_text(json.dumps(table, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (ROOT / PAGE).write_text(page(table), encoding="utf-8")
+        keep(TABLE, (json.dumps(table, indent=1, ensure_ascii=False) + "\n").encode())
+        keep(ROOT / PAGE, page(table).encode())
+    tried.over()
     return failed
 
 

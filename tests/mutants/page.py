@@ -13,6 +13,7 @@ the trace of a node's system calls. What an exception in a node shows counts onl
 
 - `make mutants` tries each on the seed that is recorded for it, and the whole code on all these seeds. CI runs it.
 - `make mutants-search` looks for the first seed that catches each, from seed 1 on: the table says after how many.
+  Interrupted, it goes on where it was, as long as neither source nor patch has changed.
 
 A patch that no longer applies, a mutant that its seed no longer catches, and a finding in the whole code fail it.
 
