@@ -217,11 +217,11 @@ async def test_a_step_that_cant_be_booked_is_refused_whole(world: World) -> None
 
 
 async def test_what_is_booked_without_waiting_is_durable_before_the_answer_and_messages_leave(world: World) -> None:
-    asking: list[asyncio.Task[bytes]] = []
+    asking: list[asyncio.Future[bytes]] = []
 
     async def book(data: bytes) -> bytes:
         assert world.bank.port.book(PEER, Step(credits=[(5, 9, "", "")])) == [5]
-        asking.append(asyncio.create_task(world.bank.port.message(PEER, b"and you?")))
+        asking.append(asyncio.ensure_future(world.bank.port.message(PEER, b"and you?")))
         await asyncio.sleep(0)
         return b"booked"
 
@@ -539,10 +539,10 @@ async def until_up(world: World, times: int) -> None:
 
 
 async def test_an_engine_hears_of_a_link_when_a_message_can_leave(world: World) -> None:
-    asked: list[asyncio.Task[bytes]] = []
+    asked: list[asyncio.Future[bytes]] = []
     await world.start()
     world.driver.post(LinkDown(PEER, "cut"))
-    world.bank.link_came_up = lambda: asked.append(asyncio.create_task(world.bank.port.message(PEER, b"again")))
+    world.bank.link_came_up = lambda: asked.append(asyncio.ensure_future(world.bank.port.message(PEER, b"again")))
     world.driver.link_up(PEER)
     await until_up(world, 1)
     frame = await world.link.frame()

@@ -315,6 +315,19 @@ class Kernel:
         switch.effects = []
         return effects
 
+    def book(self, event: SettlementStep, now: Now) -> list[Effect]:
+        """Decide an engine's step ahead of all that `handle` hasn't heard yet. `handle` comes next, and appends it."""
+        if self.halted:
+            return []
+        switch = self.switch
+        switch.wall = now.wall_ms
+        switch.mono = now.mono_ms
+        effects: list[Effect] = []
+        switch.effects = effects
+        self._take_step(event)
+        switch.effects = []
+        return effects
+
     def _take_answer(self, lane: Lane, event: Inbound) -> None:
         """A reply where we have a question out: for an address, about outcomes or routes; or it is one to a packet."""
         switch = self.switch

@@ -6,9 +6,10 @@ ready in one turn of the loop is one batch, and timers come after it (design, "T
 
 import asyncio
 from bisect import bisect_left
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final, TypeVar, final
+from typing import Any, Final, TypeAlias, TypeVar, final
 
 from isthmus.connector.events import (
     AccountId,
@@ -63,6 +64,8 @@ TIMER_GRAIN_MS: Final = 2
 _PREPARE_BYTE: Final = bytes((PREPARE,))
 
 T = TypeVar("T")
+# Of a message to a peer's engine: what came of it. None: no answer in time; JournalError: the node halts or stops.
+TellAnswer: TypeAlias = Callable[[SettlementMessageAnswered | JournalError | None], None]
 
 
 @final
@@ -103,7 +106,7 @@ class Driver:
         self.links: dict[AccountId, Link] = {}
         self.commits: Final = CommitTimes()
         self.on_address: Callable[[AddressLearned], None] | None = None
-        # Whoever runs engines: what is to be paid, and what peers' engines ask.
+        # Whoever runs engines: what is to be paid, and what peers' engines ask. Called after the turn that says so.
         self.on_settlement: Callable[[SettlementDue | SettlementMessage], None] | None = None
         # Called when a link is up, as soon as the kernel knows it: what is sent from then on can leave.
         self.on_link_up: Callable[[AccountId], None] | None = None
@@ -122,6 +125,14 @@ class Driver:
         self._noted: dict[int, asyncio.Future[None]] = {}
         # Whoever waits for an answer with a token (Digested, Corrected, TablesTaken, …), as he asked.
         self._asked: dict[int, asyncio.Future[Any]] = {}
+        # Messages to peers' engines without an answer, by token: until when (loop time), and who waits. All wait as
+        # long, so the first is the next to give up; one timer is set for it.
+        self._messages: Final[dict[int, tuple[float, TellAnswer]]] = {}
+        self._messages_timer: asyncio.TimerHandle | None = None
+        # What those who run engines are still to be told. They may post and book meanwhile; one turn follows for all.
+        self._to_tell: Final[deque[SettlementDue | SettlementMessage]] = deque()
+        self._is_telling = False
+        self._is_turn_wanted = False
         self._drained: asyncio.Future[None] | None = None
         self._stopped = False
         # Resolves with the problem when the journal fails; the process must end then.
@@ -156,8 +167,9 @@ class Driver:
         await asyncio.gather(*(link.close() for link in self.links.values()), return_exceptions=True)
         # Nothing more is decided: its frames could not leave. What is open waits in the journal for the next start.
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._messages_timer):
+            if timer is not None:
+                timer.cancel()
         self._fail_waiting("the node has stopped")
         # On a thread of its own: those of the loop may all wait for name look-ups, which nothing can interrupt.
         with ThreadPoolExecutor(1) as thread:
@@ -172,8 +184,13 @@ class Driver:
     def post_now(self, event: Event | TableEvent) -> None:
         """As `post`, with no turn of the loop in between if none is due anyway."""
         self._events.append(event)
+        self._turn_now()
+
+    def _turn_now(self) -> None:
         if self._is_turning:
             self._turn_soon()
+        elif self._is_telling:
+            self._is_turn_wanted = True
         elif not self._turn_due:
             self._turn()
 
@@ -296,20 +313,36 @@ class Driver:
         Raises JournalError if the node halts or has stopped.
         """
         self._take_token()
-        self._events.append(event)
-        self._turn()
+        try:
+            for effect in self.kernel.book(event, self._now()):
+                self._carry_out(effect)
+        except Exception as error:
+            self._halt_by(error)
+            raise
+        self._turn_now()
         if event.told is None:
             raise JournalError(self.halted.result())
         return event.told
 
-    async def send_settlement_message(
-        self, account: AccountId, data: bytes, timeout_ms: int
-    ) -> SettlementMessageAnswered | None:
-        """Ask the engine of an account's peer; None if it doesn't answer in time. Raises JournalError as others."""
+    def send_settlement_message(self, account: AccountId, data: bytes, timeout_s: float, tell: TellAnswer) -> None:
+        """Ask the engine of an account's peer. `tell` is called once, by a turn of the kernel or a timer."""
         token = self._take_token()
-        done: asyncio.Future[SettlementMessageAnswered] = self._expect(token)
+        until = self._loop.time() + timeout_s
+        self._messages[token] = (until, tell)
+        if self._messages_timer is None:
+            self._messages_timer = self._loop.call_at(until, self._give_up_messages)
         self.post_now(SendSettlementMessage(account, data, token))
-        return await self._in_time(token, done, timeout_ms)
+
+    def _give_up_messages(self) -> None:
+        """Those whose time is over; the timer is set again for the others."""
+        self._messages_timer = None
+        now = self._loop.time()
+        for token, (until, tell) in list(self._messages.items()):
+            if until > now:
+                self._messages_timer = self._loop.call_at(until, self._give_up_messages)
+                break
+            del self._messages[token]
+            tell(None)
 
     async def change_rates(self, rates: RateTable, *, settings: Sequence[tuple[bytes, bytes]] = ()) -> TablesTaken:
         """As `change_tables`, for the rates alone."""
@@ -378,11 +411,30 @@ class Driver:
                 self._carry_out(effect)
             self._set_timer()
         except Exception as error:
-            # Half of what was decided may be carried out. Only replay knows where the books stand.
-            self._halt(f"a defect in isthmus: {type(error).__name__}: {error}")
+            self._halt_by(error)
             raise
         finally:
             self._is_turning = False
+        if self._to_tell and not self._is_telling:
+            self._tell_settlements()
+
+    def _tell_settlements(self) -> None:
+        """Whoever is told may book and post; one turn follows for all of it, and there may be more to tell then."""
+        self._is_telling = True
+        try:
+            while self._to_tell:
+                self._is_turn_wanted = False
+                while self._to_tell:
+                    told = self._to_tell.popleft()
+                    if self.on_settlement is not None:
+                        self.on_settlement(told)
+                if self._is_turn_wanted and not self._turn_due:
+                    self._turn()
+        except Exception as error:
+            self._halt_by(error)
+            raise
+        finally:
+            self._is_telling = False
 
     def _carry_out(self, effect: Effect) -> None:
         if isinstance(effect, Release):
@@ -402,15 +454,16 @@ class Driver:
     def _carry_out_rare(self, effect: Effect) -> None:
         if isinstance(effect, Log):
             self._on_log(effect)
-        elif isinstance(
-            effect, Digested | Corrected | TablesTaken | Ponged | SettlementAnswered | SettlementMessageAnswered
-        ):
+        elif isinstance(effect, SettlementDue | SettlementMessage):
+            self._to_tell.append(effect)
+        elif isinstance(effect, SettlementMessageAnswered):
+            waiting = self._messages.pop(effect.token, None)
+            if waiting is not None:
+                waiting[1](effect)
+        elif isinstance(effect, Digested | Corrected | TablesTaken | Ponged | SettlementAnswered):
             asked = self._asked.pop(effect.token, None)
             if asked is not None and not asked.done():
                 asked.set_result(effect)
-        elif isinstance(effect, SettlementDue | SettlementMessage):
-            if self.on_settlement is not None:
-                self.on_settlement(effect)
         elif isinstance(effect, CloseLink):
             self._reset(effect)
         elif isinstance(effect, AddressLearned):
@@ -434,6 +487,10 @@ class Driver:
         if isinstance(link, BtpLink):
             link.session = self.kernel.session(link.account)
 
+    def _halt_by(self, error: Exception) -> None:
+        """Half of what was decided may be carried out. Only replay knows where the books stand."""
+        self._halt(f"a defect in isthmus: {type(error).__name__}: {error}")
+
     def _halt(self, problem: str) -> None:
         """Nothing leaves any more: what the kernel decided since may not be on disk."""
         if not self.halted.done():
@@ -446,6 +503,9 @@ class Driver:
                 done.set_exception(JournalError(problem))
         self._noted.clear()
         self._asked.clear()
+        for _, tell in self._messages.values():
+            tell(JournalError(problem))
+        self._messages.clear()
 
     def _set_timer(self) -> None:
         """Wake when the kernel asks to. A later time needs no call: waking too early only sets the timer again."""

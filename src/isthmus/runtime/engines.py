@@ -8,7 +8,7 @@ yet keep nothing else waiting.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, final
 
@@ -17,7 +17,14 @@ from isthmus.connector.settling import BEGUN, Settlement, Settling
 from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
 from isthmus.ilp.packet import DATA_BYTES_MAX
 from isthmus.settlement.pauses import RETRY_S_MIN, growing_pause
-from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
+from isthmus.settlement.port import (
+    Engine,
+    MessageRefusedError,
+    PromptEngine,
+    SettlingAccount,
+    Step,
+    StepRefusedError,
+)
 
 # A node that starts waits so long for an engine to say that it is misconfigured; then it goes on without it.
 START_S_MAX: Final = 15.0
@@ -53,7 +60,7 @@ class Desk(Protocol):
         """As `Port.book`."""
         ...
 
-    async def message(self, account: AccountId, data: bytes) -> bytes:
+    def message(self, account: AccountId, data: bytes) -> Awaitable[bytes]:
         """As `Port.message`."""
         ...
 
@@ -79,6 +86,7 @@ class Running:
 
     name: str
     engine: Engine
+    prompt: PromptEngine | None = None  # the same, if it can be asked so
     accounts: dict[AccountId, SettlingAccount] = field(default_factory=dict)
     told: list[SettlingAccount] = field(default_factory=list)  # the accounts that the engine knows
     works: bool = False
@@ -120,7 +128,7 @@ class EngineRunner:
         link_up_s: float = LINK_UP_S,
     ) -> None:
         self._desk: Final = desk
-        self._engines: Final = {name: Running(name, engine) for name, engine in engines.items()}
+        self._engines: Final = {name: _running(name, engine) for name, engine in engines.items()}
         self._by_account: Final[dict[AccountId, Running]] = {}
         self._on_log: Final = on_log
         self._now: Final = now
@@ -280,7 +288,9 @@ class EngineRunner:
     def due(self, account: AccountId, number: int) -> None:
         """A settlement was begun, or was not with its engine when the last process ended."""
         key = (account, number)
-        if key not in self._paying and not self._closing:  # else it comes again in the next process
+        if key in self._paying or self._closing:  # if so, it comes again in the next process
+            return
+        if not self._pays_now(account, number):
             task = self._paying[key] = asyncio.create_task(self._see_to(*key))
             task.add_done_callback(self._ended)
 
@@ -351,6 +361,18 @@ class EngineRunner:
         if attempt and (one := self._by_account.get(account)) is not None:
             self.over(one, "settlement_not_taken", account)
 
+    def _pays_now(self, account: AccountId, number: int) -> bool:
+        """Whether the engine has it already. What it raises, it raises again where it is told, and tried again."""
+        one, settlement = self._by_account.get(account), self._begun(account, number)
+        if settlement is None or one is None or one.prompt is None or not one.works or self._is_behind(account, number):
+            return False
+        try:
+            if not one.prompt.pay_now(account, number, settlement.amount, settlement.key):
+                return False
+        except Exception:  # noqa: BLE001
+            return False
+        return self._begun(account, number) is None
+
     def _is_behind(self, account: AccountId, number: int) -> bool:
         """Whether an earlier one is not with the engine yet: they come in their order."""
         settling = self.settling(account)
@@ -408,9 +430,26 @@ class EngineRunner:
             tell(MessageRefusedError("T00", "the settlement engine is not working yet"))
         elif self._handling.get(account, 0) >= HANDLERS_MAX:
             tell(MessageRefusedError("T03", "the settlement engine is busy with earlier messages"))
+        elif (answer := self._answers_now(one, account, data)) is not None:
+            tell(answer)
         else:
             self._handling[account] = self._handling.get(account, 0) + 1
             self._keep(asyncio.create_task(self._handle(one, account, data, _Asker(tell, wait_ms))))
+
+    def _answers_now(self, one: Running, account: AccountId, data: bytes) -> Answer | None:
+        if one.prompt is None:
+            return None
+        try:
+            return one.prompt.answer_now(account, data)
+        except MessageRefusedError as refused:
+            return refused
+        except Exception as error:  # noqa: BLE001  (as below)
+            return self._failed(one, account, error)
+
+    def _failed(self, one: Running, account: AccountId, error: Exception) -> MessageRefusedError:
+        """A message must not end the node, and the peer gets an answer."""
+        self._alarm(one, "error", "settlement_message_failed", account, _told(error))
+        return MessageRefusedError("T00", "the settlement engine failed")
 
     async def _handle(self, one: Running, account: AccountId, data: bytes, asker: "_Asker") -> None:
         """Let the engine answer. Nobody may wait for it any more."""
@@ -428,9 +467,8 @@ class EngineRunner:
         except asyncio.CancelledError:
             asker.tell(MessageRefusedError("T00", "the settlement engine stops"))
             raise
-        except Exception as error:  # noqa: BLE001  (a message must not end the node, and the peer gets an answer)
-            found = MessageRefusedError("T00", "the settlement engine failed")
-            self._alarm(one, "error", "settlement_message_failed", account, _told(error))
+        except Exception as error:  # noqa: BLE001  (whatever it is)
+            found = self._failed(one, account, error)
         finally:
             self._handling[account] -= 1
             if not self._handling[account]:
@@ -453,9 +491,9 @@ class EngineRunner:
             self.look_again()
         return amounts
 
-    async def send(self, one: Running, account: AccountId, data: bytes) -> bytes:
+    def send(self, one: Running, account: AccountId, data: bytes) -> Awaitable[bytes]:
         self._check(one, account)
-        return await self._desk.message(account, data)
+        return self._desk.message(account, data)
 
     @staticmethod
     def _check(one: Running, account: AccountId) -> None:
@@ -531,8 +569,8 @@ class EnginePort:
     def book(self, account: AccountId, step: Step) -> Sequence[int]:
         return self._runner.book_step(self._one, account, step)
 
-    async def message(self, account: AccountId, data: bytes) -> bytes:
-        return await self._runner.send(self._one, account, data)
+    def message(self, account: AccountId, data: bytes) -> Awaitable[bytes]:
+        return self._runner.send(self._one, account, data)
 
     def kept(self, account: AccountId) -> Mapping[bytes, bytes]:
         settling = self._runner.settling(account)
@@ -552,6 +590,10 @@ class EnginePort:
 
     def over(self, event: str, account: AccountId | str = "") -> None:
         self._runner.over(self._one, event, account)
+
+
+def _running(name: str, engine: Engine) -> Running:
+    return Running(name, engine, engine if isinstance(engine, PromptEngine) else None)
 
 
 def _told(error: BaseException) -> str:

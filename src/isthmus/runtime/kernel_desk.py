@@ -1,5 +1,6 @@
 """A kernel as the desk of engines: their steps are entries of its journal, their messages packets on its links."""
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, final
@@ -9,12 +10,13 @@ from isthmus.connector.events import (
     SettlementAnswered,
     SettlementDue,
     SettlementMessage,
+    SettlementMessageAnswered,
     SettlementMessageReply,
     SettlementStep,
 )
 from isthmus.connector.settlement_messages import MESSAGE_MS
 from isthmus.connector.settling import Settling
-from isthmus.errors import plain
+from isthmus.errors import JournalError, plain
 from isthmus.runtime.driver import Driver
 from isthmus.runtime.engines import EngineRunner
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
@@ -47,13 +49,10 @@ class KernelDesk:
     def book(self, account: AccountId, step: Step) -> Sequence[int]:
         return _amounts(self._driver.book(_event(account, step)))
 
-    async def message(self, account: AccountId, data: bytes) -> bytes:
-        told = await self._driver.send_settlement_message(account, data, MESSAGE_MS)
-        if told is None:
-            raise MessageRefusedError("R00", f"the peer's engine didn't answer within {MESSAGE_MS // 1000} s")
-        if told.code:
-            raise MessageRefusedError(told.code, told.message)
-        return told.data
+    def message(self, account: AccountId, data: bytes) -> "asyncio.Future[bytes]":
+        answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._driver.send_settlement_message(account, data, MESSAGE_MS / 1000, partial(_answer, answer))
+        return answer
 
     def _hear(self, effect: SettlementDue | SettlementMessage) -> None:
         if isinstance(effect, SettlementDue):
@@ -69,6 +68,21 @@ class KernelDesk:
         else:
             reply = SettlementMessageReply(token, answer)
         self._driver.post_now(reply)
+
+
+def _answer(answer: "asyncio.Future[bytes]", told: SettlementMessageAnswered | JournalError | None) -> None:
+    if answer.done():
+        return  # nobody waits for it any more
+    if told is None:
+        answer.set_exception(
+            MessageRefusedError("R00", f"the peer's engine didn't answer within {MESSAGE_MS // 1000} s")
+        )
+    elif isinstance(told, JournalError):
+        answer.set_exception(told)
+    elif told.code:
+        answer.set_exception(MessageRefusedError(told.code, told.message))
+    else:
+        answer.set_result(told.data)
 
 
 def _event(account: AccountId, step: Step) -> SettlementStep:

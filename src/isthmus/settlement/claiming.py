@@ -7,13 +7,14 @@ the next settlement if those come fast: a process that forgets it sends the same
 import asyncio
 import contextlib
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass, field, replace
-from typing import ClassVar, Final, Generic, TypeVar
+from functools import partial
+from typing import Any, ClassVar, Final, Generic, NamedTuple, TypeVar
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED, TAKEN
-from isthmus.errors import JournalError, LedgerError
+from isthmus.errors import IsthmusError, JournalError, LedgerError
 from isthmus.settlement.causes import CLAIM, LOOK
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Promises
@@ -25,6 +26,15 @@ NOTE_S: Final = 0.2  # what peers have been found to have is kept with the next 
 P = TypeVar("P", bound=Promises)
 
 
+class Sent(NamedTuple):
+    """A claim that is on its way. `total` is in the ledger's units."""
+
+    channel: str
+    total: int
+    amount: int  # as the message names it; engines that count in other units differ in it
+    message: bytes
+
+
 @dataclass(slots=True)
 class Outbox(Generic[P]):
     """What this process knows of the claims that it sends, by account."""
@@ -33,7 +43,7 @@ class Outbox(Generic[P]):
     has: dict[AccountId, tuple[str, int, int]] = field(default_factory=dict)  # the peer: channel, total, when (wall ms)
     noted_at: dict[AccountId, float] = field(default_factory=dict)  # loop time
     timers: dict[AccountId, asyncio.TimerHandle] = field(default_factory=dict)
-    delivering: dict[AccountId, asyncio.Task[None]] = field(default_factory=dict)
+    delivering: dict[AccountId, asyncio.Future[Any]] = field(default_factory=dict)
 
 
 class Claiming(Watch[Head], Generic[Head, P]):
@@ -59,9 +69,17 @@ class Claiming(Watch[Head], Generic[Head, P]):
     def _is_unsent(self, account: AccountId) -> bool:
         """Whether the peer is to be told something."""
 
+    def _before_claim(self, account: AccountId) -> Coroutine[Any, Any, None] | None:
+        """What the peer must be told before the next claim, if there is something."""
+        return None
+
     @abstractmethod
-    async def _send_claim(self, account: AccountId) -> None:
-        """Tell the peer what it lacks, and call `_peer_has`."""
+    def _claim(self, account: AccountId) -> Sent:
+        """The highest claim, signed. The peer lacks it."""
+
+    @abstractmethod
+    def _check_answer(self, account: AccountId, sent: Sent, answer: bytes | MessageRefusedError) -> None:
+        """MessageRefusedError if the peer doesn't have the claim now."""
 
     @abstractmethod
     def _to_ledger(self, account: AccountId, amount: int, carried: int) -> tuple[int, int]:
@@ -71,8 +89,15 @@ class Claiming(Watch[Head], Generic[Head, P]):
 
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
         """As `Engine.pay`."""
-        if not self._is_begun(account, number):
-            return
+        self.pay_now(account, number, amount, key)
+
+    def pay_now(self, account: AccountId, number: int, amount: int, key: bytes) -> bool:
+        """As `PromptEngine.pay_now`. It always does."""
+        if self._is_begun(account, number):
+            self._pay(account, number, amount)
+        return True
+
+    def _pay(self, account: AccountId, number: int, amount: int) -> None:
         state, moved = self._acknowledged(account)
         if moved:
             self._outbox.noted_at[account] = asyncio.get_running_loop().time()
@@ -135,8 +160,9 @@ class Claiming(Watch[Head], Generic[Head, P]):
             task.cancel()
         await asyncio.gather(*delivering, return_exceptions=True)
         for account in list(self._outbox.has):
-            with contextlib.suppress(StepRefusedError, JournalError):
-                await self._note(account)
+            if self._acknowledged(account)[0] != self.outgoing(account):
+                with contextlib.suppress(StepRefusedError, JournalError):
+                    await self._port.step(account, self._note(account))
         await super().close()
 
     def _forget(self, account: AccountId) -> None:
@@ -145,31 +171,58 @@ class Claiming(Watch[Head], Generic[Head, P]):
             each.pop(account, None)
 
     def _deliver_soon(self, account: AccountId) -> None:
-        if account not in self._outbox.delivering:
-            self._outbox.delivering[account] = asyncio.create_task(self._deliver(account))
+        """Send the highest claim, as far as the peer answers; the next turn tries again.
 
-    async def _deliver(self, account: AccountId) -> None:
-        """Send the highest claim until the peer has it, as far as it answers; the next turn tries again."""
+        One is on its way at a time. What comes meanwhile goes with the next, as soon as that one is answered.
+        """
+        if account in self._outbox.delivering:
+            return
         try:
-            while True:
-                if self._is_unsent(account):
-                    await self._send_claim(account)
-                elif self._is_to_be_noted(account):
-                    await self._note(account)
-                else:
-                    break
-            self._went_through(CLAIM, account)
-        except MessageRefusedError as error:
+            if not self._is_unsent(account):
+                if self._is_to_be_noted(account):
+                    self._port.book(account, self._note(account))
+                self._went_through(CLAIM, account)
+                return
+            first = self._before_claim(account)
+            sent = None if first is not None else self._claim(account)
+            answer = first if sent is None else self._port.message(account, sent.message)
+        except IsthmusError as error:
+            self._undelivered(account, error)
+        else:
+            assert answer is not None
+            told: asyncio.Future[Any] = asyncio.ensure_future(answer)
+            self._outbox.delivering[account] = told
+            told.add_done_callback(partial(self._delivered, account, sent))
+
+    def _delivered(self, account: AccountId, sent: Sent | None, told: "asyncio.Future[Any]") -> None:
+        """The peer has answered, or won't. `sent`: None if it was told something else first."""
+        if self._outbox.delivering.get(account) is told:
+            del self._outbox.delivering[account]
+        if told.cancelled():
+            return
+        error = told.exception()
+        try:
+            if sent is not None and (error is None or isinstance(error, MessageRefusedError)):
+                self._check_answer(account, sent, error or told.result())
+                self._peer_has(account, sent.channel, sent.total)
+            elif error is not None:
+                raise error
+        except Exception as refused:  # noqa: BLE001 - whatever it is: the next turn tries again
+            self._undelivered(account, refused)
+        else:
+            self._deliver_soon(account)
+
+    def _undelivered(self, account: AccountId, error: Exception) -> None:
+        if isinstance(error, MessageRefusedError):
             level = "info" if error.code == "T01" else "warning"  # the link is down: it is sent when it is up again
             self._tell(level, "claim_not_taken", account, {"reason": str(error)}, until=CLAIM)
-        except StepRefusedError as error:
+        elif isinstance(error, StepRefusedError):
             self._tell("warning", "step_refused", account, {"reason": str(error)}, until=CLAIM)
-        except LedgerError as error:
+        elif isinstance(error, LedgerError):
             self._tell("warning", "ledger_away", "", {"reason": str(error)}, until=LOOK)
-        except JournalError:
-            pass  # the node stops; the next process sends it again
-        finally:
-            del self._outbox.delivering[account]
+        elif not isinstance(error, JournalError):  # then the node stops; the next process sends it again
+            reason = f"{type(error).__name__}: {error}"
+            self._tell("error", "engine_defect", account, {"reason": reason}, until=CLAIM)
 
     def _peer_has(self, account: AccountId, channel: str, total: int) -> None:
         self._outbox.has[account] = (channel, total, self._now())
@@ -197,12 +250,11 @@ class Claiming(Watch[Head], Generic[Head, P]):
         self._outbox.noted_at.pop(account, None)  # the time has come, whatever a clock of fractions says
         self._deliver_soon(account)
 
-    async def _note(self, account: AccountId) -> None:
-        """Keep what the peer has."""
+    def _note(self, account: AccountId) -> Step:
+        """What keeps what the peer has."""
         state, moved = self._acknowledged(account)
-        if state != self.outgoing(account):
-            self._outbox.noted_at[account] = asyncio.get_running_loop().time()
-            await self._port.step(account, Step(moved=moved, kept=[self._keep(account, state)]))
+        self._outbox.noted_at[account] = asyncio.get_running_loop().time()
+        return Step(moved=moved, kept=[self._keep(account, state)])
 
     def _describe_outgoing(self, account: AccountId) -> Mapping[str, str]:
         """Of our channel, in the ledger's units; nothing if there is none."""

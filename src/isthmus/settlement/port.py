@@ -4,9 +4,9 @@ Engines and links never see each other. An engine gets a `Port` from the node an
 must find again after a crash are entries in the node's journal, which the port writes for it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, final
+from typing import Protocol, final, runtime_checkable
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import Settlement
@@ -75,7 +75,7 @@ class Port(Protocol):
         """
         ...
 
-    async def message(self, account: AccountId, data: bytes) -> bytes:
+    def message(self, account: AccountId, data: bytes) -> Awaitable[bytes]:
         """Ask the peer's engine (`peer.settle`, at most 32,767 bytes each way); its answer. MessageRefusedError."""
         ...
 
@@ -161,4 +161,17 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Stop; what is under way goes on in the next process."""
+        ...
+
+
+@runtime_checkable
+class PromptEngine(Engine, Protocol):
+    """One that most often has to wait for nothing. Then it is asked without a task and a timer of its own."""
+
+    def pay_now(self, account: AccountId, number: int, amount: int, key: bytes) -> bool:
+        """As `pay`, if that needs no waiting. False: nothing has happened, and `pay` comes."""
+        ...
+
+    def answer_now(self, account: AccountId, data: bytes) -> bytes | None:
+        """As `take_message`, if that needs no waiting. None: nothing has happened, and `take_message` comes."""
         ...

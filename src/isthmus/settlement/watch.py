@@ -54,7 +54,7 @@ class Watch(ABC, Generic[Head]):
         self._places: Final = asyncio.Semaphore(self.turns_at_once)
         self._placed_now: Final[set[AccountId]] = set()
         # What turns ask their peers, and since when (loop time).
-        self._asked: Final[dict[tuple[AccountId, bytes], tuple[asyncio.Task[bytes], float]]] = {}
+        self._asked: Final[dict[tuple[AccountId, bytes], tuple[asyncio.Future[bytes], float]]] = {}
         self.turns = 0  # looks at the ledger that came to their end
         self.head: Head | None = None
 
@@ -98,7 +98,7 @@ class Watch(ABC, Generic[Head]):
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        left: list[asyncio.Task[Any]] = [*self._turning.values(), *(asked for asked, _ in self._asked.values())]
+        left: list[asyncio.Future[Any]] = [*self._turning.values(), *(asked for asked, _ in self._asked.values())]
         for each in left:
             each.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -237,14 +237,14 @@ class Watch(ABC, Generic[Head]):
         self._asked.pop((account, data), None)
         return asked.result()
 
-    def _question(self, account: AccountId, data: bytes) -> asyncio.Task[bytes]:
+    def _question(self, account: AccountId, data: bytes) -> asyncio.Future[bytes]:
         """The same as before if that has no answer yet, or one that is new."""
         now = asyncio.get_running_loop().time()
         for key in [key for key, (asked, at) in self._asked.items() if asked.done() and now - at > ANSWER_S_MAX]:
             del self._asked[key]
         known = self._asked.get((account, data))
         if known is None:
-            known = asyncio.create_task(self._port.message(account, data)), now
+            known = asyncio.ensure_future(self._port.message(account, data)), now
             known[0].add_done_callback(_note_end)
             self._asked[account, data] = known
         return known[0]
@@ -307,7 +307,7 @@ class Watch(ABC, Generic[Head]):
         return any(one.number == number and one.state == BEGUN for one in self._port.open(account))
 
 
-def _note_end(asked: "asyncio.Task[bytes]") -> None:
+def _note_end(asked: "asyncio.Future[bytes]") -> None:
     """Nobody may ask for it any more; what it failed of is no defect."""
     if not asked.cancelled():
         asked.exception()

@@ -43,7 +43,7 @@ from isthmus.sim.loop import AgendaLoop
 from isthmus.sim.plan import ASSETS, LedgerPlan, units
 
 if TYPE_CHECKING:
-    from isthmus.runtime.driver import Driver
+    from isthmus.runtime.driver import Driver, TellAnswer
     from isthmus.sim.ledgers import Ledger
     from isthmus.sim.node import Node
     from isthmus.sim.process import Process
@@ -207,9 +207,16 @@ class _Driver:
         self.on_link_up: Callable[[AccountId], None] | None = None
         self._loop: Final = loop
         self._asked: Final[dict[int, asyncio.Future[Any]]] = {}
+        self._messages: Final[dict[int, tuple[TellAnswer, asyncio.TimerHandle]]] = {}
         self._tokens = 0
 
     def answered(self, effect: SettlementAnswered | SettlementMessageAnswered) -> None:
+        if isinstance(effect, SettlementMessageAnswered):
+            if effect.token in self._messages:
+                tell, timer = self._messages.pop(effect.token)
+                timer.cancel()
+                tell(effect)
+            return
         asked = self._asked.pop(effect.token, None)
         if asked is not None and not asked.done():
             asked.set_result(effect)
@@ -234,26 +241,25 @@ class _Driver:
             raise JournalError(self.process.halted)
         return event.told
 
-    async def send_settlement_message(
-        self, account: AccountId, data: bytes, timeout_ms: int
-    ) -> SettlementMessageAnswered | None:
-        token, done = self._expect()
+    def send_settlement_message(self, account: AccountId, data: bytes, timeout_s: float, tell: "TellAnswer") -> None:
+        token = self._take_token()
+        self._messages[token] = tell, self._loop.call_later(timeout_s, self._give_up, token)
         self.post_now(SendSettlementMessage(account, data, token))
-        try:
-            async with asyncio.timeout(timeout_ms / 1000):
-                answer: SettlementMessageAnswered = await done
-                return answer
-        except TimeoutError:
-            return None
-        finally:
-            self._asked.pop(token, None)
+
+    def _give_up(self, token: int) -> None:
+        tell, _ = self._messages.pop(token)
+        tell(None)
 
     def _expect(self) -> "tuple[int, asyncio.Future[Any]]":
+        token = self._take_token()
+        done = self._asked[token] = self._loop.create_future()
+        return token, done
+
+    def _take_token(self) -> int:
         if self.process.halted:
             raise JournalError(self.process.halted)
         self._tokens += 1
-        done = self._asked[self._tokens] = self._loop.create_future()
-        return self._tokens, done
+        return self._tokens
 
 
 def ledger_units(plan: LedgerPlan, cents: int) -> int:

@@ -11,7 +11,7 @@ from typing import Final, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED
-from isthmus.errors import LedgerError
+from isthmus.errors import IsthmusError, LedgerError
 from isthmus.ilp.asset import Asset, format_amount
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.chain import CLOSED, Block, ChannelState, Receipt, WrongLedgerError
@@ -21,8 +21,8 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement import channels as shown
-from isthmus.settlement.causes import CLOSE, TERMS
-from isthmus.settlement.claiming import Claiming, Outbox
+from isthmus.settlement.causes import CLOSE, MESSAGE, TERMS
+from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
     INCOMING_MAX,
@@ -36,7 +36,7 @@ from isthmus.settlement.evm.incoming import (
     fault_of,
     redeem,
 )
-from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message
+from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message, decode, encode
 from isthmus.settlement.evm.outgoing import Outgoing, decode_raws, with_raw
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
@@ -108,22 +108,25 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             return False
         return not self._has(account, hexed(state.terms.id), state.signed)
 
-    async def _send_claim(self, account: AccountId) -> None:
+    def _claim(self, account: AccountId) -> Sent:
         state = self.outgoing(account)
         terms = state.terms
         assert terms is not None
-        signature = sign(self.domain.claim_digest(terms.id, state.signed), self.key.private)
         claim = Claim(
             chain_id=self.settings.chain_id,
             contract=self.settings.contract,
             terms=terms,
             amount=state.signed,
-            signature=signature,
+            signature=sign(self.domain.claim_digest(terms.id, state.signed), self.key.private),
         )
-        answer = await self._ask(account, claim)
-        if not isinstance(answer, Accepted) or answer.amount < claim.amount:
+        return Sent(hexed(terms.id), claim.amount, claim.amount, encode(claim))
+
+    def _check_answer(self, account: AccountId, sent: Sent, answer: bytes | MessageRefusedError) -> None:
+        if isinstance(answer, MessageRefusedError):
+            raise answer
+        accepted = self._answer_of(answer)
+        if not isinstance(accepted, Accepted) or accepted.amount < sent.amount:
             raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
-        self._peer_has(account, hexed(terms.id), claim.amount)
 
     def incoming(self, account: AccountId) -> list[Incoming]:
         """This peer's channels to us."""
@@ -387,7 +390,27 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             settle_delay_min=self.policy.settle_delay_min,
         )
 
+    def answer_now(self, account: AccountId, data: bytes) -> bytes | None:
+        """As `PromptEngine.answer_now`: a claim on a channel that was looked at lately."""
+        try:
+            claim = decode(data)
+            known = self._recent(claim) if isinstance(claim, Claim) else None
+            if known is None or not isinstance(claim, Claim):
+                return None
+            self._check_claim(account, claim)
+            answer = encode(self._credit_claim(account, claim, *known))
+            self._went_through(MESSAGE, account)
+            return answer
+        except IsthmusError as error:
+            raise self._refusal_for(account, error) from None
+
     async def _take_claim(self, account: AccountId, claim: Claim) -> Accepted:
+        self._check_claim(account, claim)
+        state = self._recent(claim) or await self._state(claim.terms)
+        return self._credit_claim(account, claim, *state)
+
+    def _check_claim(self, account: AccountId, claim: Claim) -> None:
+        """Raise what is wrong with it, whatever the channel's state."""
         fault = fault_of(
             claim,
             self.domain,
@@ -400,8 +423,12 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             fault = Fault.ELSEWHERE
         if fault is not None:
             raise self._refusal(account, claim, fault)
-        confirmed, newest = await self._recent(claim)
-        # What is kept is read after the last wait: another claim may have come meanwhile.
+
+    def _credit_claim(
+        self, account: AccountId, claim: Claim, confirmed: ChannelState, newest: ChannelState
+    ) -> Accepted:
+        """What is kept is read here, after the last wait: another claim may have come meanwhile."""
+        key = IN + claim.terms.id.hex().encode()
         kept = self._port.kept(account)
         if key not in kept and sum(1 for one in kept if one.startswith(IN)) >= INCOMING_MAX:
             raise self._refusal(account, claim, Fault.MANY)
@@ -421,14 +448,14 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             self._tell("warning", "claim_refused", account, fields)
         return MessageRefusedError("T00" if fault in PASSING else "F00", fault.value)
 
-    async def _recent(self, claim: Claim) -> tuple[ChannelState, ChannelState]:
-        """The channel's state, asked for anew if what we know is old, or can't be all."""
+    def _recent(self, claim: Claim) -> tuple[ChannelState, ChannelState] | None:
+        """The channel's state; None if it must be asked for anew: what we know is old, or can't be all."""
         known = self._states.get(claim.terms.id)
-        if known is not None:
-            at, confirmed, newest = known
-            if 0 <= self._now() - at < STATE_MS_MAX and claim.amount <= min(confirmed.deposited, newest.deposited):
-                return confirmed, newest
-        return await self._state(claim.terms)
+        if known is None:
+            return None
+        at, confirmed, newest = known
+        is_recent = 0 <= self._now() - at < STATE_MS_MAX
+        return (confirmed, newest) if is_recent and claim.amount <= min(confirmed.deposited, newest.deposited) else None
 
     async def _agree_to_close(self, account: AccountId, message: Close) -> Agreed:
         """Sign the end of a channel at what it owes us. From then on it brings us nothing more."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from isthmus.connector.events import AccountId
-from isthmus.errors import CodecError, LedgerError
+from isthmus.errors import CodecError, IsthmusError, LedgerError
 from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.ledgers.evm import tokens
 from isthmus.ledgers.evm.chain import Block, Chain, Receipt, WrongLedgerError
@@ -50,21 +50,24 @@ class EvmEngine(Watch[Block]):
     async def take_message(self, account: AccountId, data: bytes) -> bytes:
         """MessageRefusedError F00 for nonsense, T00 for what may work later."""
         try:
-            message = decode(data)
-        except CodecError as error:
-            raise MessageRefusedError("F00", str(error)) from None
-        try:
-            answer = encode(await self._answer(account, message))
+            answer = encode(await self._answer(account, decode(data)))
             self._went_through(MESSAGE, account)
             return answer
-        except LedgersDisagreeError as error:
+        except IsthmusError as error:
+            raise self._refusal_for(account, error) from None
+
+    def _refusal_for(self, account: AccountId, error: IsthmusError) -> IsthmusError:
+        """What the peer is told of an error."""
+        if isinstance(error, CodecError):
+            return MessageRefusedError("F00", str(error))
+        if isinstance(error, LedgersDisagreeError):
             # A claim on a channel that one of them invents: no look at what is ours would ever show it.
             self._tell_disagreement("warning", account, error, until=MESSAGE)
-            raise MessageRefusedError("T00", "the ledger can't be asked now") from None
-        except LedgerError:
-            raise MessageRefusedError("T00", "the ledger can't be asked now") from None
-        except StepRefusedError as error:
-            raise MessageRefusedError("T00", f"it can't be booked now: {error}") from None
+        if isinstance(error, LedgerError):
+            return MessageRefusedError("T00", "the ledger can't be asked now")
+        if isinstance(error, StepRefusedError):
+            return MessageRefusedError("T00", f"it can't be booked now: {error}")
+        return error
 
     @abstractmethod
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None: ...
@@ -116,7 +119,11 @@ class EvmEngine(Watch[Block]):
 
     async def _ask(self, account: AccountId, message: Message) -> Message:
         """The peer's answer. MessageRefusedError, also for one that makes no sense."""
-        answer = await self._ask_peer(account, encode(message))
+        return self._answer_of(await self._ask_peer(account, encode(message)))
+
+    @staticmethod
+    def _answer_of(answer: bytes) -> Message:
+        """MessageRefusedError for one that makes no sense."""
         try:
             return decode(answer)
         except CodecError as error:

@@ -4,10 +4,10 @@ For each account there is at most one channel of ours to the peer, and some of t
 kept: `out`, `wanted`, the peer's address, and transactions under way.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import Final, final
+from typing import Any, Final, final
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import CONFIRMED
@@ -21,7 +21,7 @@ from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE
 from isthmus.settlement import channels as shown
 from isthmus.settlement.causes import CLOSE
-from isthmus.settlement.claiming import Claiming, Outbox
+from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.pauses import growing_pause
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.promises import Phase, deposit_for
@@ -136,12 +136,14 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             return True
         return state.signed > 0 and not self._has(account, state.channel, state.signed)
 
-    async def _send_claim(self, account: AccountId) -> None:
+    def _before_claim(self, account: AccountId) -> Coroutine[Any, Any, None] | None:
         """Our channel is told before its first claim."""
-        await self._announce(account)
         state = self.outgoing(account)
-        if state.signed == 0 or state.phase is not Phase.OPEN:
-            return
+        is_told = self._announced.get(account) == (state.channel, state.deposited)
+        return None if is_told else self._announce(account)
+
+    def _claim(self, account: AccountId) -> Sent:
+        state = self.outgoing(account)
         total = state.signed
         claim = Claim(
             amount=min(self._in_units(account, total), UNITS_MAX),
@@ -150,8 +152,18 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             channel=state.channel,
             drops=total,
         )
-        await self._have_accepted(account, claim)
-        self._peer_has(account, state.channel, total)
+        return Sent(state.channel, total, claim.amount, encode(claim))
+
+    def _check_answer(self, account: AccountId, sent: Sent, answer: bytes | MessageRefusedError) -> None:
+        """A plugin refuses what it has already."""
+        if isinstance(answer, MessageRefusedError):
+            before = had_before(answer.message)
+            if before is None or before < sent.amount:
+                raise answer
+            return
+        accepted = self._answer_of(answer)
+        if not isinstance(accepted, Accepted) or (accepted.drops is not None and accepted.drops < sent.total):
+            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
 
     async def _announce(self, account: AccountId) -> None:
         """Tell the peer which channel is ours, and that it holds more; learn which is the peer's."""
@@ -182,19 +194,6 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
                 "F00", f"the peer counts with {answer.scale} decimal places, and we with {self._scale(account)}"
             )
         self._understood.add(account)
-
-    async def _have_accepted(self, account: AccountId, claim: Claim) -> None:
-        """MessageRefusedError if the peer doesn't have it now. A plugin refuses what it has already."""
-        try:
-            answer = await self._ask(account, claim)
-        except MessageRefusedError as refused:
-            before = had_before(refused.message)
-            if before is None or before < claim.amount:
-                raise
-            return
-        assert claim.drops is not None
-        if not isinstance(answer, Accepted) or (answer.drops is not None and answer.drops < claim.drops):
-            raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
 
     def _in_units(self, account: AccountId, drops: int) -> int:
         """Units of the account. Exact: what is signed is a whole number of them."""

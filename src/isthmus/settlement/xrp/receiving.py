@@ -10,13 +10,14 @@ from dataclasses import replace
 from typing import Final
 
 from isthmus.connector.events import AccountId
-from isthmus.errors import CodecError
+from isthmus.errors import CodecError, IsthmusError
 from isthmus.ilp.asset import Asset
 from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.network import Head, PayChan
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, EPOCH_UNIX, XRP_SCALE
 from isthmus.settlement import channels as shown
+from isthmus.settlement.causes import MESSAGE
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.xrp.engine import XrpEngine
 from isthmus.settlement.xrp.incoming import (
@@ -31,7 +32,16 @@ from isthmus.settlement.xrp.incoming import (
     is_signed,
     redeem,
 )
-from isthmus.settlement.xrp.messages import Accepted, Address, Claim, Close, Message, decode_answer, encode
+from isthmus.settlement.xrp.messages import (
+    Accepted,
+    Address,
+    Claim,
+    Close,
+    Message,
+    decode_answer,
+    decode_question,
+    encode,
+)
 from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 
 PEER: Final = b"peer"  # the peer's address, as it has told it
@@ -111,7 +121,11 @@ class ReceivingEngine(XrpEngine):
 
     async def _ask(self, account: AccountId, message: Message) -> Message:
         """The peer's answer. MessageRefusedError, also for one that makes no sense."""
-        answer = await self._ask_peer(account, encode(message))
+        return self._answer_of(await self._ask_peer(account, encode(message)))
+
+    @staticmethod
+    def _answer_of(answer: bytes) -> Message:
+        """MessageRefusedError for one that makes no sense."""
         try:
             return decode_answer(answer)
         except CodecError as error:
@@ -190,6 +204,25 @@ class ReceivingEngine(XrpEngine):
 
     # --- claims ---
 
+    def answer_now(self, account: AccountId, data: bytes) -> bytes | None:
+        """As `PromptEngine.answer_now`: a claim that names a channel which was looked at lately."""
+        try:
+            claim = decode_question(data)
+            record = self._record(account, claim.channel) if isinstance(claim, Claim) and claim.channel else None
+            if record is None or not isinstance(claim, Claim):
+                return None
+            drops = claim.total(self._scale(account))
+            known = self._recent(record, drops)
+            if known is None:
+                return None
+            if not is_signed(record.channel, drops, claim.signature, bytes.fromhex(record.public_key)):
+                raise self._refusal(account, record.channel, Fault.SIGNATURE)
+            answer = encode(self._credit_claim(account, record, claim, drops, *known))
+            self._went_through(MESSAGE, account)
+            return answer
+        except IsthmusError as error:
+            raise self._refusal_for(account, error) from None
+
     async def _take_claim(self, account: AccountId, claim: Claim) -> Accepted:
         drops = claim.total(self._scale(account))
         name = claim.channel or ""
@@ -198,11 +231,22 @@ class ReceivingEngine(XrpEngine):
         known = await self._channel_of(account, claim, drops)
         if isinstance(known, Fault):
             raise self._refusal(account, name, known)
-        seen, head = await self._recent(known, drops)
+        recent = self._recent(known, drops)
+        if recent is None:
+            seen = await self._state(known.channel)
+            if seen is None:
+                raise self._refusal(account, known.channel, Fault.ABSENT)
+            recent = seen, self._states[known.channel][1]
         # What is kept is read after the last wait: another claim may have come meanwhile.
         record = self._record(account, known.channel)
-        if record is None or seen is None:
+        if record is None:
             raise self._refusal(account, known.channel, Fault.ABSENT)
+        return self._credit_claim(account, record, claim, drops, *recent)
+
+    def _credit_claim(
+        self, account: AccountId, record: Incoming, claim: Claim, drops: int, seen: PayChan, head: Head
+    ) -> Accepted:
+        """`record`: as it is kept now."""
         closing = is_closing(seen, settle_delay_min=self.policy.settle_delay_min, now=head.time)
         found = accept(record, drops, claim.signature, seen, closing=closing)
         if isinstance(found, Fault):
@@ -212,15 +256,14 @@ class ReceivingEngine(XrpEngine):
             self._port.book(account, Step(credits=[credit], kept=[(_key(record.channel), found.encode())]))
         return Accepted(found.claim)
 
-    async def _recent(self, record: Incoming, drops: int) -> tuple[PayChan | None, Head]:
-        """The channel's state, asked for anew if what we know is old, or can't be all."""
+    def _recent(self, record: Incoming, drops: int) -> tuple[PayChan, Head] | None:
+        """The channel as it was looked at; None if it must be asked for anew: that is old, or can't be all."""
         known = self._states.get(record.channel)
-        if known is not None:
-            at, head, seen = known
-            if seen is not None and 0 <= self._now() - at < STATE_MS_MAX and drops <= seen.amount:
-                return seen, head
-        seen = await self._state(record.channel)
-        return seen, self._states[record.channel][1]
+        if known is None:
+            return None
+        at, head, seen = known
+        is_recent = 0 <= self._now() - at < STATE_MS_MAX
+        return (seen, head) if seen is not None and is_recent and drops <= seen.amount else None
 
     def _refusal(self, account: AccountId, channel: str, fault: Fault) -> MessageRefusedError:
         if fault not in PASSING:
