@@ -13,8 +13,10 @@ from isthmus.ledgers.evm.fees import GWEI, FeePolicy
 from isthmus.ledgers.evm.octets import NO_ADDRESS
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.evm.arrivals import UNDO_BLOCKS
-from isthmus.settlement.evm.messages import Claim, encode
+from isthmus.settlement.evm.channels import IN
+from isthmus.settlement.evm.messages import Accepted, Claim, decode, encode
 from isthmus.settlement.evm.outgoing import Outgoing
+from isthmus.settlement.evm.pending import ENDED_BLOCKS
 from isthmus.settlement.evm.sending import LAG_MS_MAX
 from isthmus.settlement.port import MessageRefusedError
 from isthmus.settlement.promises import Phase
@@ -172,6 +174,68 @@ async def test_a_reorganisation_that_removes_a_redemption_has_it_redeemed_again(
     async with asyncio.timeout(20):
         while (await anvil.channel(terms))[1] != 300 * FINNEY:
             await anvil.mine()
+    assert bob.books.credited[PEER] == 300
+
+
+async def test_a_channel_that_a_reorganisation_brings_back_has_its_claim_credited_once(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """Its end was deep enough. The peer, or a node that is behind, shows the channel as it was."""
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 300)
+    terms = out(alice).terms
+    assert terms is not None
+    before = await anvil.rpc("evm_snapshot")
+    await channels_of(bob).redeem_channels(PEER, and_end=True)
+    await until(lambda: not channels_of(bob).incoming(PEER), anvil)
+    await alice.kill()
+    await anvil.rpc("evm_setAutomine", False)
+    assert await anvil.rpc("evm_revert", before)
+    assert await anvil.channel(terms) == (1_000 * FINNEY, 0, 0)
+    claim = next(data for data in alice.said if isinstance(decode(data), Claim))
+    assert decode(await bob.engine.take_message(PEER, claim)) == Accepted(300 * FINNEY)
+    assert bob.books.credited[PEER] == 300
+    await anvil.rpc("evm_setAutomine", True)
+    async with asyncio.timeout(20):
+        while (await anvil.channel(terms))[:2] != (0, 300 * FINNEY):
+            await anvil.mine()
+    await until(lambda: not channels_of(bob).incoming(PEER), anvil)
+    assert bob.books.credited[PEER] == 300
+    async with asyncio.timeout(20):
+        while any(key.startswith(IN) for key in bob.books.kept[PEER]):
+            await anvil.mine(ENDED_BLOCKS)
+            await looked(bob)
+    assert bob.books.credited[PEER] == 300
+
+
+async def test_a_channel_that_ends_with_less_than_a_unit_unredeemed_is_at_its_end(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """Claims may have fractions of the account's unit. What isn't a whole one can't be taken back."""
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 300)
+    terms = out(alice).terms
+    assert terms is not None
+    await channels_of(bob).redeem_channels(PEER, and_end=False)
+    async with asyncio.timeout(20):
+        while (await anvil.channel(terms))[1] == 0:
+            await anvil.mine()
+    await alice.kill()
+    total = 300 * FINNEY + 5
+    digest = Domain(anvil.chain_id, contract.address()).claim_digest(terms.id, total)
+    claim = Claim(
+        chain_id=anvil.chain_id,
+        contract=contract.address(),
+        terms=terms,
+        amount=total,
+        signature=sign(digest, ALICE.private),
+    )
+    assert decode(await bob.engine.take_message(PEER, encode(claim))) == Accepted(total)
+    for data in (contract.start_close(terms), contract.finish(terms)):
+        await anvil.send(ALICE, Call(to=contract.address(), data=data, gas=200_000))
+        await anvil.mine(seconds=3_700)
+    await until(lambda: not channels_of(bob).incoming(PEER) or bob.books.events("evm_step_refused"), anvil)
+    assert not bob.books.events("evm_step_refused")
     assert bob.books.credited[PEER] == 300
 
 

@@ -1,5 +1,6 @@
 """The rules that need no chain: channels both ways, transactions, messages, conversion."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -153,6 +154,21 @@ def test_what_the_chain_does_not_hold_is_taken_back_and_comes_again(
     if not confirmed.is_there and not newest.is_there and not confirmed.has_ended and not newest.has_ended:
         assert held == 0
     assert Incoming.decode(record.encode()) == record
+
+
+def test_a_channel_that_has_ended_is_watched_for_some_blocks_and_brings_nothing_more() -> None:
+    record = Incoming(terms=SOME, claim=5, signature=bytes(64), credited=5)
+    ended = record.at(100, has_ended=True)
+    assert ended is not None and ended.ended == 100 and Incoming.decode(ended.encode()) == ended
+    assert ended.at(100 + ENDED_BLOCKS, has_ended=True) == ended
+    assert ended.at(101 + ENDED_BLOCKS, has_ended=True) is None
+    assert ended.at(50, has_ended=False) == record
+    again = ChannelState(9, 0, 0)
+    assert accept(ended, a_claim(5), again, again) == ended
+    assert accept(ended, a_claim(6), again, again) is Fault.CLOSED
+    old = json.loads(record.encode())
+    del old["ended"]  # as versions before have kept it
+    assert Incoming.decode(json.dumps(old).encode()) == record
 
 
 @given(records, channel_states, st.integers(0, 50), st.integers(0, 20))

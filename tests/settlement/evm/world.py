@@ -59,6 +59,8 @@ class Books:
             one = self.settlements[account][number]
             if one.state not in OPEN_STATES or state < one.state:
                 raise StepRefusedError(f"settlement {number} is {STATES[one.state]}")
+        if any(units < 1 for units, _ in step.undone):
+            raise StepRefusedError("an amount is not above zero")
         for number, state, text in step.moved:
             self.settlements[account][number].state = state
             self.settlements[account][number].text = text

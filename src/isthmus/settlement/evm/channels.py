@@ -25,6 +25,7 @@ from isthmus.settlement.causes import CLOSE, MESSAGE, TERMS
 from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
+    ENDED_CHANNELS_MAX,
     INCOMING_MAX,
     PASSING,
     Fault,
@@ -129,7 +130,11 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             raise MessageRefusedError("F00", "the peer answers a claim with something else than its amount")
 
     def incoming(self, account: AccountId) -> list[Incoming]:
-        """This peer's channels to us."""
+        """This peer's channels to us that are not at their end."""
+        return [one for one in self._watched(account) if one.ended is None]
+
+    def _watched(self, account: AccountId) -> list[Incoming]:
+        """The same, and those that ended not long ago."""
         kept = self._port.kept(account)
         return [Incoming.decode(kept[key]) for key in sorted(kept) if key.startswith(IN)]
 
@@ -200,7 +205,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     # --- a turn ---
 
     async def _turn(self, account: AccountId, head: Block) -> None:
-        for record in self.incoming(account):
+        for record in self._watched(account):
             await self._watch(account, record, head)
         await self._follow(account, head)
         await self._fund(account, head)
@@ -418,7 +423,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             token=self.settings.token,
             settle_delay_min=self.policy.settle_delay_min,
         )
-        key = IN + claim.terms.id.hex().encode()
+        key = _key(claim)
         if fault is None and any(key in self._port.kept(each) for each in self._accounts if each != account):
             fault = Fault.ELSEWHERE
         if fault is not None:
@@ -430,7 +435,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         """What is kept is read here, after the last wait: another claim may have come meanwhile."""
         key = IN + claim.terms.id.hex().encode()
         kept = self._port.kept(account)
-        if key not in kept and sum(1 for one in kept if one.startswith(IN)) >= INCOMING_MAX:
+        if key not in kept and len(self.incoming(account)) >= INCOMING_MAX:
             raise self._refusal(account, claim, Fault.MANY)
         record = Incoming.decode(kept[key]) if key in kept else Incoming(terms=claim.terms)
         found = accept(record, claim, confirmed, newest)
@@ -459,7 +464,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
 
     async def _agree_to_close(self, account: AccountId, message: Close) -> Agreed:
         """Sign the end of a channel at what it owes us. From then on it brings us nothing more."""
-        key = IN + message.terms.id.hex().encode()
+        key = _key(message)
         kept = self._port.kept(account).get(key)
         if kept is None:
             raise MessageRefusedError("F00", "no claim on this channel has come")
@@ -470,30 +475,42 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     async def _watch(self, account: AccountId, record: Incoming, head: Block) -> None:
         """A channel to us: books follow the chain, and claims are redeemed in time."""
         confirmed, newest = await self._state(record.terms, head)
-        key = IN + record.terms.id.hex().encode()
-        record = Incoming.decode(self._port.kept(account)[key])
+        if confirmed.has_ended:
+            self._states.pop(record.terms.id, None)
+            self._went_through(record.name, account)
+        key = _key(record)
+        kept = self._port.kept(account)[key]
+        record = Incoming.decode(kept)
         step = Step()
         held = covered(record, confirmed, newest)
         if held < record.credited:
             units, amount = self._converter(account).whole_units(record.credited - held)
-            step.undone.append((units, f"channel {record.name[:18]}… doesn't hold it any more"))
             record = replace(record, credited=record.credited - amount)
-            fields: dict[str, str | int] = {"channel": record.name, "amount": str(units)}
-            self._tell("error", "credit_undone", account, fields)
+            if units:  # what is less stays in the leftover that counts with what comes next
+                step.undone.append((units, f"channel {record.name[:18]}… doesn't hold it any more"))
+                fields: dict[str, str | int] = {"channel": record.name, "amount": str(units)}
+                self._tell("error", "credit_undone", account, fields)
         elif (again := credited_again(record, confirmed)) > record.credited:
             text = f"channel {record.name[:18]}… holds it"
             step.credits.append((again - record.credited, self.settings.decimals, "", text))
             record = replace(record, credited=again)
-        if confirmed.has_ended:
-            self._states.pop(record.terms.id, None)
-            self._went_through(record.name, account)
-            step.kept.append((key, b""))
-        elif step.undone or step.credits:
-            step.kept.append((key, record.encode()))
-        if step.kept:
+        after = record.at(head.number, has_ended=confirmed.has_ended)
+        if after is None or after.encode() != kept:
+            step.kept += self._kept_of(account, record, after)
             await self._port.step(account, step)
         if not confirmed.has_ended:
             await self._redeem_if_due(account, record, newest, head)
+
+    def _kept_of(self, account: AccountId, record: Incoming, after: Incoming | None) -> list[tuple[bytes, bytes]]:
+        """A channel as it is now; once it has ended, without those that ended before too many others."""
+        if after is None:
+            return [(_key(record), b"")]
+        kept = [(_key(record), after.encode())]
+        if after.ended is not None:
+            ended = [one for one in self._watched(account) if one.ended is not None and one.terms != record.terms]
+            ended.sort(key=lambda one: one.ended or 0)
+            kept += [(_key(one), b"") for one in ended[: max(0, len(ended) + 1 - ENDED_CHANNELS_MAX)]]
+        return kept
 
     async def _redeem_if_due(self, account: AccountId, record: Incoming, newest: ChannelState, head: Block) -> None:
         fee = self._claim_fee(head) if record.terms.token == NO_ADDRESS else 0
@@ -600,6 +617,10 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         for one in self._sender.pending(self._port, account):
             shown[f"transaction_{one.nonce}"] = f"{one.purpose}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
         return shown
+
+
+def _key(what: Incoming | Claim | Close) -> bytes:
+    return IN + what.terms.id.hex().encode()
 
 
 def _ends_at(state: ChannelState) -> int | None:

@@ -13,9 +13,13 @@ from isthmus.ledgers.evm.chain import ChannelState
 from isthmus.ledgers.evm.claims import ChannelTerms, Domain, signer
 from isthmus.ledgers.evm.octets import hexed
 from isthmus.settlement.evm.messages import Claim, number, terms_fields, terms_from
+from isthmus.settlement.evm.pending import ENDED_BLOCKS
 
 # Channels of one account to us that are not at their end. A peer needs one, and another while one closes.
 INCOMING_MAX: Final = 8
+# Channels that have ended are watched for `ENDED_BLOCKS` more, so many of one account: a reorganisation, or a node that
+# is behind, may show one as it was, and what was credited of it would be credited again were it forgotten.
+ENDED_CHANNELS_MAX: Final = 16
 
 
 class Fault(Enum):
@@ -48,6 +52,7 @@ class Incoming:
     signature: bytes = b""
     credited: int = 0
     is_agreed: bool = False  # we signed its end, at `claim`
+    ended: int | None = None  # the height at which its end was seen to be deep enough
 
     def encode(self) -> bytes:
         fields = {
@@ -56,6 +61,7 @@ class Incoming:
             "signature": self.signature.hex(),
             "credited": str(self.credited),
             "agreed": self.is_agreed,
+            "ended": self.ended,
         }
         return json.dumps(fields).encode()
 
@@ -73,7 +79,15 @@ class Incoming:
             signature=bytes.fromhex(fields["signature"]),
             credited=number(fields, "credited"),
             is_agreed=fields["agreed"],
+            ended=fields.get("ended"),
         )
+
+    def at(self, height: int, *, has_ended: bool) -> "Incoming | None":
+        """As of a look from this height on; None once it has ended so long ago that it may be forgotten."""
+        if not has_ended:
+            return replace(self, ended=None)
+        ended = height if self.ended is None else min(self.ended, height)
+        return replace(self, ended=ended) if height <= ended + ENDED_BLOCKS else None
 
 
 def fault_of(claim: Claim, domain: Domain, *, receiver: str, token: str, settle_delay_min: int) -> Fault | None:
@@ -100,7 +114,7 @@ def accept(record: Incoming, claim: Claim, confirmed: ChannelState, newest: Chan
     """
     if claim.amount <= record.claim:
         return record
-    if confirmed.has_ended or newest.has_ended:
+    if confirmed.has_ended or newest.has_ended or record.ended is not None:
         return Fault.CLOSED
     if record.is_agreed or confirmed.closing_at or newest.closing_at:
         return Fault.CLOSING
