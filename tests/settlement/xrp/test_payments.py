@@ -141,7 +141,9 @@ async def test_a_number_that_was_used_meanwhile_is_not_used_again(
     await until(lambda: bob.balance == -2_000, ledger)
     assert await drops_of(ledger, BOB) == before + 2_000
     assert not alice.events("xrp_sequence_taken")
-    assert len({line["hash"] for line in alice.events("xrp_transaction")}) == 4
+    # Ledgers close quickly here: where the machine is slow, a payment may expire, and is then signed anew.
+    expired = {line["hash"] for line in alice.events("xrp_transaction_expired")}
+    assert len({line["hash"] for line in alice.events("xrp_transaction")} - expired) == 4
 
 
 # --- transactions that don't come ---
