@@ -22,6 +22,7 @@ from tests.settlement.xrp.world import (
     channel_party,
     drops_of,
     join,
+    let_expire,
     looked,
     payment_party,
     send,
@@ -144,8 +145,7 @@ async def test_a_transaction_that_no_ledger_took_in_time_is_signed_anew(ledger: 
     alice.owe(5)
     await until(lambda: alice.process.is_dead)
     (old,) = pending(alice)
-    for _ in range(6):  # longer than it can be taken
-        ledger.service.close_ledger()
+    let_expire(ledger)
     await alice.restart()
     await until(lambda: alice.is_paid, ledger)
     assert (await ask(ledger, "tx", transaction=old.hash))["error"] == "txnNotFound"
@@ -162,8 +162,7 @@ async def test_a_number_that_another_program_took_is_seen_and_nothing_is_done_tw
     alice.owe(5)
     await until(lambda: alice.process.is_dead)
     await send(ledger, ALICE, payment(EVE.address, 1, tag=None, memo=b""))
-    for _ in range(6):
-        ledger.service.close_ledger()
+    let_expire(ledger)
     await alice.restart()
     await until(lambda: alice.is_paid, ledger)
     assert alice.events("xrp_sequence_taken")

@@ -19,6 +19,7 @@ from tests.settlement.xrp.world import (
     a_key,
     drops_of,
     join,
+    let_expire,
     looked,
     payment_party,
     send,
@@ -187,8 +188,7 @@ async def test_a_payment_that_no_ledger_took_in_time_is_signed_anew_under_its_nu
     alice.owe(500)
     await until(lambda: alice.process.is_dead)
     (old,) = pending(alice)
-    for _ in range(6):
-        ledger.service.close_ledger()
+    let_expire(ledger)
     alice.process.kill_sending = False
     await alice.restart()
     await until(lambda: alice.is_paid and bob.balance == -500, ledger)
@@ -201,8 +201,7 @@ async def test_the_peer_that_cannot_be_asked_again_is_waited_for(ledger: Serving
     alice.process.kill_sending = True
     alice.owe(500)
     await until(lambda: alice.process.is_dead)
-    for _ in range(6):
-        ledger.service.close_ledger()
+    let_expire(ledger)
     alice.link_is_up = False
     await alice.restart()
     await until(lambda: alice.events("xrp_peer_refused"), ledger)

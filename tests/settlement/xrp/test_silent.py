@@ -24,6 +24,7 @@ from tests.settlement.xrp.world import (
     channel_party,
     drops_of,
     join,
+    let_expire,
     no_jitter,
     payment_party,
     settings_for,
@@ -108,8 +109,7 @@ async def test_a_payment_that_no_ledger_took_and_whose_peer_is_silent_keeps_no_o
     with pytest.raises(Exception, match="killed"):
         await alice.pay_silent(XRP)
     (old,) = alice.pending_of_silent()
-    for _ in range(6):
-        ledger.service.close_ledger()
+    let_expire(ledger)
     alice.details = None
     alice.asked = 0
     await alice.restart()

@@ -23,7 +23,8 @@ from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 from tests.ledgers.xrp.dev.conftest import Serving
 from tests.settlement.lightning.ports import PEER, Side
 
-UNTIL_SECONDS: Final = 20.0
+UNTIL_SECONDS: Final = 60.0
+LEDGERS_MAX: Final = 60  # that a transaction may wait: `until` closes one in some milliseconds, and machines are busy
 XRP: Final = 1_000_000
 SCALE: Final = 6
 POLICY: Final = ChannelPolicy(deposit=10 * XRP, settle_delay=3_600, settle_delay_min=3_600)
@@ -215,7 +216,7 @@ def settings_for(*ledgers: Serving, **changes: object) -> LedgerSettings:
         "urls": tuple(ledger.json_rpc for ledger in ledgers),
         "network_id": ledgers[0].service.network_id,
         "poll_ms": 10,
-        "ledgers_max": 5,
+        "ledgers_max": LEDGERS_MAX,
     }
     return LedgerSettings(**{**values, **changes})  # type: ignore[arg-type]
 
@@ -256,6 +257,12 @@ async def until(
             if ledger is not None:
                 ledger.service.close_ledger()
             await asyncio.sleep(0.005)
+
+
+def let_expire(ledger: Serving) -> None:
+    """Ledgers close, until none can take what has been signed so far."""
+    for _ in range(LEDGERS_MAX + 1):
+        ledger.service.close_ledger()
 
 
 async def looked(party: Party, ledger: Serving | None = None, *, turns: int = 2) -> None:
