@@ -39,7 +39,7 @@ from isthmus.connector.settling import (
     SettleTerms,
     Settling,
 )
-from isthmus.connector.step_pause import STEP_WAIT_MS
+from isthmus.connector.step_pause import STEP_WAIT_MS, STEP_WAIT_MS_MAX
 from isthmus.connector.tables import RouteTable, Tables, TablesChanged
 from isthmus.errors import ConfigError
 
@@ -497,6 +497,30 @@ def test_a_step_waits_no_longer_for_packets_than_its_time(node: "Node") -> None:
     effects = node.wait(1)
     assert len(appends(effects)) == 1 and answered(effects)
     assert appends(node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"more")]))), "nothing flows any more"
+
+
+def test_a_step_waits_longer_where_packets_come_further_apart(node: "Node") -> None:
+    """Twice as long as from one batch of them to the next, up to a bound; beyond it nothing flows."""
+    pay(node, 1)
+    for apart, waits in ((8, 16), (12, STEP_WAIT_MS_MAX), (STEP_WAIT_MS_MAX, STEP_WAIT_MS)):
+        node.wait(apart)
+        node.prepare("alice", "test.node.bob.x", 5)
+        assert not appends(node.tell(SettlementStep(BOB, 1, kept=[(b"channel", b"state")])))
+        assert node.kernel.wakes_at() == node.mono + waits
+        node.prepare("alice", "test.node.bob.x", 5)
+
+
+def test_what_an_engine_says_is_decided_at_once_and_held_as_in_a_turn(node: "Node") -> None:
+    pay(node, 1)
+    event = SettlementStep(BOB, 0, kept=[(b"channel", b"state")])
+    assert not node.kernel.settle(event, node.now())
+    assert event.told is not None and not event.told.problem
+    assert kept(node).engine == {b"channel": b"state"}
+    assert node.kernel.is_held()
+    effects = node.wait(STEP_WAIT_MS)
+    assert len(appends(effects)) == 1
+    node.kernel.settle(SettlementStep(BOB, 0, kept=[(b"channel", b"more")]), node.now())
+    assert not node.kernel.is_held(), "no packets are to come, so it is to be appended"
 
 
 def test_a_step_waits_for_no_packets_while_the_node_drains(node: "Node") -> None:

@@ -315,8 +315,11 @@ class Kernel:
         switch.effects = []
         return effects
 
-    def book(self, event: SettlementStep, now: Now) -> list[Effect]:
-        """Decide an engine's step ahead of all that `handle` hasn't heard yet. `handle` comes next, and appends it."""
+    def settle(self, event: SettlementStep | SendSettlementMessage | SettlementMessageReply, now: Now) -> list[Effect]:
+        """Decide what an engine says, ahead of all that `handle` hasn't heard yet.
+
+        `handle` comes next, to append it; not before packets do, or the time of `wakes_at`, if then `is_held`.
+        """
         if self.halted:
             return []
         switch = self.switch
@@ -324,9 +327,14 @@ class Kernel:
         switch.mono = now.mono_ms
         effects: list[Effect] = []
         switch.effects = effects
-        self._take_step(event)
+        self._take_settlement_event(event)
         switch.effects = []
         return effects
+
+    def is_held(self) -> bool:
+        """Whether all that was decided since the last `handle` is in a batch that waits for packets."""
+        switch = self.switch
+        return switch.books.has_entries() and not switch.free_lanes and self._waits_for_packets()
 
     def _take_answer(self, lane: Lane, event: Inbound) -> None:
         """A reply where we have a question out: for an address, about outcomes or routes; or it is one to a packet."""

@@ -45,6 +45,7 @@ from isthmus.connector.events import (
     SettlementDue,
     SettlementMessage,
     SettlementMessageAnswered,
+    SettlementMessageReply,
     SettlementStep,
     TablesTaken,
     Undelivered,
@@ -181,17 +182,28 @@ class Driver:
         self._events.append(event)
         self._turn_soon()
 
-    def post_now(self, event: Event | TableEvent) -> None:
-        """As `post`, with no turn of the loop in between if none is due anyway."""
-        self._events.append(event)
-        self._turn_now()
-
-    def _turn_now(self) -> None:
+    def post_now(self, event: SettlementStep | SendSettlementMessage | SettlementMessageReply) -> None:
+        """What an engine says: decided before this returns, with no turn of the loop in between if none is due."""
+        try:
+            for effect in self.kernel.settle(event, self._now()):
+                self._carry_out(effect)
+        except Exception as error:
+            self._halt_by(error)
+            raise
         if self._is_turning:
             self._turn_soon()
         elif self._is_telling:
             self._is_turn_wanted = True
-        elif not self._turn_due:
+        else:
+            self._turn_if_due()
+
+    def _turn_if_due(self) -> None:
+        """After what was decided without a turn: none where it waits for packets, or one is due anyway."""
+        if self._turn_due:
+            return
+        if self.kernel.is_held():
+            self._set_timer()
+        else:
             self._turn()
 
     def inbound(self, packets: list[Inbound]) -> None:
@@ -313,13 +325,7 @@ class Driver:
         Raises JournalError if the node halts or has stopped.
         """
         self._take_token()
-        try:
-            for effect in self.kernel.book(event, self._now()):
-                self._carry_out(effect)
-        except Exception as error:
-            self._halt_by(error)
-            raise
-        self._turn_now()
+        self.post_now(event)
         if event.told is None:
             raise JournalError(self.halted.result())
         return event.told
@@ -419,7 +425,7 @@ class Driver:
             self._tell_settlements()
 
     def _tell_settlements(self) -> None:
-        """Whoever is told may book and post; one turn follows for all of it, and there may be more to tell then."""
+        """Whoever is told may book and post. At most one turn follows for all of it; there may be more to tell then."""
         self._is_telling = True
         try:
             while self._to_tell:
@@ -428,8 +434,8 @@ class Driver:
                     told = self._to_tell.popleft()
                     if self.on_settlement is not None:
                         self.on_settlement(told)
-                if self._is_turn_wanted and not self._turn_due:
-                    self._turn()
+                if self._is_turn_wanted:
+                    self._turn_if_due()
         except Exception as error:
             self._halt_by(error)
             raise

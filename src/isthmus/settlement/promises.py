@@ -41,6 +41,9 @@ class Promises:
 
     def settle(self, number: int, amount: int, carried: int) -> Self:
         """One more settlement: signed at once if it fits and none waits before it."""
+        if not self.waiting and amount <= self.left:
+            signed = self.signed + amount
+            return replace(self, signed=signed, signed_for=(*self.signed_for, (number, signed)), carried=carried)
         return replace(self, waiting=(*self.waiting, (number, amount)), carried=carried).sign_waiting()
 
     def sign_waiting(self) -> Self:

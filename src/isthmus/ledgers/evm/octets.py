@@ -1,12 +1,14 @@
 """Addresses, words and hashes as EVM chains write them. Addresses are texts of 42 characters, in lower case inside."""
 
 import re
+from functools import lru_cache
 from typing import Final
 
 from Crypto.Hash import keccak
 
 from isthmus.errors import CodecError
 
+ADDRESSES_MAX: Final = 256  # of keys, remembered: each claim of a channel is by the same
 NO_ADDRESS: Final = "0x" + 40 * "0"
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 _HEX: Final = re.compile(r"0x(?:[0-9a-fA-F]{2})*", re.ASCII)
@@ -34,6 +36,7 @@ def checksummed(address: str) -> str:
     return "0x" + "".join(one.upper() if nibble >= "8" else one for one, nibble in zip(digits, nibbles, strict=False))
 
 
+@lru_cache(maxsize=ADDRESSES_MAX)
 def address_of(public_key: bytes) -> str:
     """The address of an uncompressed public key (65 bytes)."""
     assert len(public_key) == 65

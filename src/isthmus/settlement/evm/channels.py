@@ -23,6 +23,7 @@ from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement import channels as shown
 from isthmus.settlement.causes import CLOSE, MESSAGE, TERMS
 from isthmus.settlement.claiming import Claiming, Outbox, Sent
+from isthmus.settlement.decoded import Decoded
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
     ENDED_CHANNELS_MAX,
@@ -80,6 +81,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         self.domain: Final = Domain(settings.chain_id, settings.contract)
         self._states: Final[dict[bytes, tuple[int, ChannelState, ChannelState]]] = {}  # by id: when, confirmed, newest
         self._outbox: Outbox[Outgoing] = Outbox()
+        self._records: Final = Decoded(Incoming.decode)
         self._asked_to_close: Final[set[bytes]] = set()
 
     async def _check_contracts(self, head: Block) -> None:
@@ -136,7 +138,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     def _watched(self, account: AccountId) -> list[Incoming]:
         """The same, and those that ended not long ago."""
         kept = self._port.kept(account)
-        return [Incoming.decode(kept[key]) for key in sorted(kept) if key.startswith(IN)]
+        return [self._records.of(account, key, kept[key]) for key in sorted(kept) if key.startswith(IN)]
 
     async def open_channel(self, account: AccountId, amount: int) -> bool:
         """Open a channel that holds so much (the ledger's units). False: there is one, or it is under way."""
@@ -437,14 +439,16 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         kept = self._port.kept(account)
         if key not in kept and len(self.incoming(account)) >= INCOMING_MAX:
             raise self._refusal(account, claim, Fault.MANY)
-        record = Incoming.decode(kept[key]) if key in kept else Incoming(terms=claim.terms)
+        record = self._records.of(account, key, kept[key]) if key in kept else Incoming(terms=claim.terms)
         found = accept(record, claim, confirmed, newest)
         if isinstance(found, Fault):
             raise self._refusal(account, claim, found)
         if found.claim > record.claim:
             growth = found.credited - record.credited
             credit = (growth, self.settings.decimals, "", f"claim on channel {found.name[:18]}…")
-            self._port.book(account, Step(credits=[credit], kept=[(key, found.encode())]))
+            data = found.encode()
+            self._port.book(account, Step(credits=[credit], kept=[(key, data)]))
+            self._records.put(account, key, data, found)
         return Accepted(found.claim)
 
     def _refusal(self, account: AccountId, claim: Claim, fault: Fault) -> MessageRefusedError:

@@ -18,6 +18,7 @@ from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, EPOCH_UNIX, XRP_SCALE
 from isthmus.settlement import channels as shown
 from isthmus.settlement.causes import MESSAGE
+from isthmus.settlement.decoded import Decoded
 from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.xrp.engine import XrpEngine
 from isthmus.settlement.xrp.incoming import (
@@ -68,15 +69,17 @@ class ReceivingEngine(XrpEngine):
         # By id: when it was looked at (wall ms), as of which ledger, and what was there.
         self._states: Final[dict[str, tuple[int, Head, PayChan | None]]] = {}
         self._searched: Final[dict[AccountId, int]] = {}
+        self._records: Final = Decoded(Incoming.decode)
 
     def incoming(self, account: AccountId) -> list[Incoming]:
         """This peer's channels to us."""
         kept = self._port.kept(account)
-        return [Incoming.decode(kept[key]) for key in sorted(kept) if key.startswith(IN)]
+        return [self._records.of(account, key, kept[key]) for key in sorted(kept) if key.startswith(IN)]
 
     def _record(self, account: AccountId, channel: str) -> Incoming | None:
-        kept = self._port.kept(account).get(_key(channel))
-        return None if kept is None else Incoming.decode(kept)
+        key = _key(channel)
+        kept = self._port.kept(account).get(key)
+        return None if kept is None else self._records.of(account, key, kept)
 
     async def _state(self, channel: str, head: Head | None = None) -> PayChan | None:
         """The channel as of this ledger, or the newest."""
@@ -253,7 +256,9 @@ class ReceivingEngine(XrpEngine):
             raise self._refusal(account, record.channel, found)
         if found.claim > record.claim:
             credit = (found.claim - record.claim, XRP_SCALE, "", f"claim on channel {record.channel[:16]}…")
-            self._port.book(account, Step(credits=[credit], kept=[(_key(record.channel), found.encode())]))
+            key, data = _key(record.channel), found.encode()
+            self._port.book(account, Step(credits=[credit], kept=[(key, data)]))
+            self._records.put(account, key, data, found)
         return Accepted(found.claim)
 
     def _recent(self, record: Incoming, drops: int) -> tuple[PayChan, Head] | None:
