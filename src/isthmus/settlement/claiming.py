@@ -99,8 +99,9 @@ class Claiming(Watch[Head], Generic[Head, P]):
 
     def _pay(self, account: AccountId, number: int, amount: int) -> None:
         state, moved = self._acknowledged(account)
-        if moved:
+        if state != self.outgoing(account):
             self._outbox.noted_at[account] = asyncio.get_running_loop().time()
+        state = self._still_due(account, state)
         due, carried = self._to_ledger(account, amount, state.carried)
         if due > self.total_max:
             raise LedgerError(f"{due} is more than a channel can hold")
@@ -140,7 +141,25 @@ class Claiming(Watch[Head], Generic[Head, P]):
         if not total or channel != self._channel_name(state):
             return state, []
         after, done = state.acknowledge(total)
-        return after, [(number, CONFIRMED, "") for number in done]
+        return after, self._paid(account, done)
+
+    def _paid(self, account: AccountId, numbers: list[int]) -> list[tuple[int, int, str]]:
+        """These settlements are at their end: part of a step. An operator may have reversed some as certain."""
+        if not numbers:
+            return []
+        known = {one.number for one in self._port.open(account)}
+        for number in numbers:
+            if number not in known:
+                self._tell("error", "paid_and_reversed", account, {"reason": f"settlement {number}"})
+        return [(number, CONFIRMED, "") for number in numbers if number in known]
+
+    def _still_due(self, account: AccountId, state: P) -> P:
+        """Without what waits to be signed and was reversed meanwhile. Before anything is signed that waited."""
+        if not state.waiting:
+            return state
+        known = {one.number for one in self._port.open(account)}
+        waiting = tuple(one for one in state.waiting if one[0] in known)
+        return state if len(waiting) == len(state.waiting) else replace(state, waiting=waiting)
 
     # --- claims ---
 

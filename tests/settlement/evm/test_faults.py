@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from isthmus.connector.settling import REVERSED
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.claims import ChannelTerms, Domain, sign
 from isthmus.ledgers.evm.fees import GWEI, FeePolicy
@@ -403,6 +404,23 @@ async def test_a_transfer_that_the_chain_has_as_failed_is_a_failure(anvil: Anvil
     await anvil.rpc("anvil_setCode", picky, "0xfe")
     await until(lambda: alice.books.state(number) == "failed", anvil)
     assert "failed in block" in alice.books.settlements[PEER][number].text
+
+
+async def test_a_transfer_that_was_reversed_and_comes_all_the_same_is_told_and_followed_no_more(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"to" in alice.books.kept[PEER], anvil)
+    await anvil.rpc("evm_setAutomine", False)
+    number = alice.books.settle(300)
+    await until(alice.pending)
+    alice.books.settlements[PEER][number].state = REVERSED
+    await until(lambda: not alice.pending(), anvil)
+    assert alice.books.events("evm_paid_and_reversed")
+    await paid(anvil, alice, 50)
+    await until(lambda: bob.books.credited[PEER] == 350, anvil)
 
 
 # --- addresses of transfers ---

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from isthmus.connector.events import ReverseSettlement
 from isthmus.errors import LedgerError
 from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.hashes import claim_message
@@ -571,6 +572,46 @@ async def test_a_claim_whose_answer_was_lost_is_paid_once_though_the_channel_end
     await until(lambda: alice.out.phase is Phase.NONE, ledger)
     assert alice.is_paid
     assert (alice.balance, bob.balance) == (500, -500)
+
+
+def reverse(party: Party, number: int) -> None:
+    party.tell(ReverseSettlement(PEER, number, f"reverse {number}", "by hand", 1, is_certain=True))
+    assert number not in {one.number for one in party.process.open(PEER)}
+
+
+async def test_what_waits_for_a_channel_and_is_reversed_is_never_signed(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    alice, bob = pair
+    alice.link_is_up = False
+    alice.owe(500)
+    await until(lambda: alice.is_taken)
+    reverse(alice, 1)
+    alice.owe(40)
+    await until(lambda: alice.is_taken)
+    alice.link_is_up = True
+    await until(lambda: alice.is_paid and bob.balance == -40, ledger)
+    alice.owe(2)
+    await until(lambda: alice.is_paid and bob.balance == -42, ledger)
+    assert alice.out.signed == 42
+
+
+async def test_a_claim_whose_settlement_was_reversed_is_told_and_keeps_no_other_waiting(
+    ledger: Serving, pair: tuple[Party, Party]
+) -> None:
+    alice, bob = pair
+    alice.owe(500)
+    await until(lambda: alice.is_paid and bob.balance == -500, ledger)
+    alice.link_is_up = False
+    alice.owe(60)
+    await until(lambda: alice.out.signed == 560)
+    reverse(alice, 2)
+    alice.link_is_up = True
+    alice.engine.link_up(PEER)
+    await until(lambda: bob.balance == -560, ledger)
+    alice.owe(7)
+    await until(lambda: alice.is_paid and bob.balance == -567, ledger)
+    assert alice.events("xrp_paid_and_reversed")
 
 
 async def test_no_end_is_agreed_on_for_an_unknown_channel(pair: tuple[Party, Party]) -> None:

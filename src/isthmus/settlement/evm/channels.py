@@ -10,7 +10,6 @@ from dataclasses import replace
 from typing import Final, final
 
 from isthmus.connector.events import AccountId
-from isthmus.connector.settling import CONFIRMED
 from isthmus.errors import IsthmusError, LedgerError
 from isthmus.ilp.asset import Asset, format_amount
 from isthmus.ledgers.evm import contract, tokens
@@ -234,7 +233,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         state, moved = self._acknowledged(account)
         if confirmed.has_ended:
             after, done = state.ended(confirmed.claimed)
-            moved += [(number, CONFIRMED, "") for number in done]
+            moved += self._paid(account, done)
             self._outbox.has.pop(account, None)
             await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after), (RAWS, b"")]))
             self._went_through(CLOSE, account)
@@ -242,7 +241,8 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         state = self.outgoing(account)
         if confirmed.is_there and (confirmed.deposited != state.deposited or state.phase is Phase.OPENING):
             phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
-            after = replace(state, deposited=confirmed.deposited, phase=phase).sign_waiting()
+            due = self._still_due(account, state)
+            after = replace(due, deposited=confirmed.deposited, phase=phase).sign_waiting()
             await self._port.step(account, Step(kept=[self._keep(account, after)]))
             state = after
         if max(newest.deposited, confirmed.deposited) < state.deposited and not newest.has_ended:
@@ -295,7 +295,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
 
     async def _fund(self, account: AccountId, head: Block) -> None:
         """Open our channel or add to it, if that is due."""
-        state = self.outgoing(account)
+        state = self._still_due(account, self.outgoing(account))
         amount = deposit_for(state, deposit=self.policy.deposit, reserve=self.policy.reserve, most=AMOUNT_MAX)
         if state.phase is Phase.NONE:
             amount = max(amount, int(self._port.kept(account).get(WANTED, b"0")))

@@ -89,6 +89,13 @@ class TransferEngine(EvmEngine):
             step.moved.append((number, FAILED, f"the chain has it as failed in block {receipt.block}"))
         else:
             step.moved.append((number, CONFIRMED, ""))
+        if not any(
+            each.number == number for each in self._port.open(account)
+        ):  # an operator has reversed it as certain
+            if receipt is not None and receipt.succeeded:
+                fields = {"reason": f"settlement {number}", "hash": hexed(one.hashes[-1])}
+                self._tell("error", "paid_and_reversed", account, fields)
+            step.moved.clear()
         await self._port.step(account, step)
 
     def pays_to(self, account: AccountId) -> str | None:

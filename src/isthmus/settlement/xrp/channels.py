@@ -10,7 +10,6 @@ from fractions import Fraction
 from typing import Any, Final, final
 
 from isthmus.connector.events import AccountId
-from isthmus.connector.settling import CONFIRMED
 from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
 from isthmus.ilp.packet import AMOUNT_MAX
@@ -223,7 +222,8 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             return
         if channel.amount != state.deposited or state.phase is Phase.OPENING:
             phase = Phase.OPEN if state.phase is Phase.OPENING else state.phase
-            state = replace(state, deposited=channel.amount, phase=phase).sign_waiting()
+            due = self._still_due(account, state)
+            state = replace(due, deposited=channel.amount, phase=phase).sign_waiting()
             await self._port.step(account, Step(kept=[self._keep(account, state)]))
         if state.phase is Phase.OPEN and channel.expiration is not None:
             state = replace(self.outgoing(account), phase=Phase.ENDING)
@@ -239,7 +239,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
         self._outbox.has.pop(account, None)
         self._agreed.pop(state.channel, None)
         self._states.pop(state.channel, None)
-        moved += [(number, CONFIRMED, "") for number in done]
+        moved += self._paid(account, done)
         await self._port.step(account, Step(moved=moved, kept=[self._keep(account, after)]))
         self._went_through(CLOSE, account)
 
@@ -267,7 +267,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
 
     async def _fund(self, account: AccountId) -> None:
         """Open our channel or add to it, if that is due."""
-        state = self.outgoing(account)
+        state = self._still_due(account, self.outgoing(account))
         policy = self.policy
         amount = deposit_for(state, deposit=policy.deposit, reserve=policy.reserve, most=DROPS_MAX)
         if state.phase is Phase.NONE:
