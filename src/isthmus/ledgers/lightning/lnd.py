@@ -18,7 +18,7 @@ from urllib.parse import quote
 
 import aiohttp
 
-from isthmus.errors import ConfigError, LedgerError, plain
+from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
 
 CALL_S_MAX: Final = 30
 CONNECT_S_MAX: Final = 5
@@ -395,6 +395,13 @@ class RefusedError(LedgerError):
 
 class NoSuchError(RefusedError):
     """lnd knows nothing of what was asked for."""
+
+
+def said(error: Exception) -> str:
+    """For people; also of what is no error of ours, but of reading an answer that no lnd gives."""
+    if isinstance(error, IsthmusError):
+        return str(error)
+    return plain(f"lnd's answer makes no sense: {type(error).__name__}: {error}")
 
 
 def _read(path: Path, what: str) -> bytes:

@@ -27,6 +27,7 @@ from isthmus.ledgers.lightning.lnd import (
     Lnd,
     Payment,
     RefusedError,
+    said,
 )
 from isthmus.settlement.causes import Causes
 from isthmus.settlement.channels import BOTH, Channel
@@ -243,7 +244,12 @@ class LightningEngine:
             self._follow(account, number)
             return
         found = await self._prepare(account, amount, key, 0)
-        await self._port.step(account, Step(moved=[(number, TAKEN, "")], kept=[(_place(number), found.encode())]))
+        taken = Step(moved=[(number, TAKEN, "")], kept=[(_place(number), found.encode())])
+        try:
+            await self._port.step(account, taken)
+        except asyncio.CancelledError:  # it is booked all the same, and nobody asks for it again
+            self._follow(account, number)
+            raise
         self._follow(account, number, is_fresh=True)
 
     async def _prepare(self, account: AccountId, amount: int, key: bytes, attempt: int) -> Outgoing:
@@ -321,14 +327,13 @@ class LightningEngine:
                     self._over(account, number)
                     return
                 pause_s = self._retry_s_min
-            except (LedgerError, MessageRefusedError) as error:
-                self._problem = str(error)
-                self._tell("warning", "lightning_payment_waits", account, number, str(error), lasts=True)
             except StepRefusedError as refused:
                 self._tell("error", "lightning_payment_not_booked", account, number, str(refused), lasts=True)
-                return
             except JournalError:
                 return  # the node stops
+            except Exception as error:  # noqa: BLE001 - also of an answer that no lnd gives: it must still be followed
+                self._problem = said(error)
+                self._tell("warning", "lightning_payment_waits", account, number, self._problem, lasts=True)
             await asyncio.sleep(pause_s)
             pause_s = min(RETRY_S_MAX, pause_s * 2)
 
@@ -340,6 +345,7 @@ class LightningEngine:
         found = decode_outgoing(kept)
         payment = Payment(UNKNOWN)
         if not is_fresh:
+            await self._port.step(account, Step())  # `pay` may have been cancelled while this was not durable yet
             payment = await self._last(self._lnd.track(found.payment_hash), account, number)
         settlement = next((one for one in self._port.open(account) if one.number == number), None)
         if settlement is None and payment.status in (FAILED, UNKNOWN):
@@ -524,10 +530,10 @@ class LightningEngine:
                 finally:
                     heard.cancel()
                 problem = "lnd has ended the subscription of invoices"
-            except (LedgerError, StepRefusedError) as error:
-                problem = str(error)
             except JournalError:
                 return  # the node stops
+            except Exception as error:  # noqa: BLE001 - also of an answer that no lnd gives: it must still be heard
+                problem = said(error)
             self._problem = problem
             self._port.log("warning", "lightning_not_heard", {"problem": f"{problem}; again in {pause_s:.0f} s"})
             await asyncio.sleep(pause_s)
