@@ -19,10 +19,11 @@ from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
-from isthmus.settlement import channels as shown
 from isthmus.settlement.causes import CLOSE, MESSAGE, TERMS
+from isthmus.settlement.channels import Channel, left_open
 from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.decoded import Decoded
+from isthmus.settlement.evm import shown
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.incoming import (
     ENDED_CHANNELS_MAX,
@@ -547,85 +548,44 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         """Channels of either side that are not at their end, and transactions."""
         is_wanted = WANTED in self._port.kept(account)
         incoming = len(self.incoming(account))
-        left = shown.left_open(account, self.outgoing(account), is_wanted=is_wanted, incoming=incoming)
+        left = left_open(account, self.outgoing(account), is_wanted=is_wanted, incoming=incoming)
         return left + self._transactions_left(account)
 
     def unit(self, account: AccountId) -> Asset:
         """The coin's or the token's own."""
         return Asset(self._accounts[account].asset.code, self.settings.decimals)
 
-    def channels(self, account: AccountId) -> Sequence[shown.Channel]:
+    def channels(self, account: AccountId) -> Sequence[Channel]:
         """Ours first."""
-        unit = self.unit(account)
-        found: list[shown.Channel] = []
-        state = self.outgoing(account)
+        unit, state, found = self.unit(account), self.outgoing(account), list[Channel]()
         if state.terms is not None:
-            _, _, newest = self._states.get(state.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
-            closing = state.phase is Phase.ENDING or newest.closing_at not in (0, CLOSED)
-            found.append(
-                shown.Channel(
-                    id=hexed(state.terms.id),
-                    direction=shown.OUT,
-                    state="closing" if closing else state.phase.value,
-                    unit=unit,
-                    capacity=state.deposited,
-                    can_send=state.left,
-                    paid=state.signed,
-                    redeemed=newest.claimed,
-                    ends_at=_ends_at(newest),
-                    delay_s=state.terms.settle_delay,
-                    text=f"{state.needed} units wait for more funds" if state.needed else "",
-                )
-            )
-        for record in self.incoming(account):
-            _, confirmed, newest = self._states.get(record.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
-            is_closing = record.is_agreed or newest.closing_at != 0
-            found.append(
-                shown.Channel(
-                    id=record.name,
-                    direction=shown.IN,
-                    state="closing" if is_closing else "open",
-                    unit=unit,
-                    capacity=confirmed.deposited,
-                    can_receive=0 if is_closing else max(0, confirmed.deposited - record.claim),
-                    paid=record.claim,
-                    redeemed=newest.claimed,
-                    ends_at=_ends_at(newest),
-                    delay_s=record.terms.settle_delay,
-                    text="its end is agreed" if record.is_agreed else "",
-                )
-            )
-        return found
+            found.append(shown.ours(state, state.terms, self._seen(state.terms)[1], unit))
+        return found + [shown.theirs(record, *self._seen(record.terms), unit) for record in self.incoming(account)]
+
+    def _seen(self, terms: ChannelTerms) -> tuple[ChannelState, ChannelState]:
+        """As it was looked at last: confirmed and newest."""
+        _, confirmed, newest = self._states.get(terms.id, (0, NO_CHANNEL, NO_CHANNEL))
+        return confirmed, newest
 
     def describe(self, account: AccountId) -> Mapping[str, str]:
         """Amounts are in the ledger's units."""
         state = self.outgoing(account)
-        shown = {
+        found = {
             "chain": str(self.settings.chain_id),
             "address": checksummed(self.key.address),
             "height": str(self.head.number) if self.head else "unknown",
             "outgoing": state.phase.value,
             "waiting": str(state.needed),
         }
-        shown |= self._describe_outgoing(account)
+        found |= self._describe_outgoing(account)
         if state.terms is not None:
-            shown["outgoing_settle_delay"] = f"{state.terms.settle_delay} s"
+            found["outgoing_settle_delay"] = f"{state.terms.settle_delay} s"
         for number, record in enumerate(self.incoming(account), start=1):
-            _, confirmed, newest = self._states.get(record.terms.id, (0, NO_CHANNEL, NO_CHANNEL))
-            begin = f"incoming_{number}"
-            shown[f"{begin}_channel"] = record.name
-            shown[f"{begin}_deposited"] = str(confirmed.deposited)
-            shown[f"{begin}_claim"] = str(record.claim)
-            shown[f"{begin}_redeemed"] = str(newest.claimed)
-            shown[f"{begin}_closing_at"] = str(newest.closing_at or "no")
+            found |= shown.described(f"incoming_{number}", record, *self._seen(record.terms))
         for one in self._sender.pending(self._port, account):
-            shown[f"transaction_{one.nonce}"] = f"{one.purpose}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
-        return shown
+            found[f"transaction_{one.nonce}"] = f"{one.purpose}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
+        return found
 
 
 def _key(what: Incoming | Claim | Close) -> bytes:
     return IN + what.terms.id.hex().encode()
-
-
-def _ends_at(state: ChannelState) -> int | None:
-    return None if state.closing_at in (0, CLOSED) else state.closing_at * 1_000
