@@ -77,21 +77,19 @@ class Promises:
                 paid = upto
         return type(self)(waiting=(*again, *self.waiting), carried=self.carried), done
 
-    def fields(self) -> dict[str, Any]:
-        """As JSON."""
-        return {
-            "phase": self.phase.value,
-            "deposited": str(self.deposited),
-            "signed": str(self.signed),
-            "acknowledged": str(self.acknowledged),
-            "signedFor": [[number, str(total)] for number, total in self.signed_for],
-            "waiting": [[number, str(amount)] for number, amount in self.waiting],
-            "carried": str(self.carried),
-        }
+    def text(self) -> str:
+        """As fields of JSON, without the braces: each claim writes them, and `json` takes five times as long."""
+        signed_for = ",".join([f'[{number},"{total}"]' for number, total in self.signed_for])
+        waiting = ",".join([f'[{number},"{amount}"]' for number, amount in self.waiting])
+        return (
+            f'"phase":"{self.phase.value}","deposited":"{self.deposited}","signed":"{self.signed}",'
+            f'"acknowledged":"{self.acknowledged}","signedFor":[{signed_for}],"waiting":[{waiting}],'
+            f'"carried":"{self.carried}"'
+        )
 
     @staticmethod
     def from_fields(fields: dict[str, Any]) -> dict[str, Any]:
-        """What `fields` wrote, as this class takes it."""
+        """What `text` wrote, as this class takes it."""
         return {
             "phase": Phase(fields["phase"]),
             "deposited": int(fields["deposited"]),

@@ -9,7 +9,7 @@ from typing import Final, final
 
 import coincurve
 
-from isthmus.ledgers.evm.octets import address_of, keccak256, word
+from isthmus.ledgers.evm.octets import address_of, hexed, keccak256, word
 
 SIGNATURE_BYTES: Final = 64
 AMOUNT_MAX: Final = 2**112 - 1  # the contract's; ten million times the coins of Ethereum
@@ -68,6 +68,14 @@ class ChannelTerms:
     def words(self) -> bytes:
         """As arguments of the contract's functions."""
         return word(self.sender) + word(self.receiver) + word(self.token) + word(self.settle_delay) + word(self.salt)
+
+    @cached_property
+    def text(self) -> str:
+        """As messages and records write it: JSON, made once, since each claim has it."""
+        return (
+            f'{{"sender":"{self.sender}","receiver":"{self.receiver}","token":"{self.token}",'
+            f'"settleDelay":"{self.settle_delay}","salt":"{hexed(self.salt)}"}}'
+        )
 
     @cached_property
     def id(self) -> bytes:

@@ -12,7 +12,7 @@ from typing import Final, final
 from isthmus.ledgers.evm.chain import ChannelState
 from isthmus.ledgers.evm.claims import ChannelTerms, Domain, signer
 from isthmus.ledgers.evm.octets import hexed
-from isthmus.settlement.evm.messages import Claim, number, terms_fields, terms_from
+from isthmus.settlement.evm.messages import Claim, number, terms_from
 from isthmus.settlement.evm.pending import ENDED_BLOCKS
 
 # Channels of one account to us that are not at their end. A peer needs one, and another while one closes.
@@ -55,15 +55,12 @@ class Incoming:
     ended: int | None = None  # the height at which its end was seen to be deep enough
 
     def encode(self) -> bytes:
-        fields = {
-            "terms": terms_fields(self.terms),
-            "claim": str(self.claim),
-            "signature": self.signature.hex(),
-            "credited": str(self.credited),
-            "agreed": self.is_agreed,
-            "ended": self.ended,
-        }
-        return json.dumps(fields).encode()
+        agreed = "true" if self.is_agreed else "false"
+        ended = "null" if self.ended is None else self.ended
+        return (
+            f'{{"terms":{self.terms.text},"claim":"{self.claim}","signature":"{self.signature.hex()}",'
+            f'"credited":"{self.credited}","agreed":{agreed},"ended":{ended}}}'
+        ).encode()
 
     @property
     def name(self) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from isthmus.ledgers.evm.claims import ChannelTerms
-from isthmus.settlement.evm.messages import terms_fields, terms_from
+from isthmus.settlement.evm.messages import terms_from
 from isthmus.settlement.promises import Promises
 
 RAWS_MAX: Final = 8  # opening and latest top-ups, given to the chain again if it forgets them
@@ -19,8 +19,8 @@ class Outgoing(Promises):
     terms: ChannelTerms | None = None
 
     def encode(self) -> bytes:
-        terms = None if self.terms is None else terms_fields(self.terms)
-        return json.dumps({**self.fields(), "terms": terms}).encode()
+        terms = "null" if self.terms is None else self.terms.text
+        return f'{{{self.text()},"terms":{terms}}}'.encode()
 
     @classmethod
     def decode(cls, data: bytes | None) -> "Outgoing":

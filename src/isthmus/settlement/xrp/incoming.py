@@ -5,7 +5,7 @@ beyond what the channel holds in a validated ledger, and a channel never loses w
 """
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Final, final
 
@@ -52,7 +52,7 @@ class Incoming:
     is_agreed: bool = False  # we end it, at `claim`
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({one.name: getattr(self, one.name) for one in fields(self)}).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Incoming":

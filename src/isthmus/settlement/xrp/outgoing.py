@@ -18,13 +18,10 @@ class Outgoing(Promises):
     since: int = 0  # the first ledger that it can be in
 
     def encode(self) -> bytes:
-        own = {
-            "channel": self.channel,
-            "destination": self.destination,
-            "settleDelay": self.settle_delay,
-            "since": self.since,
-        }
-        return json.dumps({**self.fields(), **own}).encode()
+        return (
+            f'{{{self.text()},"channel":"{self.channel}","destination":"{self.destination}",'
+            f'"settleDelay":{self.settle_delay},"since":{self.since}}}'
+        ).encode()
 
     @classmethod
     def decode(cls, data: bytes | None) -> "Outgoing":
