@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
+from isthmus.connector.events import AccountId
 from isthmus.connector.settling import REVERSED
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.claims import ChannelTerms, Domain, sign
-from isthmus.ledgers.evm.fees import GWEI, FeePolicy
+from isthmus.ledgers.evm.fees import GWEI, Fee, FeePolicy
 from isthmus.ledgers.evm.octets import NO_ADDRESS
-from isthmus.ledgers.evm.transactions import Call
+from isthmus.ledgers.evm.transactions import Call, sign_call
 from isthmus.settlement.evm.arrivals import UNDO_BLOCKS
 from isthmus.settlement.evm.channels import IN
 from isthmus.settlement.evm.messages import Accepted, Claim, decode, encode
@@ -25,6 +26,7 @@ from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.settlement.evm.world import (
     FINNEY,
     PEER,
+    Books,
     Clock,
     Party,
     channel_party,
@@ -473,6 +475,47 @@ async def test_an_account_is_open_while_the_chain_may_take_a_transfer_back(anvil
     await until(lambda: alice.books.state(number) == "confirmed" and bob.books.credited[PEER] == 11, anvil)
     await read_beyond(bob, anvil)
     assert bob.books.credited == {PEER: 11}
+
+
+async def test_a_credit_that_the_books_refuse_keeps_no_other_account_waiting(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """It is given once they take it."""
+    first = AccountId("ann")  # before PEER
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB, books=Books([first, PEER]))
+    join(alice, bob)
+    bob.books.kept[first][b"from"] = EVE.address.encode()
+    bob.books.refused.add(first)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"since" in bob.books.kept[first] and b"from" in bob.books.kept[PEER], anvil)
+    await anvil.send(EVE, Call(to=BOB.address, value=5 * FINNEY))
+    await until(lambda: bob.books.events("evm_step_refused"), anvil)
+    await paid(anvil, alice, 7)
+    bob.books.settle(3)
+    await until(lambda: bob.books.credited[PEER] == 7 and bob.books.confirmed() == 3, anvil)
+    bob.books.refused.clear()
+    await until(lambda: bob.books.credited == {first: 5, PEER: 7}, anvil)
+
+
+@pytest.mark.slow
+async def test_a_peer_that_pays_in_a_thousand_transfers_keeps_nobody_waiting(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """Each was kept by itself, and at a bound the engine did nothing any more, for any of its accounts."""
+    alice, bob = transfer_party(anvil, ALICE), transfer_party(anvil, BOB)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await until(lambda: b"from" in bob.books.kept[PEER] and b"to" in bob.books.kept[PEER], anvil)
+    await alice.kill()
+    await anvil.rpc("evm_setAutomine", False)
+    nonce = int(await anvil.rpc("eth_getTransactionCount", ALICE.address, "latest"), 16)
+    call, fee = Call(to=BOB.address, value=FINNEY), Fee(10 * GWEI, GWEI)
+    for number in range(1_000):
+        signed = sign_call(call, chain_id=anvil.chain_id, nonce=nonce + number, fee=fee, secret=ALICE.secret)
+        await anvil.rpc("eth_sendRawTransaction", "0x" + signed.raw.hex())
+    await until(lambda: bob.books.credited[PEER] == 1_000, anvil, seconds=60)
+    number = bob.books.settle(5)
+    await until(lambda: bob.books.state(number) == "confirmed", anvil)
 
 
 async def test_a_token_is_transferred_and_found_by_its_events(anvil: Anvil, parties: list[Party]) -> None:

@@ -9,13 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from isthmus.errors import CodecError
-from isthmus.ledgers.evm.chain import CLOSED, ChannelState
+from isthmus.ledgers.evm.chain import CLOSED, ChannelState, Transfer
 from isthmus.ledgers.evm.claims import AMOUNT_MAX, SETTLE_DELAY_MAX, ChannelTerms
 from isthmus.ledgers.evm.fees import Fee
 from isthmus.ledgers.evm.octets import hexed, word
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.evm import arrivals
+from isthmus.settlement.evm.arrivals import Arrival
 from isthmus.settlement.evm.incoming import Fault, Incoming, Redeem, accept, covered, credited_again, redeem
 from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hello, Message, decode, encode
 from isthmus.settlement.evm.outgoing import Outgoing
@@ -309,6 +310,36 @@ def test_what_is_credited_and_undone_is_what_the_chain_kept(
         kept[arrivals.OWED_BACK] = str(owed).encode()
         assert books == Fraction(sum(there) + owed, 10**decimals)
         assert owed == 0 or Fraction(owed, 10**decimals) < Fraction(1, 10**scale) or undo is False
+
+
+def a_transfer(number: int, block: int, sender: str = SOME.sender) -> Arrival:
+    return Arrival(
+        transfer=Transfer(sender, number, number.to_bytes(32, "big"), 0, block), block_hash=block.to_bytes(32, "big")
+    )
+
+
+def test_however_many_transfers_a_block_brings_are_one_record_and_credited_once() -> None:
+    kept = {arrivals.SINCE: b"7"}
+    found = [a_transfer(number, block) for block in (6, 7, 8) for number in range(1, 2_000)]
+    new = arrivals.new(kept, found)
+    assert [(one.transfer.block, one.transfer.amount) for one in new] == [(7, 1_999_000), (8, 1_999_000)]
+    kept |= {one.key: one.encode() for one in new}
+    assert arrivals.new(kept, found) == []
+    assert [one for _, one in arrivals.records(kept)] == new
+    (other,) = arrivals.new(kept, [a_transfer(5, 8, SOME.receiver)])  # the address that the peer has registered since
+    assert other.transfer.amount == 5
+    assert [key for key, value in arrivals.tidy(kept, 8 + 2 * arrivals.KEPT_BLOCKS) if not value] == [
+        one.key for one in new
+    ]
+
+
+def test_transfers_that_were_kept_one_by_one_are_not_credited_again() -> None:
+    """By versions before."""
+    one, other = a_transfer(1, 9), a_transfer(2, 9)
+    old = b"in/" + one.transfer.transaction.hex().encode() + b"/9/0"
+    kept = {arrivals.SINCE: b"7", old: one.encode()}
+    assert arrivals.new(kept, [one, other]) == [other]
+    assert arrivals.records(kept) == [(old, one)]
 
 
 # --- transactions that have come -------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ class Books:
         self.settlements: dict[AccountId, dict[int, Settlement]] = {one: {} for one in accounts}
         self.credited: dict[AccountId, int] = dict.fromkeys(accounts, 0)
         self.leftover: dict[AccountId, tuple[int, int]] = dict.fromkeys(accounts, (0, 0))
+        self.refused: set[AccountId] = set()  # no credit of these accounts is taken
         self.steps = 0
         self.log: list[tuple[str, str, dict[str, str | int]]] = []
         self.overs: list[tuple[str, str]] = []  # alarms that the engine said have ended
@@ -59,6 +60,8 @@ class Books:
             one = self.settlements[account][number]
             if one.state not in OPEN_STATES or state < one.state:
                 raise StepRefusedError(f"settlement {number} is {STATES[one.state]}")
+        if step.credits and account in self.refused:
+            raise StepRefusedError("not now")
         if any(units < 1 for units, _ in step.undone):
             raise StepRefusedError("an amount is not above zero")
         for number, state, text in step.moved:

@@ -1,12 +1,13 @@
 """Plain transfers to us: whose they are, which are credited, and which the chain took back. Pure.
 
-A transfer is credited once: its record is kept by the step that credits it, for as long as blocks may be read again;
-older blocks than `since` are never read again for this account.
+What comes in a block is credited once: its record is kept by the step that credits it, for as long as blocks may be
+read again; older blocks than `since` are never read again for this account. One record for all of a block: however
+many transfers a peer makes, there are no more records than blocks.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 from isthmus.ledgers.evm.chain import Transfer
@@ -19,20 +20,19 @@ OWED_BACK: Final = b"owed-back"
 UNDO_BLOCKS: Final = 64
 # Records are dropped, and `since` moves on, once so many blocks have gone by.
 KEPT_BLOCKS: Final = 4 * UNDO_BLOCKS
-RECORDS_MAX: Final = 900  # a peer's transfers in KEPT_BLOCKS; it would pay thousands of fees to get there
 
 
 @final
 @dataclass(slots=True, frozen=True, kw_only=True)
 class Arrival:
-    """A transfer that was credited."""
+    """What one sender's transfers brought in one block: the first of them, with the amount of all."""
 
     transfer: Transfer
     block_hash: bytes
 
     @property
     def key(self) -> bytes:
-        return key_of(self.transfer)
+        return RECORD + f"{self.transfer.block}/{self.block_hash.hex()}/{self.transfer.sender}".encode()
 
     def encode(self) -> bytes:
         one = self.transfer
@@ -46,13 +46,14 @@ class Arrival:
         return cls(transfer=transfer, block_hash=bytes.fromhex(block_hash))
 
 
-def key_of(transfer: Transfer) -> bytes:
-    """One for each transfer of a token: a transaction may hold more. In another block its log has another index."""
+def _key_of_one(transfer: Transfer) -> bytes:
+    """As versions before kept each transfer by itself."""
     return RECORD + transfer.transaction.hex().encode() + f"/{transfer.block}/{transfer.index}".encode()
 
 
-def records(kept: Mapping[bytes, bytes]) -> list[Arrival]:
-    return [Arrival.decode(kept[key]) for key in sorted(kept) if key.startswith(RECORD)]
+def records(kept: Mapping[bytes, bytes]) -> list[tuple[bytes, Arrival]]:
+    """With the keys under which they are kept."""
+    return [(key, Arrival.decode(kept[key])) for key in sorted(kept) if key.startswith(RECORD)]
 
 
 def since(kept: Mapping[bytes, bytes]) -> int | None:
@@ -61,9 +62,20 @@ def since(kept: Mapping[bytes, bytes]) -> int | None:
     return None if found is None else int(found)
 
 
-def is_new(kept: Mapping[bytes, bytes], transfer: Transfer) -> bool:
+def new(kept: Mapping[bytes, bytes], found: Sequence[Arrival]) -> list[Arrival]:
+    """Of one sender's transfers what wasn't credited yet, block by block."""
     first = since(kept)
-    return first is not None and transfer.block >= first and key_of(transfer) not in kept
+    sums: dict[bytes, Arrival] = {}
+    for one in found:
+        transfer = one.transfer
+        if first is None or transfer.block < first or one.key in kept or _key_of_one(transfer) in kept:
+            continue
+        before = sums.get(one.key)
+        if before is not None:
+            amount = before.transfer.amount + transfer.amount
+            one = replace(before, transfer=replace(before.transfer, amount=amount))
+        sums[one.key] = one
+    return list(sums.values())
 
 
 def credit(kept: Mapping[bytes, bytes], amount: int) -> tuple[int, int]:
@@ -85,5 +97,5 @@ def tidy(kept: Mapping[bytes, bytes], scanned: int) -> list[tuple[bytes, bytes]]
     if first is None or scanned - first < 2 * KEPT_BLOCKS:
         return []
     after = scanned - KEPT_BLOCKS
-    old = [(one.key, b"") for one in records(kept) if one.transfer.block < after]
+    old = [(key, b"") for key, one in records(kept) if one.transfer.block < after]
     return [(SINCE, str(after).encode()), *old]

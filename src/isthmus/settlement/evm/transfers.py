@@ -18,19 +18,20 @@ from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.causes import CREDIT
 from isthmus.settlement.evm import arrivals
-from isthmus.settlement.evm.arrivals import KEPT_BLOCKS, RECORDS_MAX, UNDO_BLOCKS, Arrival
+from isthmus.settlement.evm.arrivals import UNDO_BLOCKS, Arrival
 from isthmus.settlement.evm.engine import EvmEngine
 from isthmus.settlement.evm.messages import Hello, Message
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings
-from isthmus.settlement.port import MessageRefusedError, Step
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 
 TO: Final = b"to"
 FROM: Final = b"from"
 CARRIED: Final = b"carried"
 BLOCKS_MAX: Final = 64  # read in one turn for coins, each a question
-LOG_BLOCKS_MAX: Final = 512  # read by one question for a token
+LOG_BLOCKS_MAX: Final = 256  # read by one question for a token
 
 
 @final
@@ -201,8 +202,20 @@ class TransferEngine(EvmEngine):
         """Credit what these blocks bring; then remember that they were read."""
         last = await self._chain.block(end)
         found = await self._arrivals(start, end)
-        for account in self._accounts:
-            await self._credit(account, [one for one in found if one.transfer.sender == self.paid_from(account)], end)
+        refused = False
+        for account in list(self._accounts):
+            if account not in self._accounts:
+                continue  # it has gone meanwhile
+            mine = [one for one in found if one.transfer.sender == self.paid_from(account)]
+            try:
+                await self._credit(account, mine, end)
+            except StepRefusedError as error:  # others are credited; these blocks are read again at the next look
+                refused = True
+                self._tell("warning", "step_refused", account, {"reason": str(error)}, until=CREDIT)
+            else:
+                self._went_through(CREDIT, account)
+        if refused:
+            return
         known = {self.paid_from(account) for account in self._accounts}
         for one in found:
             if one.transfer.sender not in known and one.transfer.sender != self.key.address:
@@ -223,13 +236,11 @@ class TransferEngine(EvmEngine):
 
     async def _credit(self, account: AccountId, found: list[Arrival], scanned: int) -> None:
         kept = self._port.kept(account)
-        new = [one for one in found if arrivals.is_new(kept, one.transfer)]
+        new = arrivals.new(kept, found)
         step = Step(kept=arrivals.tidy(kept, scanned))
         if new:
-            if len(arrivals.records(kept)) + len(new) > RECORDS_MAX:
-                raise LedgerError(f"more than {RECORDS_MAX} transfers of one peer in {2 * KEPT_BLOCKS} blocks")
             amount, owed = arrivals.credit(kept, sum(one.transfer.amount for one in new))
-            text = f"transaction {hexed(new[0].transfer.transaction)}" + (f" and {len(new) - 1} more" * (len(new) > 1))
+            text = f"transaction {hexed(new[0].transfer.transaction)}" + (" and others" if len(found) > 1 else "")
             if amount:
                 step.credits.append((amount, self.settings.decimals, "", text))
             step.kept += [(one.key, one.encode()) for one in new]
@@ -239,22 +250,18 @@ class TransferEngine(EvmEngine):
 
     async def _check_records(self) -> None:
         """After a reorganisation: what was credited and isn't in the chain any more is taken back."""
-        for account in self._accounts:
-            for record in arrivals.records(self._port.kept(account)):
-                if not await self._still_there(record):
-                    await self._undo(account, record)
+        for account in list(self._accounts):
+            for key, record in arrivals.records(self._port.kept(account)):
+                if (await self._chain.block(record.transfer.block)).hash != record.block_hash:
+                    await self._undo(account, key, record)
 
-    async def _still_there(self, record: Arrival) -> bool:
-        receipt = await self._chain.receipt(record.transfer.transaction)
-        return receipt is not None and receipt.block_hash == record.block_hash
-
-    async def _undo(self, account: AccountId, record: Arrival) -> None:
+    async def _undo(self, account: AccountId, key: bytes, record: Arrival) -> None:
         """In another block it counts anew, once that is deep enough."""
         kept = self._port.kept(account)
         units, owed = arrivals.undo(kept, record.transfer.amount, self._converter(account))
         name = hexed(record.transfer.transaction)
         undone = [(units, f"transaction {name} left the chain")] if units else []
-        left = [(record.key, b""), (arrivals.OWED_BACK, str(owed).encode() if owed else b"")]
+        left = [(key, b""), (arrivals.OWED_BACK, str(owed).encode() if owed else b"")]
         self._tell("error", "credit_undone", account, {"reason": name, "amount": str(units)})
         await self._port.step(account, Step(undone=undone, kept=left))
 
@@ -263,7 +270,7 @@ class TransferEngine(EvmEngine):
     def unfinished(self, account: AccountId) -> Sequence[str]:
         """Transactions, and transfers to us that the chain may still take back."""
         left = self._transactions_left(account)
-        newest = max((one.transfer.block for one in arrivals.records(self._port.kept(account))), default=None)
+        newest = max((one.transfer.block for _, one in arrivals.records(self._port.kept(account))), default=None)
         read = -1 if self._scanned is None else self._scanned.number
         if newest is not None and read < newest + UNDO_BLOCKS:
             left.append(f"a transfer of block {newest} was credited: wait for block {newest + UNDO_BLOCKS}")
