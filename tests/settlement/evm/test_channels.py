@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from isthmus.connector.events import AccountId
 from isthmus.errors import LedgerError
 from isthmus.ledgers.evm import contract, tokens
 from isthmus.ledgers.evm.chain import CLOSED
@@ -245,6 +246,23 @@ async def test_a_channel_belongs_to_the_account_that_it_came_over(anvil: Anvil, 
     with pytest.raises(MessageRefusedError, match=Fault.ELSEWHERE.value):
         await bob.engine.take_message(other, encode(a_claim(anvil, terms_of(alice), 400 * FINNEY)))
     assert bob.books.credited == {PEER: 300, other: 0}
+
+
+async def test_a_claim_that_comes_over_two_accounts_at_once_is_credited_to_one(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    alice = channel_party(anvil, ALICE)
+    bob = channel_party(anvil, BOB, books=Books([PEER, AccountId("other")]))
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await channels_of(alice).open_channel(PEER, 500 * FINNEY)
+    await until(lambda: out(alice).phase is Phase.OPEN, anvil)
+    claim = encode(a_claim(anvil, terms_of(alice), 300 * FINNEY))
+    asked = [bob.engine.take_message(account, claim) for account in bob.books.kept]
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert sorted(bob.books.credited.values()) == [0, 300]
+    (refused,) = [one for one in answers if isinstance(one, MessageRefusedError)]
+    assert Fault.ELSEWHERE.value in str(refused)
 
 
 async def test_a_peer_has_so_many_channels_and_no_more(anvil: Anvil, pair: tuple[Party, Party]) -> None:

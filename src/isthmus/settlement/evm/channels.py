@@ -426,17 +426,16 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             token=self.settings.token,
             settle_delay_min=self.policy.settle_delay_min,
         )
-        key = _key(claim)
-        if fault is None and any(key in self._port.kept(each) for each in self._accounts if each != account):
-            fault = Fault.ELSEWHERE
         if fault is not None:
             raise self._refusal(account, claim, fault)
 
     def _credit_claim(
         self, account: AccountId, claim: Claim, confirmed: ChannelState, newest: ChannelState
     ) -> Accepted:
-        """What is kept is read here, after the last wait: another claim may have come meanwhile."""
-        key = IN + claim.terms.id.hex().encode()
+        """What is kept is read here, after the last wait: others may have come meanwhile, over other accounts too."""
+        key = _key(claim)
+        if any(key in self._port.kept(each) for each in self._accounts if each != account):
+            raise self._refusal(account, claim, Fault.ELSEWHERE)
         kept = self._port.kept(account)
         if key not in kept and len(self.incoming(account)) >= INCOMING_MAX:
             raise self._refusal(account, claim, Fault.MANY)
