@@ -22,6 +22,7 @@ ADDRESS: Final = "xrp_address"
 INFO: Final = "info"
 CHANNEL: Final = "ripple_channel_id"
 CLOSE: Final = "xrp_close"
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
 NAMES: Final = frozenset({CLAIM, ADDRESS, INFO, CHANNEL, CLOSE})
 
 
@@ -42,7 +43,7 @@ def encode(entry: Entry) -> bytes:
     fields: dict[str, object] = {"btp": entry.name, "contentType": entry.content_type, "data": data}
     if entry.amount is not None:
         fields["amount"] = str(entry.amount)
-    return json.dumps(fields, separators=(",", ":")).encode()
+    return _JSON.encode(fields).encode()
 
 
 def decode(data: bytes) -> Entry:

@@ -8,6 +8,7 @@ Malleability".
 """
 
 from enum import Enum, auto
+from functools import lru_cache
 from typing import Final
 
 import coincurve
@@ -23,6 +24,7 @@ from isthmus.errors import ConfigError
 from isthmus.ledgers.xrp.hashes import sha512_half
 
 PUBLIC_KEY_BYTES: Final = 33
+KEYS_MAX: Final = 256  # remembered: each claim of a channel is by the same
 _ED25519_PREFIX: Final = b"\xed"
 _ORDER: Final = 0xFFFFFFFF_FFFFFFFF_FFFFFFFF_FFFFFFFE_BAAEDCE6_AF48A03B_BFD25E8C_D0364141
 
@@ -43,6 +45,11 @@ def key_kind(public_key: bytes) -> KeyKind | None:
     return KeyKind.SECP256K1 if public_key[0] in (2, 3) else None
 
 
+@lru_cache(maxsize=KEYS_MAX)
+def _ed25519(point: bytes) -> Ed25519PublicKey:
+    return Ed25519PublicKey.from_public_bytes(point)
+
+
 def address_of(public_key: bytes) -> str:
     """The classic address of a key of 33 bytes."""
     return encode_classic_address(get_account_id(public_key))
@@ -55,7 +62,7 @@ def verify(message: bytes, signature: bytes, public_key: bytes) -> bool:
         return False
     try:
         if kind is KeyKind.ED25519:
-            Ed25519PublicKey.from_public_bytes(public_key[1:]).verify(signature, message)
+            _ed25519(public_key[1:]).verify(signature, message)
             return True
         _, s = decode_dss_signature(signature)  # nothing but DER
         if s > _ORDER // 2:

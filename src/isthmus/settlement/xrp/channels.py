@@ -6,7 +6,6 @@ kept: `out`, `wanted`, the peer's address, and transactions under way.
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from typing import Any, Final, final
 
 from isthmus.connector.events import AccountId
@@ -197,8 +196,9 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
     def _in_units(self, account: AccountId, drops: int) -> int:
         """Units of the account. Exact: what is signed is a whole number of them."""
         scale = self._scale(account)
-        fraction = Fraction(10) ** (scale - XRP_SCALE)
-        return drops * fraction.numerator // fraction.denominator
+        up, down = max(0, scale - XRP_SCALE), max(0, XRP_SCALE - scale)
+        units: int = drops * 10**up // 10**down
+        return units
 
     # --- a turn ---
 

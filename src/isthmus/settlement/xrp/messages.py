@@ -22,6 +22,7 @@ from isthmus.ilp import subprotocol
 from isthmus.ilp.subprotocol import ADDRESS, CHANNEL, CLAIM, CLOSE, INFO, Entry
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, is_address
 
+_JSON: Final = json.JSONEncoder(separators=(",", ":"))  # `json.dumps` would make one each time
 MESSAGE_BYTES_MAX: Final = 4_096
 SIGNATURE_BYTES_MAX: Final = 80  # a DER signature has 72 at most, one of Ed25519 has 64
 SCALE_MAX: Final = 255
@@ -130,7 +131,7 @@ def _entry(message: Message) -> Entry:
 
 
 def _json(name: str, fields: dict[str, Any], amount: int | None = None) -> Entry:
-    return Entry(name, subprotocol.JSON, json.dumps(fields, separators=(",", ":")).encode(), amount)
+    return Entry(name, subprotocol.JSON, _JSON.encode(fields).encode(), amount)
 
 
 def decode_question(data: bytes) -> Message:
