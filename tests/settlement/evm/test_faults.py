@@ -477,6 +477,22 @@ async def test_an_account_is_open_while_the_chain_may_take_a_transfer_back(anvil
     assert bob.books.credited == {PEER: 11}
 
 
+async def test_a_transfer_from_an_address_of_two_accounts_is_credited_to_one(
+    anvil: Anvil, parties: list[Party]
+) -> None:
+    """An address in the settings of two accounts, or of one while another's peer has registered it before."""
+    first = AccountId("ann")  # before PEER
+    alice = transfer_party(anvil, ALICE, peer_address=BOB.address)
+    bob = transfer_party(anvil, BOB, books=Books([first, PEER]), peer_address=ALICE.address)
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    await paid(anvil, alice, 7)
+    await until(lambda: any(bob.books.credited.values()), anvil)
+    await read_beyond(bob, anvil)
+    assert bob.books.credited == {first: 7, PEER: 0}
+    assert bob.books.events("evm_address_claimed_twice")[0]["account"] == PEER
+
+
 async def test_a_credit_that_the_books_refuse_keeps_no_other_account_waiting(
     anvil: Anvil, parties: list[Party]
 ) -> None:

@@ -62,13 +62,18 @@ def since(kept: Mapping[bytes, bytes]) -> int | None:
     return None if found is None else int(found)
 
 
+def is_credited(kept: Mapping[bytes, bytes], one: Arrival) -> bool:
+    """Whether it is among what is kept of an account."""
+    return one.key in kept or _key_of_one(one.transfer) in kept
+
+
 def new(kept: Mapping[bytes, bytes], found: Sequence[Arrival]) -> list[Arrival]:
     """Of one sender's transfers what wasn't credited yet, block by block."""
     first = since(kept)
     sums: dict[bytes, Arrival] = {}
     for one in found:
         transfer = one.transfer
-        if first is None or transfer.block < first or one.key in kept or _key_of_one(transfer) in kept:
+        if first is None or transfer.block < first or is_credited(kept, one):
             continue
         before = sums.get(one.key)
         if before is not None:

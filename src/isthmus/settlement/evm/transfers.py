@@ -203,10 +203,17 @@ class TransferEngine(EvmEngine):
         last = await self._chain.block(end)
         found = await self._arrivals(start, end)
         refused = False
+        owners = self._owners()
         for account in list(self._accounts):
             if account not in self._accounts:
                 continue  # it has gone meanwhile
-            mine = [one for one in found if one.transfer.sender == self.paid_from(account)]
+            others = [self._port.kept(each) for each in self._accounts if each != account]
+            mine = [
+                one
+                for one in found
+                if owners.get(one.transfer.sender) == account
+                and not any(arrivals.is_credited(kept, one) for kept in others)
+            ]
             try:
                 await self._credit(account, mine, end)
             except StepRefusedError as error:  # others are credited; these blocks are read again at the next look
@@ -216,12 +223,21 @@ class TransferEngine(EvmEngine):
                 self._went_through(CREDIT, account)
         if refused:
             return
-        known = {self.paid_from(account) for account in self._accounts}
         for one in found:
-            if one.transfer.sender not in known and one.transfer.sender != self.key.address:
+            if one.transfer.sender not in owners and one.transfer.sender != self.key.address:
                 reason = f"{one.transfer.amount} from {checksummed(one.transfer.sender)}"
                 self._tell("warning", "unmatched", "", {"reason": f"{reason} in {hexed(one.transfer.transaction)}"})
         self._scanned = last
+
+    def _owners(self) -> dict[str, AccountId]:
+        """Accounts by the addresses that pay them. One that stands in the settings of two is the first one's."""
+        owners: dict[str, AccountId] = {}
+        for account in self._accounts:
+            address = self.paid_from(account)
+            if address is not None and (owner := owners.setdefault(address, account)) != account:
+                fields: dict[str, str | int] = {"address": checksummed(address), "belongs_to": owner}
+                self._tell("error", "address_claimed_twice", account, fields)
+        return owners
 
     async def _arrivals(self, start: int, end: int) -> list[Arrival]:
         if self.settings.token == NO_ADDRESS:
