@@ -1,6 +1,7 @@
 """What goes wrong on ledgers and in nodes: kills at every step, servers that lie or are away, fees, strangers' use."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ import pytest
 from aiohttp import ClientSession, web
 
 from isthmus.ledgers.xrp.transactions import payment
+from isthmus.settlement.port import MessageRefusedError
 from isthmus.settlement.promises import Phase
+from isthmus.settlement.xrp.messages import ChannelTold, Claim, decode_question, encode
 from isthmus.settlement.xrp.pending import PREFIX, Pending
 from tests.ledgers.xrp.dev.conftest import Serving, serving
 from tests.settlement.lightning.ports import PEER
@@ -336,6 +339,29 @@ async def test_a_server_that_tells_a_larger_channel_is_not_believed_if_another_i
     assert bob.balance == -10
     liar.lies.clear()
     await until(lambda: bob.balance == -20 * XRP - 10, ledger)
+
+
+async def test_a_channel_that_has_ended_is_not_credited_again_by_a_server_that_is_behind(
+    ledger: Serving, parties: list[Party], liar: Liar
+) -> None:
+    """Or whose answer comes after the channel's end was seen: the peer tells the channel and its claim once more."""
+    alice, bob = channel_party(ledger, ALICE), channel_party(ledger, BOB, urls=(liar.json_rpc,))
+    join(alice, bob)
+    parties += [await alice.start(), await bob.start()]
+    alice.owe(300)
+    await until(lambda: alice.is_paid and bob.balance == -300, ledger)
+    channel = alice.out.channel
+    before = await ask(ledger, "ledger_entry", payment_channel=channel, ledger_index="validated")
+    claim = next(data for data in alice.said if isinstance(decode_question(data), Claim))
+    await bob.channels.redeem_channels(PEER, and_end=True)
+    await until(lambda: not bob.channels.incoming(PEER), ledger)
+    await alice.kill()
+    liar.lies["ledger_entry"] = before
+    for data in (encode(ChannelTold(channel)), claim):
+        with contextlib.suppress(MessageRefusedError):
+            await bob.engine.take_message(PEER, data)
+    assert bob.balance == -300
+    assert not bob.channels.incoming(PEER)
 
 
 @pytest.mark.parametrize(

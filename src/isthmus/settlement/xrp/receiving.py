@@ -1,7 +1,7 @@
 """The half of the channels' engine that is paid: which channels are a peer's, what claims bring, what is redeemed.
 
-Kept are the peer's address, and `in/ID` for each of the peer's channels to us. A claim is credited by what the verified
-signature grew by, never by an amount that the peer names beside it.
+Kept are the peer's address, `in/ID` for each of the peer's channels to us, and `gone/ID` for those that ended last. A
+claim is credited by what the verified signature grew by, never by an amount that the peer names beside it.
 """
 
 from abc import abstractmethod
@@ -47,6 +47,10 @@ from isthmus.settlement.xrp.settings import ChannelPolicy, LedgerSettings
 
 PEER: Final = b"peer"  # the peer's address, as it has told it
 IN: Final = b"in/"
+GONE: Final = b"gone/"  # channels to us that have ended, and in which ledger that was seen
+# So many of one account are known, the newest: a server that is behind may show one as it was, and what was credited of
+# it would be credited again.
+GONE_MAX: Final = 16
 STATE_MS_MAX: Final = 60_000  # a channel's state is asked for anew when a claim comes after this long
 SEARCH_MS: Final = 10_000  # a peer's channels are looked for on the ledger not more often than this
 REDEMPTIONS: Final = frozenset({"claim", "release"})
@@ -168,6 +172,8 @@ class ReceivingEngine(XrpEngine):
         return record
 
     def _fault_of(self, account: AccountId, channel: PayChan, head: Head) -> Fault | None:
+        if any(GONE + channel.id.encode() in self._port.kept(each) for each in self._accounts):
+            return Fault.ABSENT
         if any(_key(channel.id) in self._port.kept(each) for each in self._accounts if each != account):
             return Fault.ELSEWHERE
         return fault_of(
@@ -331,7 +337,7 @@ class ReceivingEngine(XrpEngine):
         """The channel has ended: what of the claim was not paid out by then is owed to us again."""
         balance = await self._network.last_of_channel(record.channel, record.source, record.since, head.index)
         record = self._record(account, record.channel) or record
-        step = Step(kept=[(_key(record.channel), b"")])
+        step = Step(kept=[(_key(record.channel), b""), *self._gone_with(account, record.channel, head)])
         lost = record.claim - balance
         if lost > 0:
             units, _ = self._converter(account).whole_units(lost)
@@ -342,6 +348,14 @@ class ReceivingEngine(XrpEngine):
             step.credits.append((-lost, XRP_SCALE, "", f"paid out of channel {record.channel[:16]}…"))
         self._states.pop(record.channel, None)
         await self._port.step(account, step)
+
+    def _gone_with(self, account: AccountId, channel: str, head: Head) -> list[tuple[bytes, bytes]]:
+        """What is kept of channels that have ended, with one more of them."""
+        kept = self._port.kept(account)
+        known = sorted((int(kept[key]), key) for key in kept if key.startswith(GONE))
+        new = GONE + channel.encode()
+        old = [(key, b"") for _, key in known[: max(0, len(known) + 1 - GONE_MAX)] if key != new]
+        return [*old, (new, b"%d" % head.index)]
 
     async def redemption_fee(self, account: AccountId) -> int | None:
         """Of one channel, in drops."""
