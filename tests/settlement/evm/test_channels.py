@@ -248,6 +248,17 @@ async def test_a_channel_belongs_to_the_account_that_it_came_over(anvil: Anvil, 
     assert bob.books.credited == {PEER: 300, other: 0}
 
 
+async def test_claims_on_channels_that_are_not_there_leave_nothing_behind(
+    anvil: Anvil, pair: tuple[Party, Party]
+) -> None:
+    _, bob = pair
+    for number in range(5):
+        terms = ChannelTerms(ALICE.address, BOB.address, NO_ADDRESS, 3_600, word(number))
+        with pytest.raises(MessageRefusedError, match=Fault.ABSENT.value):
+            await bob.engine.take_message(PEER, encode(a_claim(anvil, terms, FINNEY)))
+    assert not channels_of(bob)._states
+
+
 async def test_a_claim_that_comes_over_two_accounts_at_once_is_credited_to_one(
     anvil: Anvil, parties: list[Party]
 ) -> None:

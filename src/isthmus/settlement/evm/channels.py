@@ -415,7 +415,11 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
     async def _take_claim(self, account: AccountId, claim: Claim) -> Accepted:
         self._check_claim(account, claim)
         state = self._recent(claim) or await self._state(claim.terms)
-        return self._credit_claim(account, claim, *state)
+        try:
+            return self._credit_claim(account, claim, *state)
+        finally:
+            if not any(_key(claim) in self._port.kept(each) for each in self._accounts):
+                self._states.pop(claim.terms.id, None)  # channels that are nobody's must not fill it
 
     def _check_claim(self, account: AccountId, claim: Claim) -> None:
         """Raise what is wrong with it, whatever the channel's state."""
