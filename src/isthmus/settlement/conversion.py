@@ -13,8 +13,13 @@ class Converter:
     decimals: int  # of the ledger's unit
 
     def to_ledger(self, units: int, carried: int = 0) -> tuple[int, int]:
-        """The ledger's units for these and what was carried before, and what is carried on (units of the account)."""
+        """The ledger's units for these and what was carried before, and what is carried on (units of the account).
+
+        What is carried may be below zero after a failure (`carried_back`); then the rest of it is, too.
+        """
         total = units + carried
+        if total < 0:
+            return 0, total
         if self.decimals >= self.asset_scale:
             return total * 10 ** (self.decimals - self.asset_scale), 0
         amount, rest = divmod(total, 10 ** (self.asset_scale - self.decimals))
@@ -26,3 +31,13 @@ class Converter:
             return amount * 10 ** (self.asset_scale - self.decimals), amount
         size = 10 ** (self.decimals - self.asset_scale)
         return amount // size, amount - amount % size
+
+    def carried_back(self, units: int, amount: int, carried: int) -> int:
+        """What is carried once a payment of this amount, which `to_ledger` made of these units, can't happen any more.
+
+        The units are owed again, whole; so what it took of what was carried comes back, and what it added goes.
+        """
+        if self.decimals >= self.asset_scale:
+            return carried
+        unit: int = 10 ** (self.asset_scale - self.decimals)
+        return carried + amount * unit - units

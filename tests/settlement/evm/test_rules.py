@@ -106,6 +106,18 @@ def test_whole_units_are_what_fits(amount: int, scale: int, decimals: int) -> No
     assert 0 <= Fraction(amount - whole, 10**decimals) < Fraction(1, 10**scale)
 
 
+@given(st.integers(1, 10**6), st.integers(-(10**5), 10**5), st.integers(0, 12), st.integers(0, 12))
+def test_a_payment_that_fails_gives_back_what_it_took_of_what_was_carried(
+    units: int, before: int, scale: int, decimals: int
+) -> None:
+    converter = Converter(scale, decimals)
+    if decimals >= scale:
+        before = 0  # nothing is ever carried
+    amount, carried = converter.to_ledger(units, before)
+    assert amount >= 0
+    assert converter.carried_back(units, amount, carried) == before
+
+
 # --- channels to us ---
 
 

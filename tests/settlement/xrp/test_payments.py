@@ -239,6 +239,21 @@ async def test_a_payment_that_the_ledger_has_as_failed_is_a_failure(ledger: Serv
     assert len(alice.events("xrp_transaction")) == 1
 
 
+async def test_what_a_payment_took_of_what_was_carried_comes_back_if_it_fails(
+    ledger: Serving, parties: list[Party]
+) -> None:
+    """The operator reverses what that settlement was for, and no more."""
+    alice = payment_party(ledger, ALICE, scale=9)
+    alice.settings |= {"peer_address": a_key(9).address, "peer_tag": "5"}
+    parties.append(await alice.start())
+    alice.owe(700)
+    await until(lambda: alice.is_paid, ledger)
+    alice.owe(1_500)
+    await until(lambda: alice.kept(PEER)[b"carried"] == b"200")
+    await until(lambda: [one for one in alice.open(PEER) if one.state == 3], ledger)
+    assert alice.kept(PEER)[b"carried"] == b"700"
+
+
 async def test_without_money_it_waits(ledger: Serving, parties: list[Party]) -> None:
     poor = a_key(5)
     ledger.service.fund(poor.address, 5)

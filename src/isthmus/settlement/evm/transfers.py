@@ -58,12 +58,11 @@ class TransferEngine(EvmEngine):
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
         if not self._is_begun(account, number):
             return
-        kept = self._port.kept(account)
-        due, carried = self._converter(account).to_ledger(amount, int(kept.get(CARRIED, b"0")))
-        carry = (CARRIED, str(carried).encode() if carried else b"")
+        before = self._carried(account)
+        due, carried = self._converter(account).to_ledger(amount, before)
         if due == 0:
             text = "less than the ledger's unit; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry]))
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[_carry(carried)]))
             return
         to = self.pays_to(account)
         if to is None:
@@ -72,6 +71,11 @@ class TransferEngine(EvmEngine):
         value, data = (due, b"") if token == NO_ADDRESS else (0, tokens.transfer(to, due))
         target = to if token == NO_ADDRESS else token
         gas = await self._sender.gas(target, value, data)
+
+        def step(_: Pending) -> Step:
+            now = self._carried(account) + carried - before  # one that failed meanwhile may have changed it
+            return Step(moved=[(number, TAKEN, "")], kept=[_carry(now)])
+
         await self._sender.begin(
             self._port,
             list(self._accounts),
@@ -79,7 +83,7 @@ class TransferEngine(EvmEngine):
             Call(to=target, value=value, data=data, gas=gas),
             purpose="pay",
             about=str(number),
-            step=lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]),
+            step=step,
         )
 
     async def _transaction_ended(self, account: AccountId, one: Pending, receipt: Receipt | None, step: Step) -> None:
@@ -90,14 +94,20 @@ class TransferEngine(EvmEngine):
             step.moved.append((number, FAILED, f"the chain has it as failed in block {receipt.block}"))
         else:
             step.moved.append((number, CONFIRMED, ""))
-        if not any(
-            each.number == number for each in self._port.open(account)
-        ):  # an operator has reversed it as certain
+        found = next((each for each in self._port.open(account) if each.number == number), None)
+        if found is None:  # an operator has reversed it as certain
             if receipt is not None and receipt.succeeded:
                 fields = {"reason": f"settlement {number}", "hash": hexed(one.hashes[-1])}
                 self._tell("error", "paid_and_reversed", account, fields)
             step.moved.clear()
+        elif receipt is None or not receipt.succeeded:
+            sent = one.call.value or int.from_bytes(one.call.data[-32:], "big")  # coins, or a token's transfer
+            carried = self._converter(account).carried_back(found.amount, sent, self._carried(account))
+            step.kept.append(_carry(carried))
         await self._port.step(account, step)
+
+    def _carried(self, account: AccountId) -> int:
+        return int(self._port.kept(account).get(CARRIED, b"0"))
 
     def pays_to(self, account: AccountId) -> str | None:
         """The peer's address, if we know it and the peer knows ours."""
@@ -316,3 +326,7 @@ class TransferEngine(EvmEngine):
             name = f"settlement {one.about}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
             shown[f"transaction_{one.nonce}"] = name
         return shown
+
+
+def _carry(amount: int) -> tuple[bytes, bytes]:
+    return CARRIED, str(amount).encode() if amount else b""

@@ -48,18 +48,22 @@ class PaymentEngine(XrpEngine):
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
         if not self._is_begun(account, number):
             return
-        before = int(self._port.kept(account).get(CARRIED, b"0"))
+        before = self._carried(account)
         due, carried = self._converter(account).to_ledger(amount, before)
-        carry = (CARRIED, str(carried).encode() if carried else b"")
         if due == 0:
             text = "less than a drop; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry]))
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[_carry(carried)]))
             return
         if due > DROPS_MAX:
             raise LedgerError(f"{due} drops are more than there are")
         # Two payments of one amount must never be the same bytes: one would be taken for both.
         invoice = sha512_half(key).hex().upper()
-        await self._sign(account, number, due, invoice, lambda _: Step(moved=[(number, TAKEN, "")], kept=[carry]))
+
+        def step(_: Pending) -> Step:
+            now = self._carried(account) + carried - before  # one that failed meanwhile may have changed it
+            return Step(moved=[(number, TAKEN, "")], kept=[_carry(now)])
+
+        await self._sign(account, number, due, invoice, step)
 
     async def _sign(
         self,
@@ -99,12 +103,19 @@ class PaymentEngine(XrpEngine):
             step.moved.append((number, CONFIRMED, ""))
         else:
             step.moved.append((number, FAILED, f"the ledger has it as {found.result} in ledger {found.ledger}"))
+            for each in self._port.open(account):
+                if each.number == number:
+                    amount, carried = int(one.fields["Amount"]), self._carried(account)
+                    step.kept.append(_carry(self._converter(account).carried_back(each.amount, amount, carried)))
         try:
             await self._port.step(account, step)
         except StepRefusedError as error:  # an operator has reversed it as certain
             if found.succeeded:
                 self._tell("error", "paid_and_reversed", account, {"reason": str(error), "hash": found.hash})
-            await self._port.step(account, Step(kept=step.kept))
+            await self._port.step(account, Step(kept=[(one.key, b"")]))
+
+    def _carried(self, account: AccountId) -> int:
+        return int(self._port.kept(account).get(CARRIED, b"0"))
 
     async def _pay_anew(self, account: AccountId, one: Pending, number: int, step: Step) -> None:
         """No ledger has taken it, and none can any more."""
@@ -237,6 +248,10 @@ class PaymentEngine(XrpEngine):
         for one in self._sender.pending(self._port, account):
             shown[f"transaction_{one.sequence}"] = f"settlement {one.about}, until ledger {one.last}, {one.hash}"
         return shown
+
+
+def _carry(amount: int) -> tuple[bytes, bytes]:
+    return CARRIED, str(amount).encode() if amount else b""
 
 
 def _told(one: Applied) -> str:
