@@ -69,7 +69,7 @@ from isthmus.connector.settlements import settle_what_is_due, take_settle, take_
 from isthmus.connector.step_pause import StepPause
 from isthmus.connector.summary import summarise
 from isthmus.connector.swap import BUSY, swap_rates, swap_tables
-from isthmus.connector.switch import FAR_FUTURE, Switch
+from isthmus.connector.switch import Switch
 from isthmus.connector.tables import HOLD_MS_LIMIT, RatesChanged, TableEvent, Tables, TablesChanged, longest_hold_ms
 from isthmus.errors import CodecError
 from isthmus.ilp.packet import PREPARE, Fulfill, encode_fulfill
@@ -325,8 +325,7 @@ class Kernel:
         switch = self.switch
         switch.wall = now.wall_ms
         switch.mono = now.mono_ms
-        effects: list[Effect] = []
-        switch.effects = effects
+        effects = switch.effects = list[Effect]()
         self._take_settlement_event(event)
         switch.effects = []
         return effects
@@ -514,27 +513,9 @@ class Kernel:
             settle_what_is_due(switch)
         self.sequence += 1
         summary = summarise(switch)
-        batch = Batch(
-            self.sequence,
-            submitted_at=switch.mono,
-            last_leg=switch.books.last_leg,
-            posted=switch.posted,
-            first_deadline=switch.first_deadline,
-            first_posted_deadline=switch.first_posted_deadline,
-            tokens=self._tokens,
-            frames=[(lane, lane.frames) for lane in switch.frame_lanes],
-            answers=switch.answers,
-        )
-        self._appends.append(batch)
+        self._appends.append(switch.cut_batch(self.sequence, self._tokens))
         switch.effects.append(Append(self.sequence, switch.books.take_record(), summary))
         self._tokens = []
-        switch.answers = []
-        for lane in switch.frame_lanes:
-            lane.frames = []
-        switch.frame_lanes = []
-        switch.posted = []
-        switch.first_deadline = FAR_FUTURE
-        switch.first_posted_deadline = FAR_FUTURE
 
     def _tell_digest(self) -> None:
         """Between two batches, which a busy node never is when `handle` returns."""
@@ -613,9 +594,7 @@ class Kernel:
                 forget_nameless(self.switch, lane, lane.account.nameless)
 
     def _tell_drained(self) -> None:
-        if self._appends or self._waiting or self.switch.books.has_entries():
-            return
-        if any(account.sent or account.received for account in self.switch.books.peers.values()):
-            return
-        self._drained = True
-        self.switch.effects.append(Drained())
+        in_flight = any(account.sent or account.received for account in self.switch.books.peers.values())
+        if not (in_flight or self._appends or self._waiting or self.switch.books.has_entries()):
+            self._drained = True
+            self.switch.effects.append(Drained())

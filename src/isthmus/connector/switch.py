@@ -142,6 +142,25 @@ class Switch:
             self.free_lanes.append(lane)
         lane.free.append(frame)
 
+    def cut_batch(self, sequence: int, tokens: list[int]) -> Batch:
+        """What waits for all that was decided so far; what is decided from here on waits for the next."""
+        batch = Batch(
+            sequence,
+            submitted_at=self.mono,
+            last_leg=self.books.last_leg,
+            posted=self.posted,
+            first_deadline=self.first_deadline,
+            first_posted_deadline=self.first_posted_deadline,
+            tokens=tokens,
+            frames=[(lane, lane.frames) for lane in self.frame_lanes],
+            answers=self.answers,
+        )
+        for lane in self.frame_lanes:
+            lane.frames = []
+        self.frame_lanes, self.posted, self.answers = [], [], []
+        self.first_deadline = self.first_posted_deadline = FAR_FUTURE
+        return batch
+
     def send_after_all(self, lane: Lane, frame: Outbound) -> None:
         """Queue a frame that rests on everything decided so far, whether it made an entry of its own or not."""
         if self.books.has_entries():

@@ -86,13 +86,16 @@ class Running:
 
     name: str
     engine: Engine
-    prompt: PromptEngine | None = None  # the same, if it can be asked so
+    prompt: PromptEngine | None = field(init=False)  # the same, if it can be asked so
     accounts: dict[AccountId, SettlingAccount] = field(default_factory=dict)
     told: list[SettlingAccount] = field(default_factory=list)  # the accounts that the engine knows
     works: bool = False
     problem: str = ""  # why it doesn't work
     alarms: dict[tuple[str, str], Alarm] = field(default_factory=dict)  # by event and account; newest last
     alarm_count: int = 0  # since the process began
+
+    def __post_init__(self) -> None:
+        self.prompt = self.engine if isinstance(self.engine, PromptEngine) else None
 
 
 @final
@@ -128,7 +131,7 @@ class EngineRunner:
         link_up_s: float = LINK_UP_S,
     ) -> None:
         self._desk: Final = desk
-        self._engines: Final = {name: _running(name, engine) for name, engine in engines.items()}
+        self._engines: Final = {name: Running(name, engine) for name, engine in engines.items()}
         self._by_account: Final[dict[AccountId, Running]] = {}
         self._on_log: Final = on_log
         self._now: Final = now
@@ -367,11 +370,10 @@ class EngineRunner:
         if settlement is None or one is None or one.prompt is None or not one.works or self._is_behind(account, number):
             return False
         try:
-            if not one.prompt.pay_now(account, number, settlement.amount, settlement.key):
-                return False
+            is_taken = one.prompt.pay_now(account, number, settlement.amount, settlement.key)
         except Exception:  # noqa: BLE001
             return False
-        return self._begun(account, number) is None
+        return is_taken and self._begun(account, number) is None
 
     def _is_behind(self, account: AccountId, number: int) -> bool:
         """Whether an earlier one is not with the engine yet: they come in their order."""
@@ -437,10 +439,8 @@ class EngineRunner:
             self._keep(asyncio.create_task(self._handle(one, account, data, _Asker(tell, wait_ms))))
 
     def _answers_now(self, one: Running, account: AccountId, data: bytes) -> Answer | None:
-        if one.prompt is None:
-            return None
         try:
-            return one.prompt.answer_now(account, data)
+            return None if one.prompt is None else one.prompt.answer_now(account, data)
         except MessageRefusedError as refused:
             return refused
         except Exception as error:  # noqa: BLE001  (as below)
@@ -590,10 +590,6 @@ class EnginePort:
 
     def over(self, event: str, account: AccountId | str = "") -> None:
         self._runner.over(self._one, event, account)
-
-
-def _running(name: str, engine: Engine) -> Running:
-    return Running(name, engine, engine if isinstance(engine, PromptEngine) else None)
 
 
 def _told(error: BaseException) -> str:
