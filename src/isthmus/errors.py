@@ -35,6 +35,11 @@ class ConfigError(IsthmusError):
         self.line = line
 
 
+def not_installed(key: str, library: str | None, extra: str) -> ConfigError:
+    """What `key` asks for needs a library that comes with an extra of the package."""
+    return ConfigError(key, f"{library} is not installed", f"Install it: pip install 'isthmus[{extra}]'")
+
+
 class LinkError(IsthmusError):
     """A link is down, was refused, or timed out."""
 

@@ -19,7 +19,8 @@ from isthmus.cli.demo.parties import make_wallet, start_receiving
 from isthmus.cli.demo.processes import Child, DemoError, Processes, connected, free_ports, routed, running
 from isthmus.cli.demo.run import write_private
 from isthmus.client.folder import SETTLEMENT_FILE
-from isthmus.client.payment import COMPLETED, PaymentResult, Progress
+from isthmus.client.goal import COMPLETED
+from isthmus.client.payment import PaymentResult, Progress
 from isthmus.client.streams import base_rate
 from isthmus.connector.books import settled_name
 from isthmus.ilp.asset import Asset

@@ -14,7 +14,7 @@ import click
 from isthmus.cli.accounts_view import console
 from isthmus.cli.books_view import cell, new_table, time_of
 from isthmus.cli.http_json import Json, NoAnswerError, RefusalError, exchange
-from isthmus.errors import ConfigError, LedgerError
+from isthmus.errors import ConfigError, LedgerError, not_installed
 from isthmus.ilp.asset import Asset, format_amount, format_decimal, parse_amount
 
 PORT: Final = 7650
@@ -192,9 +192,7 @@ def _bank_run() -> Any:
     try:
         from isthmus.cli import bank_run
     except ImportError as error:
-        raise ConfigError(
-            "isthmus ledger bank", f"{error.name} is not installed", "Install it: pip install 'isthmus[bank]'"
-        ) from None
+        raise not_installed("isthmus ledger bank", error.name, "bank") from None
     return bank_run
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from isthmus.errors import ConfigError, LedgerError
+from isthmus.errors import ConfigError, LedgerError, not_installed
 
 # The kinds of ledgers, each with the library without which nothing can be signed.
 LIBRARIES: Final = {"evm": "eth_account", "xrp": "xrpl"}
@@ -105,8 +105,7 @@ def _keys_of(ledger: str) -> Any:
     """`isthmus.ledgers.LEDGER.keys`; both have the same functions. ConfigError without the library."""
     library = LIBRARIES[ledger]
     if importlib.util.find_spec(library) is None:
-        remedy = f"Install it: pip install 'isthmus[{ledger}]'."
-        raise ConfigError(f"isthmus keys {ledger}", f"{library} is not installed", remedy)
+        raise not_installed(f"isthmus keys {ledger}", library, ledger)
     return importlib.import_module(f"isthmus.ledgers.{ledger}.keys")
 
 

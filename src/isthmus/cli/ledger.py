@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from isthmus.cli.bank import bank
-from isthmus.errors import ConfigError
+from isthmus.errors import ConfigError, not_installed
 
 if TYPE_CHECKING:
     from isthmus.ledgers.xrp.dev.rules import Prices
@@ -76,9 +76,7 @@ def xrp_dev(
     try:
         import xrpl.core.binarycodec  # noqa: F401
     except ImportError:
-        raise ConfigError(
-            "isthmus ledger xrp-dev", "xrpl-py is not installed", "Install it: pip install 'isthmus[xrp]'."
-        ) from None
+        raise not_installed("isthmus ledger xrp-dev", "xrpl-py", "xrp") from None
     from isthmus.ledgers.xrp.dev.faucet import XRP_DEFAULT, XRP_MAX
     from isthmus.ledgers.xrp.dev.rules import Prices
     from isthmus.ledgers.xrp.dev.service import CLOSE_EVERY_MS, CLOSE_EVERY_MS_MIN, NETWORK_ID, Service

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias, final
 from isthmus.client import ledger
 from isthmus.client.aftermath import arrived
 from isthmus.client.core import Core
+from isthmus.client.goal import COMPLETED, FAILED, STOPPED, STREAM_ID, Rest, ended, rest, with_totals
 from isthmus.client.ledger import RUNNING, Payment
 from isthmus.client.streams import Connection, Stream, StreamError, whole_rate
 from isthmus.client.terms import Offer, PaymentRequest, Receiver, offer
@@ -29,16 +30,10 @@ from isthmus.stream.crypto import IV_BYTES
 from isthmus.stream.orders import Failure, GrantWanted
 from isthmus.stream.rate import MinimumRate
 
-COMPLETED: Final = "completed"
-STOPPED: Final = "stopped"
-FAILED: Final = "failed"
-UNCERTAIN: Final = "uncertain"  # ended, and nobody can tell whether the goal was reached
-
 PROGRESS_MS: Final = 100
 TOTAL_MS: Final = 5_000  # how long the receiver is waited for to say what arrived
 ASK_MS: Final = 1_000  # and how long for one answer, before it is asked again
 SECRET_BYTES: Final = 32
-STREAM_ID: Final = 1  # a payment is the first stream of its connection
 
 # Asks whom a payment pointer or URL leads to.
 Resolve: TypeAlias = Callable[[str], Awaitable[Receiver]]
@@ -384,23 +379,14 @@ class _Run:
         return told is not None and machine.has_stream(STREAM_ID) and machine.believe_total(STREAM_ID, told)
 
     async def _send_rest(self) -> tuple[str, str]:
-        payment, machine = self._payment, self.connection.machine
-        sent, delivered, unknown = machine.stream_sent(STREAM_ID)
-        left = payment.source_max - sent - unknown
-        # What may have arrived is not sent again.
-        wanted = payment.deliver - machine.stream_delivered_max(STREAM_ID)
-        if payment.deliver and wanted <= 0 and delivered < payment.deliver:
-            return (
-                UNCERTAIN,
-                "the receiver doesn't say what arrived of the packets in flight when the wallet was killed",
-            )
-        if left <= 0 or (payment.deliver and wanted <= 0):
-            return COMPLETED, ""
+        found = rest(self._payment, self.connection.machine)
+        if not isinstance(found, Rest):
+            return found
         try:
-            if payment.deliver:
-                done = await self._stream.deliver(wanted, source_max=left)
+            if self._payment.deliver:
+                done = await self._stream.deliver(found.wanted, source_max=found.left)
             else:
-                done = await self._stream.send(left)
+                done = await self._stream.send(found.left)
         except StreamError as error:
             return FAILED, str(error)
         asset = self._core.asset
@@ -456,25 +442,14 @@ class _Run:
         self.connection.poke()
 
     def _outcome(self) -> Payment:
-        totals = self.connection.totals
-        return replace(
-            self._payment,
-            sent=totals.sent,
-            delivered=totals.delivered,
-            delivered_max=totals.delivered_max,
-            unknown=totals.unknown,
-        )
+        return with_totals(self._payment, self.connection.totals)
 
     async def end(self, status: str, detail: str) -> PaymentResult:
         """Make the outcome durable."""
         if self._grants:
             await asyncio.gather(*self._grants)
         machine_totals = self.connection.totals
-        payment = replace(self._outcome(), status=status, detail=detail, ended_at=clock.system_now().wall_ms)
-        if status == COMPLETED and payment.deliver > payment.delivered:
-            reached = payment.delivered_max >= payment.deliver
-            detail = "" if reached else "all that may leave has left"
-            payment = replace(payment, status=UNCERTAIN if reached else FAILED, detail=detail)
+        payment = ended(self._outcome(), status, detail, clock.system_now().wall_ms)
         await self._core.note(ledger.ended(payment))
         return replace(
             _recorded(payment, self._core.asset),

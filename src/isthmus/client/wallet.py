@@ -19,10 +19,11 @@ from typing import Final, final
 
 from isthmus.client.core import Core, log
 from isthmus.client.folder import SECRET_BYTES, WalletSettings, load_folder
+from isthmus.client.goal import FAILED
 from isthmus.client.hops import EndKind, is_destination
 from isthmus.client.ledger import Payment, Receipts, streams
 from isthmus.client.listener import Listener
-from isthmus.client.payment import FAILED, PaymentError, PaymentResult, Payments, Progress, Resolve
+from isthmus.client.payment import PaymentError, PaymentResult, Payments, Progress, Resolve
 from isthmus.client.settling import LoadSettling, WalletSettling
 from isthmus.client.streams import Connection, Rate, StreamError, as_fraction, whole_rate
 from isthmus.client.streams import Offer as MoneyOffer

@@ -8,7 +8,8 @@ yet keep nothing else waiting.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Protocol, TypeAlias, final
 
@@ -478,18 +479,19 @@ class EngineRunner:
     # --- what engines ask of the port -------------------------------------------------------------------------------
 
     async def take_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
-        self._check(one, account)
-        amounts = await self._desk.step(account, step)
-        if step.moved:
-            self.look_again()
-        return amounts
+        with self._stepping(one, account, step):
+            return await self._desk.step(account, step)
 
     def book_step(self, one: Running, account: AccountId, step: Step) -> Sequence[int]:
+        with self._stepping(one, account, step):
+            return self._desk.book(account, step)
+
+    @contextmanager
+    def _stepping(self, one: Running, account: AccountId, step: Step) -> Iterator[None]:
         self._check(one, account)
-        amounts = self._desk.book(account, step)
+        yield
         if step.moved:
             self.look_again()
-        return amounts
 
     def send(self, one: Running, account: AccountId, data: bytes) -> Awaitable[bytes]:
         self._check(one, account)

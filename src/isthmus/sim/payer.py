@@ -3,13 +3,13 @@ kill. What is journaled and when is the same; the machine and the ledger are the
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from enum import Enum, auto
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, final
 
 from isthmus.client import ledger
 from isthmus.client.aftermath import arrived
+from isthmus.client.goal import COMPLETED, FAILED, STOPPED, STREAM_ID, Rest, ended, rest, with_totals
 from isthmus.client.ledger import Payment
 from isthmus.sim.plan import PaymentPlan, units
 from isthmus.stream.connection import Connection as Machine
@@ -30,11 +30,6 @@ from isthmus.stream.rate import MinimumRate
 if TYPE_CHECKING:
     from isthmus.sim.wallet import Wallet
 
-COMPLETED: Final = "completed"
-STOPPED: Final = "stopped"
-FAILED: Final = "failed"
-UNCERTAIN: Final = "uncertain"
-STREAM_ID: Final = 1
 TOTAL_MS: Final = 5_000
 ASK_MS: Final = 1_000
 CLOSE_MS: Final = 1_000
@@ -266,19 +261,16 @@ class Payer:
         self._enter(State.SENDING)
         machine.set_minimum_rate(Fraction(payment.minimum))
         machine.grant(0, 0)  # from here on nothing leaves without a grant
+        found = rest(payment, machine)
+        if not isinstance(found, Rest):
+            self._sent(*found)
+            return
         sent, delivered, unknown = machine.stream_sent(STREAM_ID)
-        left = payment.source_max - sent - unknown
-        wanted = payment.deliver - machine.stream_delivered_max(STREAM_ID)  # what may have arrived is not sent again
-        if payment.deliver and wanted <= 0 and delivered < payment.deliver:
-            self._sent(UNCERTAIN, "the receiver doesn't say what arrived")
-        elif left <= 0 or (payment.deliver and wanted <= 0):
-            self._sent(COMPLETED, "")
+        if payment.deliver:
+            machine.deliver_total(STREAM_ID, delivered + found.wanted, source_max=sent + unknown + found.left)
         else:
-            if payment.deliver:
-                machine.deliver_total(STREAM_ID, delivered + wanted, source_max=sent + unknown + left)
-            else:
-                machine.send_total(STREAM_ID, sent + unknown + left)
-            self._endpoint.touch(self)
+            machine.send_total(STREAM_ID, sent + unknown + found.left)
+        self._endpoint.touch(self)
 
     def _sent(self, status: str, detail: str) -> None:
         """If replies don't tell what arrived, the receiver may."""
@@ -316,14 +308,7 @@ class Payer:
             self._end(*self._outcome)
 
     def _totals(self) -> Payment:
-        totals = self.machine.totals
-        return replace(
-            self._known,
-            sent=totals.sent,
-            delivered=totals.delivered,
-            delivered_max=totals.delivered_max,
-            unknown=totals.unknown,
-        )
+        return with_totals(self._known, self.machine.totals)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -333,10 +318,7 @@ class Payer:
             self._outcome = (status, detail)
             return
         self._enter(State.ENDING)
-        payment = replace(self._totals(), status=status, detail=detail, ended_at=self.wallet.clock.wall_ms())
-        if status == COMPLETED and payment.deliver > payment.delivered:
-            reached = payment.delivered_max >= payment.deliver
-            payment = replace(payment, status=UNCERTAIN if reached else FAILED)
+        payment = ended(self._totals(), status, detail, self.wallet.clock.wall_ms())
         self._process.note(ledger.ended(payment), lambda: self._over(payment))
 
     def _over(self, payment: Payment) -> None:

@@ -41,7 +41,8 @@ from isthmus.cli.demo.processes import (
     running,
 )
 from isthmus.cli.demo.report import Outcome
-from isthmus.client.payment import COMPLETED, Progress
+from isthmus.client.goal import COMPLETED
+from isthmus.client.payment import Progress
 from isthmus.client.streams import base_rate
 from isthmus.ilp.asset import format_amount
 

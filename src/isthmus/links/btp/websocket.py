@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from socket import SO_RCVBUF, SOL_SOCKET, socket
 from typing import Final, Protocol
 
-from isthmus.errors import ConfigError
+from isthmus.errors import ConfigError, not_installed
 from isthmus.ilp.packet import PACKET_BYTES_MAX
 from isthmus.links.btp import framing
 from isthmus.links.btp.codec import FRAME_BYTES_MAX
@@ -342,9 +342,7 @@ def choose_library(name: str | None = None) -> Library:
             from isthmus.links.btp.picows_library import PicowsLibrary
         except ImportError:
             if wanted:
-                raise ConfigError(
-                    "ISTHMUS_WEBSOCKET", "picows is not installed", "Install isthmus[fast], or say websockets."
-                ) from None
+                raise not_installed("ISTHMUS_WEBSOCKET", "picows", "fast") from None
         else:
             return PicowsLibrary()
     from isthmus.links.btp.websockets_library import WebsocketsLibrary

@@ -5,6 +5,7 @@ from typing import Final, TypeAlias
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import LedgerError
+from isthmus.node.admin.engines import working
 from isthmus.node.admin.operation import (
     AMOUNT,
     COUNT,
@@ -122,13 +123,9 @@ def channels_json(engines: EngineRunner) -> Json:
 
 
 def _keeper(engines: EngineRunner, account: AccountId) -> ChannelKeeper:
-    one = engines.engine_of(account)
-    if one is None:
-        raise RefusedError(404, "There is no such account, or it has no settlement engine: isthmus accounts list.")
+    one = working(engines.engine_of(account))
     if not isinstance(one.engine, ChannelKeeper):
         raise RefusedError(409, f"The engine {one.name} has no channels: its ledger only transfers.")
-    if not one.works:
-        raise RefusedError(409, f"The engine {one.name} doesn't work: {one.problem or 'it is starting'}.")
     return one.engine
 
 

@@ -4,6 +4,7 @@ from typing import Final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import LedgerError
+from isthmus.node.admin.engines import working
 from isthmus.node.admin.operation import (
     AMOUNT,
     COUNT,
@@ -59,10 +60,7 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
 
     async def assign(call: Call) -> Json:
         account = AccountId(call.path["account"])
-        keeper = _keeper(
-            engines.engine_of(account),
-            "There is no such account, or it has no settlement engine: isthmus accounts list.",
-        )
+        keeper = _keeper(working(engines.engine_of(account)))
         try:
             units = await keeper.assign(call.path["id"], account, _note(call))
         except (LedgerError, StepRefusedError) as error:
@@ -73,7 +71,8 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
         name, transfer = call.path["engine"], call.path["id"]
         one = next((each for each in engines.engines() if each.name == name), None)
         try:
-            await _keeper(one, "There is no such engine: isthmus settlements list.").dismiss(transfer, _note(call))
+            keeper = _keeper(working(one, "There is no such engine: isthmus settlements list."))
+            await keeper.dismiss(transfer, _note(call))
         except (LedgerError, StepRefusedError) as error:
             raise RefusedError(409, f"Nothing is dismissed: {error}.") from None
         return {"engine": name, "id": transfer}
@@ -111,13 +110,9 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
     ]
 
 
-def _keeper(one: Running | None, unknown: str) -> UnmatchedKeeper:
-    if one is None:
-        raise RefusedError(404, unknown)
+def _keeper(one: Running) -> UnmatchedKeeper:
     if not isinstance(one.engine, UnmatchedKeeper):
         raise RefusedError(409, f"The engine {one.name} knows whose each payment is.")
-    if not one.works:
-        raise RefusedError(409, f"The engine {one.name} doesn't work: {one.problem or 'it is starting'}.")
     return one.engine
 
 

@@ -6,7 +6,7 @@ The ledger's libraries are imported when an engine is made: whoever has none nee
 import os
 from typing import TYPE_CHECKING, Final
 
-from isthmus.errors import CodecError, ConfigError
+from isthmus.errors import CodecError, not_installed
 from isthmus.ilp.asset import Asset
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Key, Section, Source
@@ -111,8 +111,7 @@ def _make(options: Options, surroundings: Surroundings) -> "EvmEngine":
         from isthmus.settlement.evm.settings import ChainSettings
         from isthmus.settlement.evm.transfers import TransferEngine
     except ImportError as error:
-        where = f"settlement.{surroundings.name}.type"
-        raise ConfigError(where, f"{error.name} is not installed", "pip install 'isthmus[evm]'") from None
+        raise not_installed(f"settlement.{surroundings.name}.type", error.name, "evm") from None
     urls = [options[name].reveal().strip() for name in ("rpc", "rpc_check") if options[name] is not None]
     fees = FeePolicy(
         tip=options["tip"] * GWEI,

@@ -6,7 +6,7 @@ The ledger's library is imported when an engine is made: whoever has none needs 
 import os
 from typing import TYPE_CHECKING, Final
 
-from isthmus.errors import ConfigError
+from isthmus.errors import ConfigError, not_installed
 from isthmus.ilp.asset import Asset
 from isthmus.node.config_lines import KeyPath
 from isthmus.node.config_reader import Key, Section, Source
@@ -98,8 +98,7 @@ def _check_account(source: Source, path: KeyPath, options: Options, asset: Asset
 
 
 def _missing(name: str | None, surroundings: Surroundings) -> ConfigError:
-    where = f"settlement.{surroundings.name}.type"
-    return ConfigError(where, f"{name} is not installed", "pip install 'isthmus[xrp]'")
+    return not_installed(f"settlement.{surroundings.name}.type", name, "xrp")
 
 
 def _settings(options: Options) -> "LedgerSettings":
