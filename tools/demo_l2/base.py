@@ -6,6 +6,7 @@ import json
 import secrets
 import signal
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
@@ -24,7 +25,8 @@ from isthmus.client.payment import PaymentResult, Progress
 from isthmus.client.streams import base_rate
 from isthmus.connector.books import settled_name
 from isthmus.ilp.asset import Asset
-from tools.demo_l2.show import Audience, Fact, Result
+from isthmus.node.wallet_settlement import load_wallet_settlement
+from tools.demo_l2.show import Audience, Fact, Limits, Result
 
 ONE, TWO = "connector-1", "connector-2"
 PAIRS: Final = (
@@ -101,6 +103,7 @@ class Demo(ABC, Generic[Seen]):
                 await self.after()
                 await self._until_quiet()
                 channels = await self._channels()
+                limits = await self._limits()
                 self.audience.step("Stopping the connectors")
                 badly = await processes.stop()
             after = await self.look()
@@ -117,8 +120,14 @@ class Demo(ABC, Generic[Seen]):
             books=books,
             pairs=PAIRS,
             channels=channels,
+            limits=limits,
             notes=[*(f"Bob's wallet said: {line}" for line in words), *notes],
-            problems=[*disagreements(PAIRS, books), *badly, *(fact.text for fact in facts if not fact.holds)],
+            problems=[
+                *disagreements(PAIRS, books),
+                *over_limits(books, limits),
+                *badly,
+                *(fact.text for fact in facts if not fact.holds),
+            ],
         )
 
     async def _start(self, processes: Processes) -> None:
@@ -189,6 +198,18 @@ class Demo(ABC, Generic[Seen]):
             found += [{**one, "node": name} for one in answer["channels"]]
         return found
 
+    async def _limits(self) -> Limits:
+        """What each neighbour may owe, as connectors say it and wallets read it in their files."""
+        limits: Limits = {}
+        for name in (ONE, TWO):
+            for one in (await self._get(name, "/accounts"))["accounts"]:
+                limits[name, one["id"]] = None if one["receivable_max"] is None else int(one["receivable_max"])
+        for name, asset in ((ALICE, self.source), (BOB, self.destination)):
+            settling = load_wallet_settlement(self.folder / name, asset)
+            assert settling is not None
+            limits[name, UPLINK] = settling.receivable_max
+        return limits
+
     async def _until_quiet(self) -> None:
         """Until no settlement is under way and neighbours' books agree; else the result says what doesn't."""
         deadline = asyncio.get_running_loop().time() + QUIET_S_MAX
@@ -208,6 +229,15 @@ class Demo(ABC, Generic[Seen]):
     def _read(self) -> dict[str, NodeBooks]:
         folders = {ALICE: ALICE, BOB: BOB, ONE: f"{ONE}/data", TWO: f"{TWO}/data"}
         return {name: read_books(name, self.folder / place) for name, place in folders.items()}
+
+
+def over_limits(books: Mapping[str, NodeBooks], limits: Limits) -> list[str]:
+    """Who owes more than was agreed, a line each."""
+    return [
+        f"{name} is owed {books[name].balance(account)} by {account}, more than the limit of {limit} (base units)"
+        for (name, account), limit in limits.items()
+        if limit is not None and books[name].balance(account) > limit
+    ]
 
 
 def settled(books: dict[str, NodeBooks], name: str, account: str) -> int:

@@ -30,6 +30,7 @@ ETH: Final = Asset("ETH", 9)
 WEI_ASSET: Final = Asset("ETH", 18)
 WEI: Final = 10 ** (WEI_ASSET.scale - ETH.scale)  # for one of the accounts' base units
 # What each is trusted with, in its own words; nothing beyond it is ever owed.
+ALICES_TRUST: Final = "0.0002"  # what she pays ahead, and no more
 BOBS_TRUST: Final = "0.003"
 CONNECTORS_TRUST: Final = "0.006"
 BLOCK_S: Final = 0.05
@@ -95,7 +96,8 @@ class LightningToEth(Demo[Seen]):
     def settlements(self) -> dict[str, str]:
         lnd = self.simnet.alice.settings
         return {
-            ALICE: f'type = "lightning"\nthreshold = "-0.00005"\ntarget = "-0.0002"\n[engine]\nurl = "{lnd.url}"\n'
+            ALICE: f'type = "lightning"\nthreshold = "-0.00005"\ntarget = "-{ALICES_TRUST}"\n'
+            f'receivable = "{ALICES_TRUST}"\n[engine]\nurl = "{lnd.url}"\n'
             f'certificate = "{lnd.certificate}"\nmacaroon = "{lnd.macaroon}"\n',
             BOB: f'type = "evm"\nreceivable = "{BOBS_TRUST}"\n[engine]\n{self._options("channels", "bob")}',
         }

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final, TypeAlias, final
 
 from rich.console import Console, Group
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -16,7 +16,7 @@ from isthmus.cli.demo.network import Pair
 from isthmus.ilp.asset import Asset, format_amount
 
 BAR_WIDTH: Final = 22
-PIPED_WIDTH: Final = 130  # where no terminal says how wide it is
+PIPED_WIDTH: Final = 160  # where no terminal says how wide it is
 
 
 @final
@@ -38,6 +38,10 @@ class Fact:
         return f"{self.what}: the ledger says {self.on_ledger}, and the books {self.by_books} (base units)"
 
 
+# By node and account: what the neighbour may owe, in base units; None for any amount.
+Limits: TypeAlias = dict[tuple[str, str], int | None]
+
+
 @final
 @dataclass(slots=True, kw_only=True)
 class Result:
@@ -52,6 +56,7 @@ class Result:
     books: Mapping[str, NodeBooks]
     pairs: Sequence[Pair]
     channels: list[dict[str, Any]]  # that are still open somewhere
+    limits: Limits
     notes: list[str]  # what else is to be known
     problems: list[str]
 
@@ -79,6 +84,7 @@ class Result:
                     "node": name,
                     "account": account,
                     "balance": str(node.balance(account)),
+                    "may_owe_us": None if (limit := self.limits[name, account]) is None else str(limit),
                     "asset_code": node.tally.assets[account].code,
                     "asset_scale": node.tally.assets[account].scale,
                 }
@@ -153,7 +159,10 @@ def _facts(result: Result) -> Table:
 
 
 def _books(result: Result) -> Table:
-    table = new_table("Not settled, below what was agreed", "neighbours", "by the first's books", "by the other's")
+    title = "Not settled, and what may be owed at the most"
+    table = new_table(title, "neighbours", "by the first's books", "by the other's", "the first may owe", "the other")
+    for column in table.columns:
+        column.no_wrap = False
     for pair in result.pairs:
         left, right = result.books[pair.left], result.books[pair.right]
         asset = left.tally.assets[pair.left_account]
@@ -161,12 +170,18 @@ def _books(result: Result) -> Table:
             f"{pair.left} – {pair.right}",
             _owed(left.balance(pair.left_account), pair.left, pair.right, asset),
             _owed(right.balance(pair.right_account), pair.right, pair.left, asset),
+            _limit(result.limits[pair.right, pair.right_account], asset),
+            _limit(result.limits[pair.left, pair.left_account], asset),
         )
     for one in result.channels:
         unit = Asset(one["unit_code"], one["unit_scale"])
         amounts = f"holds {format_amount(int(one['capacity']), unit)}"
         table.add_row(f"{one['node']}: channel {one['id'][:10]}…", amounts, one["state"])
     return table
+
+
+def _limit(limit: int | None, asset: Asset) -> str:
+    return "any amount" if limit is None else format_amount(limit, asset)
 
 
 def _owed(balance: int, own: str, other: str, asset: Asset) -> str:

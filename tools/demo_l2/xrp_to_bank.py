@@ -34,6 +34,7 @@ DROPS: Final = Asset("XRP", 6)
 CENTS: Final = Asset("USD", 2)
 PER_DROP: Final = 10 ** (XRP.scale - DROPS.scale)
 PER_CENT: Final = 10 ** (USD.scale - CENTS.scale)
+ALICES_TRUST: Final = "8"  # what she pays ahead, and no more
 BOBS_TRUST: Final = "1"
 CONNECTORS_TRUST: Final = "2"
 HOLDERS: Final = ("connector-1", "connector-2", "bob")
@@ -116,7 +117,10 @@ class XrpToBank(Demo[Seen]):
 
     def settlements(self) -> dict[str, str]:
         return {
-            ALICE: f'type = "xrp"\nthreshold = "-2"\ntarget = "-8"\n[engine]\n{self._xrp("alice")}',
+            ALICE: (
+                f'type = "xrp"\nthreshold = "-2"\ntarget = "-{ALICES_TRUST}"\nreceivable = "{ALICES_TRUST}"\n'
+                f"[engine]\n{self._xrp('alice')}"
+            ),
             BOB: f'type = "bank"\nreceivable = "{BOBS_TRUST}"\n[engine]\n{self._holder("bob")}',
         }
 
