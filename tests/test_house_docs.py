@@ -56,7 +56,7 @@ def test_links_between_documents_lead_somewhere(page: Path) -> None:
 
 def test_the_configuration_reference_is_current() -> None:
     tool = [sys.executable, str(ROOT / "tools" / "configuration_page.py"), "--check"]
-    done = subprocess.run(tool, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(tool, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -47,7 +47,7 @@ def set_up(clone: Path, kind: str = "run", **pythons: str) -> tuple[int, list[st
     done = subprocess.run(
         ["/bin/sh", str(clone / "tools" / "setup"), kind],
         env={"PATH": str(path), "HOME": os.environ.get("HOME", "/")},
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     return done.returncode, done.stderr.splitlines()
 

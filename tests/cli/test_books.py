@@ -72,7 +72,7 @@ class Writer:
         record = self.books.take_record()
         self.mirror.replay(self.sequence, record)
         self.journal.submit(self.sequence, record, summary)
-        while self.reports.get(timeout=20) != self.sequence:
+        while self.reports.get(timeout=120) != self.sequence:
             pass
 
     def reserve(self, incoming: int, outgoing: int, spread: int = 0, rounding: int = 0) -> OutgoingLeg:
@@ -137,7 +137,7 @@ def a_day(writer: Writer) -> Writer:
 def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
     """`python -m isthmus books …` in a process of its own, as a user runs it beside a node."""
     command = [sys.executable, "-m", "isthmus", "books", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ}, check=False)
 
 
 def shown(*args: str | Path) -> dict[str, object]:
@@ -352,7 +352,7 @@ def test_a_checkpoint_of_another_version_is_called_that(a_day: Writer, version: 
     a_day.journal.close()
     drop = ["--drop-checkpoint", str(a_day.sequence)]
     command = [sys.executable, "-m", "isthmus.journal.verify", str(a_day.folder / "journal.db"), *drop]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert run("verify", a_day.folder).returncode == 0
 

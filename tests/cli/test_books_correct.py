@@ -43,7 +43,7 @@ def journal(untouched: Path, tmp_path: Path) -> Path:
 
 def run(*args: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isthmus", "books", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
 
 
 def shown(folder: Path) -> dict[str, Any]:

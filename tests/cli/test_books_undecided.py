@@ -33,7 +33,7 @@ def empty(tmp_path: Path) -> Path:
 
 def run(*args: str | Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "isthmus", "books", *map(str, args)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def undecided(folder: Path, *options: str) -> dict[str, Any]:
@@ -124,6 +124,6 @@ def test_the_shell_completes_it() -> None:
         "COMP_CWORD": "2",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "isthmus"], capture_output=True, text=True, timeout=60, env=environment, check=False
+        [sys.executable, "-m", "isthmus"], capture_output=True, text=True, timeout=120, env=environment, check=False
     )
     assert "undecided" in done.stdout

@@ -48,7 +48,7 @@ class Keeper:
         self.sequence += 1
         self.books.changed.clear()
         self.journal.submit(self.sequence, self.books.take_record(), Summary(0, [], [], []))
-        assert self._reports.get(timeout=20) == self.sequence
+        assert self._reports.get(timeout=120) == self.sequence
         return read_books("one", self.folder)
 
     def checkpoint(self) -> None:

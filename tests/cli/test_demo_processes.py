@@ -12,7 +12,7 @@ import pytest
 
 from isthmus.cli.demo.processes import DemoError, PortTakenError, Processes, free_ports, running
 
-WAIT_S = 20
+WAIT_S = 60
 
 CONFIG = """\
 address = "test.one"

@@ -15,7 +15,7 @@ async def run(*words: str | Path, **environ: str) -> tuple[int | None, str, str]
     command = (sys.executable, "-m", "isthmus", "keys", *map(str, words))
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env={**os.environ, **environ})
-    out, err = await asyncio.wait_for(process.communicate(), 60)
+    out, err = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode, out.decode(), err.decode()
 
 

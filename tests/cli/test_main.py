@@ -16,7 +16,7 @@ from isthmus.errors import ConfigError, JournalError
 def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`python -m isthmus …` in a process of its own."""
     command = [sys.executable, "-m", "isthmus", *args]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **env}, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env={**os.environ, **env}, check=False)
 
 
 def test_version_says_which_build_runs() -> None:
@@ -46,7 +46,7 @@ def test_help_imports_no_command() -> None:
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "print([m for m in sys.modules if m.startswith(('aiohttp', 'isthmus.node', 'isthmus.client', 'asyncio'))])"
     )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert shown.stdout.splitlines()[-1] == "[]"
 
 
@@ -117,13 +117,13 @@ def test_a_command_may_return_its_status(result: object, status: int) -> None:
 def test_optimised_python_is_refused() -> None:
     """Assertions guard the books; `python -O` would take them away."""
     command = [sys.executable, "-O", "-m", "isthmus", "completion", "bash"]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert shown.returncode == 2
     assert "python -O" in shown.stderr
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     code = f"{sys.executable} -m isthmus completion bash | head -n 1; echo status ${{PIPESTATUS[0]}}"
-    shown = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    shown = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert shown.stderr == ""
     assert shown.stdout.endswith("status 0\n")

@@ -16,7 +16,7 @@ def run(*args: str, **env: str) -> subprocess.CompletedProcess[str]:
     """`isthmus node …` in a process of its own."""
     command = [sys.executable, "-m", "isthmus", "node", *args]
     environment = {**os.environ, **env}
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment, check=False)
 
 
 @pytest.mark.parametrize("parent", [(), ("--parent", "btp+wss://me:up-token@parent.example:7768/btp")])

@@ -42,7 +42,7 @@ def test_with_json_each_line_is_an_object(network: "Network", isthmus_command: R
 def test_until_ends_it(network: "Network", isthmus_command: Run) -> None:
     receiving = network.receive("bob", "--until", "0.01")
     pay(network, isthmus_command, receiving.url)
-    out, _ = receiving.process.communicate(timeout=60)
+    out, _ = receiving.process.communicate(timeout=120)
     assert receiving.process.returncode == 0
     assert "Received 0.01 ETH in all." in out
 

@@ -25,12 +25,12 @@ from isthmus.cli.demo.network import (
     files,
     token_names,
 )
-from isthmus.cli.demo.processes import free_ports
 from isthmus.cli.demo.run import DATA_NAME, RUNNING_NAME, TOKEN_BYTES, write_private
 from isthmus.client.folder import SETTINGS_FILE, init_folder
 from isthmus.ilp.ildcp import IldcpResponse
 from isthmus.sim.evidence import End, Wire
 from tests.crash.payer import STATUS_FILE, Plan
+from tests.ports import free_port
 
 WALLETS: Final = (ALICE, BOB)
 PLAN_FILE: Final = "plan.json"
@@ -64,7 +64,7 @@ class Place:
     def make(cls, folder: Path, *, seed: int, packets_wanted: int, timeout_ms: int) -> "Place":
         """Lay out a new network."""
         listeners = NETWORK.listeners()
-        place = cls(folder, dict(zip(listeners, free_ports(len(listeners)), strict=True)))
+        place = cls(folder, dict(zip(listeners, (free_port() for _ in listeners), strict=True)))
         tokens = {name: secrets.token_urlsafe(TOKEN_BYTES) for name in token_names(NETWORK)}
         for name, text in files(NETWORK, place.ports, tokens).items():
             write_private(folder / name, _adapted(name, text))

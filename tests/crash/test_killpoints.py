@@ -50,7 +50,7 @@ def run(journal: Path, point: str | None, passage: int = 1, open_packets: int = 
         environment |= {killpoints.POINT: point, killpoints.PASSAGE: str(passage)}
         environment |= {killpoints.OPEN_PACKETS: str(open_packets)}
     command = [sys.executable, "-c", PROGRAM, str(journal)]
-    return subprocess.run(command, env=environment, cwd=ROOT, check=False, timeout=60).returncode
+    return subprocess.run(command, env=environment, cwd=ROOT, check=False, timeout=120).returncode
 
 
 def state_of(journal: Path) -> tuple[int, int, list[int], int]:

@@ -46,7 +46,7 @@ class Load:
                 self.answers.append((sender.name, amount, sender.prepare(f"test.node.{receiver}", amount)))
 
     async def until_some_are_answered(self, count: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while (missing := count - sum(answer.done() for _, _, answer in self.answers)) > 0:
                 waiting = [answer for _, _, answer in self.answers if not answer.done()]
                 await asyncio.wait(waiting[:missing], return_when=asyncio.FIRST_COMPLETED)
@@ -64,7 +64,7 @@ class Load:
 
 async def settled(node: Any) -> None:
     """Until nothing is in flight."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while any(each["packets_in_flight"] for each in (await node.accounts()).values()):
             pass  # each question is answered by the node
 
@@ -106,7 +106,7 @@ async def goes_on(nodes: Any, peer: Any, text: str, before: Any, load: Load, **h
     await settled(node)
     load.check(await node.balances())
     load.send(20)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         answers = await asyncio.gather(*(answer for _, _, answer in load.answers[-40:]))
     assert all(isinstance(answer, Fulfill) for answer in answers)
     load.check(await node.balances())

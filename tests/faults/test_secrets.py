@@ -305,7 +305,7 @@ async def test_all_that_a_wallet_writes_is_for_its_user_only(nodes: Any, config:
             *CAREFUL, "receive", "--listen", "127.0.0.1:0", "--wallet", str(folder), stdout=subprocess.PIPE
         )
         assert receiving.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await receiving.stdout.readline()
         assert (folder / "wallet.sock").exists()
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700

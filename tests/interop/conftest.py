@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -15,6 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))  # `bench` is a folder of the repository, not of the installed package
 
 from bench.js_process import JsProcess, missing  # noqa: E402
+from tests.ports import free_port  # noqa: E402
 
 Spec: TypeAlias = dict[str, Any]
 
@@ -110,14 +110,7 @@ async def peers(tmp_path: Path) -> AsyncIterator[Peers]:
     await peers.close()
 
 
-NODE_SECONDS = 20.0
-
-
-def free_port() -> int:
-    """A port that nothing listens on. The node's peers need to know it before the node runs."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+NODE_SECONDS = 60.0
 
 
 class Nodes:

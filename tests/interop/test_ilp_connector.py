@@ -20,7 +20,7 @@ async def pays(sender: Any, receiver: Any) -> None:
 
 async def settles(theirs: Any, account: str) -> None:
     """In its books the account comes to 0; it counts what is in flight, and senders probe until they end."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(90):
         while (await theirs.call("status"))["accounts"][account]["balance"] != "0":
             pass
 
@@ -72,7 +72,7 @@ async def test_routes_spread_both_ways_by_ccp(nodes: Any, peers: Any, config: An
     ]
     await nodes.run(config.node(port, *accounts), port)
     await theirs.event("connected", account="us")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await theirs.call("routes")).get("test.isthmus") != "us":
             pass
     await both_directions(peers, config, port, ports, theirs)

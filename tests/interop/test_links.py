@@ -22,7 +22,7 @@ from isthmus.links.port import Link
 PEER = AccountId("peer")
 SESSION = bytes(16)
 TOKEN = "our-token"
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def now() -> Now:

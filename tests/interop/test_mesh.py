@@ -17,6 +17,7 @@ import pytest
 import isthmus
 from isthmus.cli.demo.audit import read_books
 from isthmus.client.payment import Progress
+from tests.ports import free_port
 
 SECONDS = 60.0
 ADMIN_TOKEN = "token-of-the-admin-api-of-a-mesh-0001"
@@ -56,7 +57,6 @@ class Mesh:
     nodes: Any
     peers: Any
     config: Any
-    free_port: Callable[[], int]
     links: tuple[tuple[int, int], ...]
     members: dict[str, Member] = field(default_factory=dict)
     _ports: dict[tuple[str, str], tuple[int, str]] = field(default_factory=dict)  # listener, dialler: port, token
@@ -76,7 +76,7 @@ class Mesh:
         return heard, [f"n{listener}" for listener, dialler in self.links if dialler == number]
 
     async def _ours(self, number: int) -> None:
-        name, port, admin = f"n{number}", self.free_port(), self.free_port()
+        name, port, admin = f"n{number}", free_port(), free_port()
         heard, dialled = self._neighbours(number)
         limits = {"hold": f"{HOLD_S} s"}
         accounts = [self.config.account(one, "peer", **limits) for one in heard]
@@ -237,9 +237,7 @@ class Payments:
 
 @pytest.fixture
 def mesh(nodes: Any, peers: Any, config: Any) -> Callable[[tuple[tuple[int, int], ...]], Mesh]:
-    from tests.interop.conftest import free_port
-
-    return lambda links: Mesh(nodes, peers, config, free_port, links)
+    return lambda links: Mesh(nodes, peers, config, links)
 
 
 MakeMesh = Callable[[tuple[tuple[int, int], ...]], Mesh]

@@ -9,7 +9,8 @@ import pytest
 from bench.js_process import JsProcess
 from isthmus.ilp.packet import Fulfill
 from tests.interop.conftest import Peers
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 
 USD = 10**9
 

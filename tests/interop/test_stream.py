@@ -36,7 +36,7 @@ from isthmus.stream.server import ConnectionAccepted, Server
 from isthmus.stream.settings import Settings
 
 ACCOUNT = AccountId("uplink")
-SECONDS = 15.0
+SECONDS = 60.0
 
 
 def wall_ms() -> int:

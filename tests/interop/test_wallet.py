@@ -21,7 +21,7 @@ from isthmus.client.hops import EndKind
 from isthmus.client.wallet import Wallet
 
 AMOUNT = 123_456_789
-SECONDS = 40.0
+SECONDS = 60.0
 PATHS = ("ours", "theirs", "both")
 
 

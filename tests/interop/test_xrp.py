@@ -17,7 +17,7 @@ from bench.js_process import JsError, JsProcess
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.interop.conftest import Peers
 
-SECONDS = 30.0
+SECONDS = 60.0
 ALICE_SEED, BOB_SEED = (encode_seed(name * 8, CryptoAlgorithm.SECP256K1) for name in (b"al", b"bo"))
 XRP = 1_000_000
 

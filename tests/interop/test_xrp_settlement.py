@@ -14,11 +14,12 @@ from bench.js_process import JsProcess
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.interop.conftest import Config, Peers
 from tests.ledgers.xrp.dev.conftest import Serving, serving
-from tests.node.conftest import NodeProcess, Nodes, account, free_port, token_of, toml
+from tests.node.conftest import NodeProcess, Nodes, account, token_of, toml
+from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 from tests.settlement.xrp.world import ask
 
-SECONDS = 40.0
+SECONDS = 60.0
 XRP = 10**6
 OURS, THEIRS = (
     encode_seed(name * 4, kind)

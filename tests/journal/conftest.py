@@ -135,7 +135,7 @@ class SqliteBench:
 
     def settle(self) -> None:
         while not self.reports or not (self.reports[-1][0] == "failed" or self.reports[-1][1] == self._submitted):
-            self.reports.append(self._inbox.get(timeout=20))
+            self.reports.append(self._inbox.get(timeout=120))
 
     def crash_and_reopen(self) -> None:
         # What a kill leaves, as the next start sees it: the files, and no lock. Another process copies them, for

@@ -92,7 +92,7 @@ class Golden:
         self.mirror.replay(sequence, record)
         summary = Summary(WALL_MS + sequence * 20_000, movements, list(singles), internal)
         self.journal.submit(sequence, record, summary)
-        while self.reports.get(timeout=20) != sequence:
+        while self.reports.get(timeout=120) != sequence:
             pass
         digest = self.mirror.digest().hex()
         self.batches.append({"sequence": sequence, "record": record.hex(), "books": digest})

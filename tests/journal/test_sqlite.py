@@ -341,7 +341,7 @@ def test_a_defect_after_a_commit_stops_the_journal_too(sqlite_bench: "SqliteBenc
         other.execute("UPDATE periods SET incoming = 'damaged'")
     sqlite_bench.submit(1, wall_ms=1_700_000_000_000 + 3 * 86_400_000)  # the damaged minute is folded after this one
     sqlite_bench.settle()
-    sqlite_bench.reports.append(sqlite_bench._inbox.get(timeout=20))
+    sqlite_bench.reports.append(sqlite_bench._inbox.get(timeout=120))
     assert sqlite_bench.reports == [("durable", 1), ("durable", 2), ("failed", 3)]
     assert "ValueError" in sqlite_bench.problems[0]
 

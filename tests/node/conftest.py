@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -43,20 +42,14 @@ from isthmus.links.btp import codec, framing
 from isthmus.links.btp.backoff import Backoff
 from isthmus.links.btp.client import BtpClient
 from isthmus.links.btp.codec import BtpMessage, ProtocolData
+from tests.ports import free_port
 
-WAIT_SECONDS = 20.0  # a bound for a loaded machine; nothing here takes that long
+WAIT_SECONDS = 60.0  # a bound for a loaded machine; nothing here takes that long
 ADMIN_TOKEN = "admin-token-of-the-node-tests-0123456789"
 
 
 def token_of(account: str) -> str:
     return f"token-of-{account}-with-enough-length-0123456789"
-
-
-def free_port() -> int:
-    """For nodes that must know each other's port before they run, or keep it over a restart."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def toml(

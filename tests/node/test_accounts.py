@@ -82,7 +82,7 @@ async def test_payments_flow_while_accounts_come_change_and_go(nodes: Any, confi
             answers += [alice.prepare("test.node.bob", 10) for _ in range(20)]
             answer = await work
             assert answer is None or answer[0] == 200, answer
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert all(isinstance(each, Fulfill) for each in await asyncio.gather(*answers))
     assert alice.is_up and bob.is_up
     assert not any(line["event"] == "btp.down" and line["account"] in ("alice", "bob") for line in node.log)
@@ -292,7 +292,7 @@ async def test_two_nodes_are_joined_while_they_run(nodes: Any, config: Any, peer
     assert status == 200 and shown["why"]["account"] == "two" and "run time" in shown["why"]["text"]
     assert shown["routes"] == [{"prefix": "test.two", "account": "two", "source": "run time"}]
     # Each has told the other what it reaches; the configured route is followed.
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             _, learned = await call(two, "GET", "/routes?prefix=test.one.alice&why=true")
             if learned["routes"]:

@@ -21,7 +21,7 @@ async def post(node: Any, path: str, body: Any, *, token: str | None = ADMIN_TOK
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
         session.post(node.listening["admin"] + path, data=data, headers=headers) as response,
     ):
         if response.status >= 400:

@@ -33,7 +33,7 @@ async def ask(node: Any, body: Any) -> tuple[int, dict[str, Any]]:
     """Status and object of an answer to a stranger."""
     data = body if isinstance(body, bytes) else json.dumps(body).encode()
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
         session.post(f"{place(node)}/join", data=data) as response,
     ):
         return response.status, json.loads(await response.read())
@@ -44,7 +44,7 @@ async def invite(node: Any, name: str = "bob", **fields: Any) -> str:
     definition = {**TERMS, "relation": "peer", "limits": {"receivable": "10"}}
     body = {"account": name, "definition": definition, **fields}
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30), headers=TOKEN) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60), headers=TOKEN) as session,
         session.post(node.listening["admin"] + "/invitations", json=body) as response,
     ):
         found = await response.json()

@@ -46,7 +46,7 @@ async def test_a_full_disk_stops_the_node_before_a_frame_leaves(nodes: Any, two:
     await alice.dial(again.port)
     await bob.dial(again.port)
     bob.fulfil(request)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         assert isinstance(await held, Fulfill)
     assert await again.balances() == {"alice": 5, "bob": -5}
 

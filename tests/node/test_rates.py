@@ -66,7 +66,7 @@ async def shown(node: Any) -> dict[str, Any]:
 
 async def priced(node: Any) -> Any:
     """The node, once its source has answered; each look is a round trip."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await shown(node))["why"] == "there is no rate yet":
             pass
     return node
@@ -75,7 +75,7 @@ async def priced(node: Any) -> Any:
 async def post(node: Any, body: Any, *, token: str | None = ADMIN_TOKEN) -> tuple[int, dict[str, Any]]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
         session.post(node.listening["admin"] + "/rates", data=json.dumps(body), headers=headers) as response,
     ):
         if response.status >= 400:

@@ -27,7 +27,7 @@ async def reply(raw: Any) -> tuple[int, Any]:
 
 async def settled(node: Any) -> dict[str, Any]:
     """The accounts once nothing is in flight."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             accounts = await node.accounts()
             if not any(each["packets_in_flight"] for each in accounts.values()):
@@ -182,7 +182,7 @@ async def test_checkpoints_are_taken_verified_and_pruned_while_packets_pass(
     node = await nodes.run(text)
     alice, _ = await peer(node, "alice"), await peer(node, "bob", fulfils=True)
     paid = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not any(line["event"] == "checkpoint" and line["pruned"] for line in node.log):
             assert isinstance(await alice.pay("test.node.bob", 7), Fulfill)
             paid += 7

@@ -8,7 +8,7 @@ from isthmus.ilp.packet import Fulfill, Reject
 
 async def paid(payer: Any, to: str, amount: int) -> None:
     """Pay as soon as there is a way; each try is one packet."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             reply = await payer.pay(to, amount)
             if isinstance(reply, Fulfill):

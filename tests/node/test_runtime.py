@@ -137,7 +137,7 @@ async def test_sigterm_answers_an_http_request_in_flight_too(nodes: Any, config:
     async def post() -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {config.token_of('eve')}", "Content-Type": "application/octet-stream"}
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
             session.post(node.listening["http"], data=encode_prepare(prepare), headers=headers) as response,
         ):
             return response.status, await response.read()
@@ -158,7 +158,7 @@ async def test_a_second_sigterm_does_not_wait_and_loses_nothing(nodes: Any, two:
     alice, bob = await peer(node, "alice"), await peer(node, "bob")
     in_flight = alice.prepare("test.node.bob", 10)
     request = await bob.request()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while node.process.returncode is None:
             node.signal(signal.SIGTERM)
             with contextlib.suppress(TimeoutError):
@@ -170,5 +170,5 @@ async def test_a_second_sigterm_does_not_wait_and_loses_nothing(nodes: Any, two:
     await alice.dial(again.port)
     await bob.dial(again.port)
     bob.fulfil(request)
-    assert isinstance(await asyncio.wait_for(in_flight, 20), Fulfill)
+    assert isinstance(await asyncio.wait_for(in_flight, 60), Fulfill)
     assert await again.balances() == {"alice": 10, "bob": -10}

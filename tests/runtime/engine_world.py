@@ -44,7 +44,7 @@ class PeerLink:
 
     async def frame(self) -> Outbound:
         """The next one, of which the kernel's own question after outcomes is none: it comes by the clock."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while True:
                 while not self.written:
                     self.news.clear()
@@ -115,7 +115,7 @@ class Bank:
         self.closed = True
 
     async def until_paid(self, times: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.paid) < times:
                 self.news.clear()
                 await self.news.wait()
@@ -197,7 +197,7 @@ class World:
         self._news.set()
 
     async def until_logged(self, event: str) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not self.logged(event):
                 self._news.clear()
                 await self._news.wait()

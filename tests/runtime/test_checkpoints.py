@@ -85,6 +85,6 @@ async def test_a_stop_does_not_wait_for_a_replay(tmp_path: Path, monkeypatch: py
     driver.post(TablesChanged(TABLES))
     with await asyncio.to_thread(open, pipe) as replaying:
         assert await asyncio.to_thread(replaying.read, 9) == "replaying"
-        await asyncio.wait_for(keeper.close(), 20)
+        await asyncio.wait_for(keeper.close(), 60)
         assert await asyncio.to_thread(replaying.read) == ""  # its only writer has ended
     await driver.stop()

@@ -70,7 +70,7 @@ async def test_a_failed_assertion_stops_the_node() -> None:
     world = World()
     await world.turn()
     world.driver.post(Durable(99))
-    problem = await asyncio.wait_for(world.driver.halted, 5)
+    problem = await asyncio.wait_for(world.driver.halted, 60)
     assert "AssertionError" in problem
     assert world.exceptions == ["AssertionError"]
     submitted = world.driver.kernel.sequence
@@ -88,7 +88,7 @@ async def test_an_effect_that_can_not_be_carried_out_stops_the_node() -> None:
 
     world.driver._on_log = refuse
     world.driver.post(TablesChanged(Tables("test.node", {}, RouteTable({"test": PEER}), RateTable({}))))
-    assert "RuntimeError" in await asyncio.wait_for(world.driver.halted, 5)
+    assert "RuntimeError" in await asyncio.wait_for(world.driver.halted, 60)
 
 
 async def test_after_a_halt_no_note_is_waited_for() -> None:
@@ -98,9 +98,9 @@ async def test_after_a_halt_no_note_is_waited_for() -> None:
     await world.turn()
     world.driver.post(Durable(99))
     with pytest.raises(JournalError, match="AssertionError"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     with pytest.raises(JournalError, match="AssertionError"):
-        await asyncio.wait_for(world.driver.note(b"second"), 5)
+        await asyncio.wait_for(world.driver.note(b"second"), 60)
 
 
 async def test_after_a_halt_no_digest_is_waited_for() -> None:
@@ -111,9 +111,9 @@ async def test_after_a_halt_no_digest_is_waited_for() -> None:
     await world.turn()
     world.driver.post(Durable(99))
     with pytest.raises(JournalError, match="AssertionError"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     with pytest.raises(JournalError, match="AssertionError"):
-        await asyncio.wait_for(world.driver.digest(), 5)
+        await asyncio.wait_for(world.driver.digest(), 60)
 
 
 async def test_what_is_told_after_the_stop_is_left_to_the_next_start() -> None:
@@ -126,7 +126,7 @@ async def test_what_is_told_after_the_stop_is_left_to_the_next_start() -> None:
     await world.turn()
     stopping = asyncio.ensure_future(world.driver.stop())
     with pytest.raises(JournalError, match="stopped"):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 60)
     await stopping
     submitted = world.driver.kernel.sequence
     world.driver.post(TablesChanged(Tables("test.other", TABLES.accounts, TABLES.routes, TABLES.rates)))
@@ -135,4 +135,4 @@ async def test_what_is_told_after_the_stop_is_left_to_the_next_start() -> None:
     assert world.exceptions == []
     assert not world.driver.halted.done()
     with pytest.raises(JournalError, match="stopped"):
-        await asyncio.wait_for(world.driver.note(b"later"), 5)
+        await asyncio.wait_for(world.driver.note(b"later"), 60)

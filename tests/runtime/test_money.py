@@ -186,7 +186,7 @@ async def test_after_a_failed_append_nothing_leaves_and_the_disk_says_what_happe
         world.bob.fulfil(request)
     await world.turns()
     world.journal.sync()
-    problem = await asyncio.wait_for(world.driver.halted, 5)
+    problem = await asyncio.wait_for(world.driver.halted, 60)
     assert "nothing from batch" in problem
     await world.settle()
     assert world.alice.got == [] and world.bob.got == []

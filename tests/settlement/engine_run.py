@@ -14,11 +14,12 @@ from typing import Final, Self
 import aiohttp
 from aiohttp import web
 
-from tests.node.conftest import WAIT_SECONDS, free_port
+from tests.node.conftest import WAIT_SECONDS
+from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 
 ACCOUNT: Final = "peer"  # what each connector calls the other
-CHAIN_SECONDS: Final = 60.0
+CHAIN_SECONDS: Final = 180.0
 OCTETS: Final = {"Content-Type": "application/octet-stream"}
 
 

@@ -36,7 +36,7 @@ async def owing(nodes: Nodes, ledger: ToyLedger, amount: int = 5, **terms: str) 
 async def post(node: NodeProcess, path: str, body: Any, token: str | None = ADMIN_TOKEN) -> tuple[int, dict[str, Any]]:
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session,
         session.post(node.listening["admin"] + path, json=body, headers=headers) as response,
     ):
         return response.status, await response.json(content_type=None)

@@ -16,7 +16,8 @@ from isthmus.cli.main import cli
 from isthmus.errors import ConfigError
 from isthmus.node.engine_config import load_engine
 from isthmus.node.engines.kinds import KINDS
-from tests.node.conftest import WAIT_SECONDS, free_port
+from tests.node.conftest import WAIT_SECONDS
+from tests.ports import free_port
 from tests.settlement.conftest import WRAPPER, isthmus
 from tests.settlement.toy import KIND, KIND_NAME, ToyLedger
 

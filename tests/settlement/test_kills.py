@@ -17,7 +17,8 @@ import pytest
 
 from isthmus.ilp.packet import Fulfill
 from isthmus.journal.reader import JournalReader
-from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.conftest import WRAPPER, engine, settles
 from tests.settlement.toy import ToyLedger
 
@@ -143,7 +144,7 @@ async def pay(payer: Party, amount: int) -> None:
 
 async def settled(parties: tuple[Party, Party], ledger: ToyLedger) -> None:
     """Until nothing is under way and both books count what the ledger has, in both directions."""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(180):
         while True:
             states = [await party.settlements() for party in parties]
             on_ledger = ledger.sent("west") - ledger.sent("east")  # what west paid east, net

@@ -7,7 +7,8 @@ import pytest
 from isthmus.connector.events import Inbound
 from isthmus.ilp.ildcp import PEER_CONDITION
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode_prepare, encode_fulfill, encode_prepare
-from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, free_port, toml, wall_ms
+from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, toml, wall_ms
+from tests.ports import free_port
 from tests.settlement.conftest import WRAPPER, engine, settles
 from tests.settlement.toy import ToyLedger
 

@@ -58,7 +58,7 @@ class Receiver:
 
     def end(self) -> tuple[int, str, str]:
         self.process.send_signal(2)
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=120)
         return self.process.returncode, out, err
 
 
@@ -165,7 +165,7 @@ async def test_a_connector_that_does_not_settle_is_stopped_at_the_limit(
     receiving = await asyncio.to_thread(Receiver, bob)
     receivers.append(receiving)
     paying = asyncio.create_task(isthmus("pay", "--wallet", alice, receiving.url, "6", *PRICE, "--json"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await node.balances())["bob"] > -2 * USD:  # noqa: ASYNC110  (over HTTP)
             await asyncio.sleep(0.05)
     data = node.folder / "data"
@@ -173,7 +173,7 @@ async def test_a_connector_that_does_not_settle_is_stopped_at_the_limit(
         assert (await node.balances())["bob"] >= -2 * USD
         settled = await isthmus("settle", "bob", "--data", data)
         assert settled.returncode == 0, settled.stderr
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await node.balances())["bob"] > -2 * USD and not paying.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
     paid = await paying

@@ -60,7 +60,7 @@ class ToyLedger:
     def sent(self, source: str) -> int:
         return sum(int(one["amount"]) for one in self.transfers if one["source"] == source)
 
-    async def until(self, condition: Any, seconds: float = 20.0) -> None:
+    async def until(self, condition: Any, seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
             while not condition():
                 self.news.clear()

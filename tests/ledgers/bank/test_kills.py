@@ -15,7 +15,7 @@ from isthmus.ledgers.bank.client import BankAwayError, BankClient
 from isthmus.ledgers.bank.database import database_url
 from isthmus.ledgers.bank.values import Transfer
 from tests.ledgers.bank.conftest import an_order, furnish, new_database, open_bank
-from tests.node.conftest import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 

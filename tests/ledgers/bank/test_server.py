@@ -26,7 +26,7 @@ from isthmus.ledgers.bank.server import BODY_BYTES_MAX, WAITING_MAX, BankServer
 from isthmus.ledgers.bank.values import AMOUNT_MAX, ENTRIES_PAGE_MAX, REFERENCE_CHARS_MAX
 from tests.ledgers.bank.conftest import an_order, client, furnish, serving
 
-WAIT_S = 30.0
+WAIT_S = 60.0
 
 
 class World:

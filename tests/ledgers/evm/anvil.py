@@ -25,7 +25,7 @@ ROOT = HERE.parent.parent.parent
 PROGRAM = HERE / "node_modules" / "@foundry-rs" / "anvil-linux-amd64" / "bin" / "anvil"
 ETHER = 10**18
 FEE = Fee(100 * GWEI, GWEI)
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 def missing() -> str | None:

@@ -32,7 +32,7 @@ async def test_viem_reads_channels_and_signs_claims_as_we_do(anvil: Anvil) -> No
     )
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec("node", str(HERE / "read.mjs"), *arguments, stdout=pipe, cwd=HERE)
-    out, _ = await asyncio.wait_for(process.communicate(), 60)
+    out, _ = await asyncio.wait_for(process.communicate(), 120)
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(out)
     theirs = bytes.fromhex(found.pop("signature")[2:])

@@ -42,7 +42,7 @@ async def test_web3_reads_channels_and_signs_claims_as_we_do(anvil: Anvil, its_p
     }
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(its_python, str(HERE / "read_web3.py"), stdin=pipe, stdout=pipe)
-    out, _ = await asyncio.wait_for(process.communicate(json.dumps(given).encode()), 60)
+    out, _ = await asyncio.wait_for(process.communicate(json.dumps(given).encode()), 120)
     assert process.returncode == 0
     found: dict[str, Any] = json.loads(out)
     theirs = bytes.fromhex(found.pop("signature").removeprefix("0x"))

@@ -21,7 +21,7 @@ from isthmus.ledgers.xrp.servers import (
 )
 from tests.ledgers.xrp.dev.conftest import Serving, serving
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from isthmus.links.btp.websocket import Library, choose_library
 
 ALICE, BOB = AccountId("alice"), AccountId("bob")
 TOKENS = {ALICE: "alice-token", BOB: "bob-token"}
-WAIT_SECONDS = 20.0  # a bound for a loaded machine; nothing here takes that long
+WAIT_SECONDS = 60.0  # a bound for a loaded machine; nothing here takes that long
 
 
 class Owner:

@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.bank.test_nodes import UNIT, confirmed, east_of, owed, paid
 from tests.settlement.bank.world import MONEY, World, until
 from tests.settlement.conftest import isthmus

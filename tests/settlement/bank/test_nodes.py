@@ -9,7 +9,8 @@ import pytest
 
 from isthmus.ilp.packet import Fulfill
 from tests.ledgers.bank.conftest import furnish, open_bank, serving
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.bank.world import MONEY, Way, World, until
 from tests.settlement.conftest import isthmus
 
@@ -53,7 +54,7 @@ def west_of(way: Way, token: str, port: int) -> str:
 
 async def paid(alice: Peer, amount: int) -> None:
     """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
             assert answer.code == "T01", answer
             await asyncio.sleep(0.05)
@@ -61,14 +62,14 @@ async def paid(alice: Peer, amount: int) -> None:
 
 async def owed(east: NodeProcess, west: NodeProcess, amount: int) -> None:
     """Until so much is left of what East owes West, in both books."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while ((await east.balances())["west"], (await west.balances())["east"]) != (-amount, amount):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def confirmed(node: NodeProcess) -> None:
     """Until no settlement is under way."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await command(node, "list"))["settlements"]:  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.05)
 
@@ -138,14 +139,14 @@ async def command(node: NodeProcess, *arguments: str, status: int = 0) -> Any:
 async def test_an_operator_assigns_what_has_a_wrong_reference(world: World, nodes: Nodes, tmp_path: Path) -> None:
     token = world.bank.new_token("west", "")[1]
     west = await nodes.run(west_of(world.way, token, free_port()), folder=tmp_path / "west")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while "isthmus-" not in str(await command(west, "list")):  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.1)
     empty = await isthmus("settlements", "unmatched", "--data", west.folder / "data")
     assert empty.stdout == "Nothing waits.\n"
     world.pay("stranger", "west", 250, "for May", key="1")
     world.pay("stranger", "west", 7, "a gift", key="2")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while len(found := (await command(west, "unmatched"))["transfers"]) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
     debt, gift = found

@@ -19,7 +19,7 @@ from isthmus.settlement.bank.engine import BankEngine
 from isthmus.settlement.port import MessageRefusedError, Step
 from tests.settlement.lightning.ports import PEER, WALL, Side
 
-UNTIL_SECONDS: Final = 30.0
+UNTIL_SECONDS: Final = 60.0
 MONEY: Final = 100_000
 Tamper = Callable[[str, str, dict[str, Any]], dict[str, Any]]
 

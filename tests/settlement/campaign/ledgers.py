@@ -20,7 +20,7 @@ from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
 from tests.ledgers.lightning.simnet import Simnet
-from tests.node.conftest import free_port
+from tests.ports import free_port
 from tests.settlement.conftest import engine
 from tests.settlement.toy import ToyLedger
 

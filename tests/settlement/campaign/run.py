@@ -16,7 +16,8 @@ from isthmus.connector.record import SettlementBegun, decode_record
 from isthmus.ilp.asset import format_decimal
 from isthmus.ilp.packet import Fulfill
 from isthmus.journal.reader import JournalReader
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.campaign.ledgers import SIDES, Ledger
 from tests.settlement.conftest import WRAPPER
 

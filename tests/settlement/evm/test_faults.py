@@ -104,7 +104,7 @@ async def test_nothing_goes_to_the_chain_before_it_is_durable(anvil: Anvil, part
     await until(alice.pending)
     (one,) = alice.pending()
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while alice.port.waiting < 2:  # the payment's step, and whoever would give its bytes to the chain
             assert await anvil.rpc("eth_getTransactionByHash", "0x" + one.hashes[0].hex()) is None
     alice.port.disk.set()
@@ -169,12 +169,12 @@ async def test_a_reorganisation_that_removes_a_redemption_has_it_redeemed_again(
     assert terms is not None
     before = await anvil.rpc("evm_snapshot")
     await channels_of(bob).redeem_channels(PEER, and_end=False)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await anvil.channel(terms))[1] == 0:
             await looked(bob, turns=1)
     await anvil.rpc("evm_revert", before)
     assert (await anvil.channel(terms))[1] == 0
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (await anvil.channel(terms))[1] != 300 * FINNEY:
             await anvil.mine()
     assert bob.books.credited[PEER] == 300

@@ -13,7 +13,8 @@ from isthmus.ilp.packet import Fulfill
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 
 pytestmark = pytest.mark.ledger
@@ -76,14 +77,14 @@ def west_of(folder: Path, anvil: Anvil, port: int, method: str) -> str:
 
 
 async def balanced(east: NodeProcess, west: NodeProcess) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await east.balances())["west"] or (await west.balances())["east"]:  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.05)
 
 
 async def paid(alice: Peer, amount: int) -> None:
     """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
             assert answer.code == "T01", answer
             await asyncio.sleep(0.05)
@@ -140,7 +141,7 @@ async def channels(node: NodeProcess, *arguments: str) -> Any:
 
 async def until(node: NodeProcess, **wanted: str) -> dict[str, Any]:
     """The first channel of a node, once it is so."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             found = (await channels(node, "list"))["channels"]
             if found and wanted.items() <= found[0].items():

@@ -35,7 +35,7 @@ async def test_a_peer_that_is_silent_keeps_no_other_channel_waiting(anvil: Anvil
     parties += [alice, await bob.start()]
     asked = await silence(alice)
     alice.books.settle(50, SILENT)
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     for amount in (5, 6):
         number = alice.books.settle(amount)
         await until(lambda number=number: alice.books.state(number) == "confirmed", anvil)  # type: ignore[misc]
@@ -53,7 +53,7 @@ async def test_a_peer_that_is_silent_keeps_no_other_transfer_waiting(anvil: Anvi
     join(alice, bob)
     parties += [alice, await bob.start()]
     asked = await silence(alice)
-    await asyncio.wait_for(asked.wait(), 20)
+    await asyncio.wait_for(asked.wait(), 60)
     alice.books.settle(5)
     bob.books.settle(7)
     await until(lambda: (alice.books.confirmed(), alice.books.credited[PEER]) == (5, 7), anvil)

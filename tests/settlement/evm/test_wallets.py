@@ -56,7 +56,7 @@ async def paid_to(node: NodeProcess, receiver: Receiver, amount: str, folder: Pa
 
 async def claimed(node: NodeProcess, amount: int) -> None:
     """Until the connector's channel has signed so much for Bob."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             done = await isthmus("channels", "list", "--json", "--data", node.folder / "data")
             found = json.loads(done.stdout)["channels"]

@@ -20,7 +20,7 @@ from isthmus.settlement.evm.transfers import TransferEngine
 from isthmus.settlement.port import Engine, MessageRefusedError, SettlingAccount, Step, StepRefusedError
 from tests.ledgers.evm.anvil import Anvil
 
-UNTIL_SECONDS: Final = 20.0
+UNTIL_SECONDS: Final = 60.0
 FINNEY: Final = 10**15  # the accounts' unit here
 FINNEY_SCALE: Final = 3
 PEER: Final = AccountId("peer")

@@ -71,7 +71,7 @@ class Other:
 
     async def until(self, path: str, count: int = 1) -> list[Call]:
         """So many requests to this path."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while len(self.of(path)) < count:
                 self._news.clear()
                 await self._news.wait()
@@ -117,7 +117,7 @@ async def call(
 ) -> Answered:
     """What a server of ours answers."""
     sent = {**(headers or {}), **({} if key is None else {"Idempotency-Key": key})}
-    timeout = aiohttp.ClientTimeout(total=20)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with (
         aiohttp.ClientSession(timeout=timeout, auto_decompress=False) as session,
         session.request(method, url, data=body, headers=sent, allow_redirects=False) as response,

@@ -471,7 +471,7 @@ async def test_a_body_that_never_ends_is_not_waited_for(
     writer.write(
         b"POST /accounts/peer/settlements HTTP/1.1\r\nHost: x\r\nIdempotency-Key: k\r\nContent-Length: 9\r\n\r\n{"
     )
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert b" 408 " in await reader.readline()
     writer.close()
     await writer.wait_closed()

@@ -76,7 +76,7 @@ class Process:
         self._news.set()
 
     async def until_logged(self, event: str) -> Log:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while not [one for one in self.log if one.event == event]:
                 self._news.clear()
                 await self._news.wait()

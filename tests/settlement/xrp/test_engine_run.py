@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.ledgers.xrp.dev.conftest import Serving
-from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, free_port, toml
+from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, toml
+from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 from tests.settlement.engine_run import running
 from tests.settlement.xrp.test_nodes import UNIT, XRP, address, closing, drops, east_of, engine, paid

@@ -13,7 +13,8 @@ from xrpl.core.addresscodec import encode_seed
 from isthmus.ilp.packet import Fulfill
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.xrp.dev.conftest import Serving, serving
-from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, free_port, token_of, toml
+from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, token_of, toml
+from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 from tests.settlement.relay import relay
 from tests.settlement.xrp.world import ask
@@ -79,14 +80,14 @@ def west_of(folder: Path, ledger: Serving, port: int, kind: str = "xrp") -> str:
 
 
 async def balanced(east: NodeProcess, west: NodeProcess) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await east.balances())["west"] or (await west.balances())["east"]:  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.05)
 
 
 async def paid(alice: Peer, amount: int) -> None:
     """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
             assert answer.code == "T01", answer
             await asyncio.sleep(0.05)
@@ -126,7 +127,7 @@ async def test_what_packets_owe_is_paid_by_claims_through_kills_of_both(
     assert (channel["amount"], channel["balance"]) == (str(50 * XRP), "0")
     before = await drops(closing, "west")
     assert (await channels(west, "redeem", "east", "--end"))["account"] == "east"
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while (await channels(west, "list"))["channels"]:  # noqa: ASYNC110 - over HTTP
             await asyncio.sleep(0.1)
     assert await drops(closing, "west") == before + 9 * XRP - 10
@@ -178,7 +179,7 @@ async def test_a_claim_that_a_broken_link_kept_back_leaves_when_it_is_whole(
         await paid(alice, 2 * UNIT)
         await balanced(east, west)
         wire.cut()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while (await east.accounts())["west"]["link"] != "down":  # noqa: ASYNC110 - over HTTP
                 await asyncio.sleep(0.05)
         done = await isthmus("settle", "west", "1", "--data", east.folder / "data")

@@ -7,6 +7,7 @@ and each watches a pipe to the demo (`guarded.py`), so that they end even when i
 import asyncio
 import contextlib
 import json
+import random
 import signal
 import socket
 import sys
@@ -27,6 +28,8 @@ STOP_S_MAX: Final = 10
 HURRIED_STOP_S_MAX: Final = 1
 POLL_S: Final = 0.02
 LOG_TAIL_BYTES: Final = 4_096
+# Linux takes the ends of outgoing connections from 32,768 on, others from 49,152 on.
+PORTS: Final = range(16_384, 32_768)
 
 
 class DemoError(IsthmusError):
@@ -203,15 +206,20 @@ def _json_object(path: Path) -> dict[str, Any] | None:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different ports that nobody listens on right now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind((HOST, 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Different ports that nobody listens on right now.
+
+    Not what the system gives for port 0: from that range it takes the near ends of outgoing connections too, so that
+    a port could be one of those by the time a process listens there, or while one that was stopped starts again.
+    """
+    ports: list[int] = []
+    for port in random.sample(PORTS, len(PORTS)):
+        with socket.socket() as one, contextlib.suppress(OSError):
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind((HOST, port))
+            ports.append(port)
+        if len(ports) == count:
+            return ports
+    raise DemoError(f"{len(PORTS)} ports were tried, and there were no {count} on which nobody listens")
 
 
 def last_words(path: Path) -> str:
