@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from pathlib import Path
 from typing import Any, Final, Self
@@ -14,6 +13,7 @@ import aiohttp
 
 from isthmus.errors import LedgerError
 from isthmus.ledgers.lightning.lnd import Lnd, LndSettings
+from tests.ports import free_port
 
 ROOT: Final = Path(__file__).parents[3]
 START_S_MAX: Final = 90
@@ -34,13 +34,6 @@ def why_not() -> str:
     if os.environ.get("ISTHMUS_LND") or shutil.which("go"):
         return ""
     return "lnd is built by Go 1.25.10 or later, which isn't here (or set ISTHMUS_LND)"
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Node:
