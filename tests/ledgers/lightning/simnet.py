@@ -77,6 +77,7 @@ class Node:
             f"--externalip=127.0.0.1:{self.peer_port}",
             f"--rpclisten=127.0.0.1:{self.rpc_port}",
             f"--restlisten=127.0.0.1:{self.rest_port}",
+            "--store-final-htlc-resolutions",
             "--trickledelay=50",
             "--minbackoff=1s",
             "--maxbackoff=2s",

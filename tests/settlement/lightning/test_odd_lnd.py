@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,14 @@ from aiohttp import web
 from isthmus.connector.events import AccountId, ReverseSettlement
 from isthmus.ledgers.lightning.lnd import Lnd, LndSettings
 from isthmus.settlement.lightning.engine import TAG_BYTES, LightningEngine
-from isthmus.settlement.lightning.messages import encode_keysend
+from isthmus.settlement.lightning.incoming import UNKNOWN_S
+from isthmus.settlement.lightning.messages import InvoiceAsked, encode_keysend, encode_question
 from isthmus.settlement.port import Step
 from tests.certificates import self_signed
 from tests.settlement.lightning.ports import PEER, Side
 
 NODE = "02" + "11" * 32
+NOW_S = 1_800_000_000
 
 
 class Server:
@@ -31,16 +35,46 @@ class Server:
         self.pays.set()
         self.sent: list[str] = []
         self.is_sending, self.is_read = asyncio.Event(), asyncio.Event()
+        self.keeps_ends = True
+        self.invoices: list[dict[str, Any]] = []
+        self.ends: dict[str, bool] = {}  # by "channel/index": whether the HTLC was settled
+
+    def settle(self, *htlcs: int, at_s: int = NOW_S) -> None:
+        """The one invoice is paid, by so many millisatoshi in each HTLC."""
+        parts = [
+            {"state": "SETTLED", "chan_id": "7", "htlc_index": str(number), "amt_msat": str(msat)}
+            for number, msat in enumerate(htlcs)
+        ]
+        paid = {"state": "SETTLED", "amt_paid_msat": str(sum(htlcs)), "settle_index": "1", "settle_date": str(at_s)}
+        self.invoices[0] |= {**paid, "htlcs": parts}
+
+    async def _invoices(self, request: web.BaseRequest) -> web.StreamResponse:
+        if request.method == "POST":
+            asked = await request.json()
+            payment_hash = sha256(b64decode(asked["r_preimage"])).digest()
+            named = {"r_hash": b64encode(payment_hash).decode(), "payment_request": "lnsb1"}
+            amounts = {"value_msat": asked["value_msat"], "amt_paid_msat": "0", "settle_index": "0"}
+            times = {"creation_date": str(NOW_S), "expiry": asked["expiry"], "settle_date": "0"}
+            self.invoices.append({**named, **amounts, **times, "state": "OPEN"})
+            return web.json_response(named)
+        self.is_read.set()
+        return web.json_response({"invoices": self.invoices})
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path == "/v1/getinfo":
-            good = {"synced_to_chain": True, "identity_pubkey": NODE}
+            good = {"synced_to_chain": True, "identity_pubkey": NODE, "store_final_htlc_resolutions": self.keeps_ends}
             return web.json_response(self.info.pop(0) if self.info else good)
         if request.path == "/v1/balance/channels":
             return web.json_response({"local_balance": {"msat": "1000000000"}})
         if request.path == "/v1/invoices":
-            self.is_read.set()
-            return web.json_response({"invoices": []})
+            return await self._invoices(request)
+        if request.path.startswith("/v1/invoice/"):
+            return web.json_response(self.invoices[0])
+        if request.path.startswith("/v1/htlc-resolution/"):
+            end = self.ends.get(request.path.removeprefix("/v1/htlc-resolution/"))
+            if end is None:
+                return web.json_response({"code": 5, "message": "htlc unknown"}, status=404)
+            return web.json_response({"settled": end, "offchain": True})
         if request.path == "/v2/router/send":
             self.sent.append(request.path)
             self.is_sending.set()
@@ -89,19 +123,23 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
     await runner.cleanup()
 
 
-@pytest.fixture
-async def alice(server: Server) -> AsyncIterator[Payer]:
-    side = Payer()
-    side.begin()
-    side.engine = LightningEngine(
+def engine_of(server: Server) -> LightningEngine:
+    return LightningEngine(
         Lnd(server.settings),
         uses_keysend=True,
         fee_ppm_max=5_000,
         fee_msat_min=10_000,
-        now_s=lambda: 1_800_000_000,
+        now_s=lambda: NOW_S,
         random_bytes=os.urandom,
         retry_s_min=0.01,
     )
+
+
+@pytest.fixture
+async def alice(server: Server) -> AsyncIterator[Payer]:
+    side = Payer()
+    side.begin()
+    side.engine = engine_of(server)
     yield side
     await side.engine.close()
 
@@ -140,3 +178,71 @@ async def test_what_is_reversed_while_lnd_pays_it_is_told(server: Server, alice:
     server.pays.set()
     await alice.until(lambda: any(event == "settlement_paid_and_reversed" for _, event, _ in alice.logs), 10)
     assert not any(key.startswith(b"out ") for key in alice.kept(PEER))
+
+
+# --- paid to us ---
+
+
+async def paid(server: Server, alice: Payer, *htlcs: int, at_s: int = NOW_S) -> None:
+    """The peer asked for an invoice, and lnd has it as settled."""
+    question = encode_question(InvoiceAsked(b"k" * 16, 0, sum(htlcs)))
+    await alice.engine.take_message(PEER, question)
+    server.settle(*htlcs, at_s=at_s)
+
+
+def events(alice: Payer) -> list[str]:
+    return [event for _, event, _ in alice.logs]
+
+
+def is_waiting(alice: Payer) -> bool:
+    return any(key.startswith(b"due ") for key in alice.kept(PEER))
+
+
+async def test_what_lnd_has_as_settled_and_failed_all_the_same_is_not_credited(server: Server, alice: Payer) -> None:
+    """An lnd that was killed between the two. Seed 6 of the campaign."""
+    server.ends = {"7/0": False}
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 5_000)
+    await alice.until(lambda: "lightning_settled_and_not_paid" in events(alice), 10)
+    await alice.until(lambda: b"settled" in alice.kept(PEER), 10)
+    assert alice.balance == 0
+    assert not [key for key in alice.kept(PEER) if key.startswith((b"in ", b"due "))]
+
+
+async def test_of_several_htlcs_those_that_came_are_credited(server: Server, alice: Payer) -> None:
+    server.ends = {"7/0": True, "7/1": False}
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 3_000, 2_000)
+    await alice.until(lambda: alice.balance == -3_000, 10)
+    assert "lightning_settled_and_not_paid" in events(alice)
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_an_htlc_that_has_not_ended_is_waited_for_through_kills(
+    server: Server, alice: Payer, is_killed: bool
+) -> None:
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 5_000)
+    await alice.until(lambda: is_waiting(alice), 10)
+    assert alice.balance == 0 and "have not ended" in " ".join(alice.engine.unfinished(PEER))
+    if is_killed:
+        await alice.killed()
+        alice.engine = engine_of(server)
+        await alice.engine.start(alice, alice.accounts)
+    server.ends = {"7/0": True}
+    await alice.until(lambda: alice.balance == -5_000, 10)
+    assert not is_waiting(alice) and "lightning_settled_and_not_paid" not in events(alice)
+
+
+async def test_what_lnd_did_not_keep_of_long_ago_is_credited_by_the_invoice(server: Server, alice: Payer) -> None:
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 5_000, at_s=NOW_S - UNKNOWN_S)
+    await alice.until(lambda: alice.balance == -5_000, 10)
+
+
+async def test_where_lnd_keeps_no_ends_the_invoice_is_believed_at_once(server: Server, alice: Payer) -> None:
+    server.keeps_ends, server.ends = False, {"7/0": False}
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 5_000)
+    await alice.until(lambda: alice.balance == -5_000, 10)
+    assert "lightning_settled_and_not_paid" not in events(alice)

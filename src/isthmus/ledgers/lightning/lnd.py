@@ -68,6 +68,16 @@ class Payment:
 
 @final
 @dataclass(slots=True, frozen=True)
+class Htlc:
+    """One that paid an invoice of ours, by the invoice's word."""
+
+    channel: str
+    index: int  # in that channel
+    msat: int
+
+
+@final
+@dataclass(slots=True, frozen=True)
 class Invoice:
     """An invoice, of ours or of anybody's."""
 
@@ -77,6 +87,8 @@ class Invoice:
     is_settled: bool = False
     paid_msat: int = 0
     settle_index: int = 0
+    settled_at_s: int = 0  # seconds since 1970
+    htlcs: Sequence[Htlc] = ()
     payee: str = ""
     expires_at_s: int = 0  # seconds since 1970
     records: Mapping[int, bytes] | None = None  # custom records that came with the payment
@@ -233,6 +245,20 @@ class Lnd:
         if not found.get("synced_to_chain"):
             raise LedgerError("lnd is not in step with the chain yet")
         return str(found["identity_pubkey"])
+
+    async def keeps_ends(self) -> bool:
+        """Whether it keeps how HTLCs ended (`--store-final-htlc-resolutions`)."""
+        return (await self.get("/v1/getinfo")).get("store_final_htlc_resolutions") is True
+
+    async def has_settled(self, htlc: Htlc) -> bool | None:
+        """How an HTLC to us ended: settled, or failed; None while it hasn't, or if lnd didn't keep it."""
+        try:
+            found = await self.get(f"/v1/htlc-resolution/{htlc.channel}/{htlc.index}")
+        except NoSuchError:
+            return None
+        if not isinstance(found.get("settled"), bool):
+            raise LedgerError("lnd's word of an HTLC makes no sense")
+        return bool(found["settled"])
 
     async def add_invoice(self, amount_msat: int, preimage: bytes, memo: str, expiry_s: int) -> Invoice:
         """An invoice of ours for this preimage; a second one for the same preimage is a LedgerError."""
@@ -491,11 +517,17 @@ def _invoice(found: Mapping[str, Any]) -> Invoice:
             is_settled=found["state"] == "SETTLED",
             paid_msat=int(found["amt_paid_msat"]),
             settle_index=int(found["settle_index"]),
+            settled_at_s=int(found["settle_date"]),
+            htlcs=[_htlc(one) for one in found.get("htlcs", []) if one["state"] == "SETTLED"],
             expires_at_s=int(found["creation_date"]) + int(found["expiry"]),
             records=records,
         )
     except (KeyError, ValueError, TypeError, AttributeError):
         raise LedgerError("lnd's invoice makes no sense") from None
+
+
+def _htlc(found: Mapping[str, Any]) -> Htlc:
+    return Htlc(str(int(found["chan_id"])), int(found["htlc_index"]), int(found["amt_msat"]))
 
 
 def _encode(octets: bytes) -> str:

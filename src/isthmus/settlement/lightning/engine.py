@@ -31,8 +31,8 @@ from isthmus.ledgers.lightning.lnd import (
 )
 from isthmus.settlement.causes import Causes
 from isthmus.settlement.channels import BOTH, Channel
+from isthmus.settlement.lightning.incoming import IN, SETTLED, Incoming
 from isthmus.settlement.lightning.messages import (
-    MSAT_SCALE,
     InvoiceAsked,
     KeysendAsked,
     Outgoing,
@@ -77,9 +77,7 @@ _T = TypeVar("_T")
 _U = TypeVar("_U")
 
 _OUT: Final = b"out "
-_IN: Final = b"in "
 _SEED: Final = b"seed"
-_SETTLED: Final = b"settled"
 
 
 @final
@@ -111,6 +109,7 @@ class LightningEngine:
         self._seen: Sequence[ChannelSeen] = ()
         self._asking: Final[dict[AccountId, asyncio.Lock]] = {}
         self._causes: Final = Causes()
+        self._incoming: Final = Incoming(lnd, self._owner_of, now_s, retry_s_min)
         self._node = ""
         self._problem = ""
 
@@ -124,7 +123,9 @@ class LightningEngine:
             for key in port.kept(one.id):
                 if key.startswith(_OUT):
                     self._follow(one.id, int(key[len(_OUT) :]))
-        self._watches.extend(asyncio.create_task(one()) for one in (self._watch_incoming, self._watch_channels))
+        self._watches.extend(
+            asyncio.create_task(one()) for one in (self._watch_incoming, self._watch_ends, self._watch_channels)
+        )
 
     async def accounts_changed(self, accounts: Sequence[SettlingAccount]) -> None:
         for one in accounts:
@@ -147,7 +148,9 @@ class LightningEngine:
         left: list[str] = []
         if any(key.startswith(_OUT) for key in kept):
             left.append("payments to it are under way: wait")
-        until = [int(value) for key, value in kept.items() if key.startswith(_IN)]
+        if waiting := self._incoming.waiting(self._port, account):
+            left.append(f"{waiting} payments of the peer's have not ended: wait until its lnd and ours are connected")
+        until = [int(value) for key, value in kept.items() if key.startswith(IN)]
         left_s = max(until, default=0) - self._now_s()
         if left_s >= 0:
             left.append(f"{len(until)} invoices of ours can still be paid: wait {left_s // 60 + 1} minutes")
@@ -164,7 +167,8 @@ class LightningEngine:
             "node": self._node or "not known yet",
             "payments under way": str(len(numbers)),
             **under_way,
-            "invoices not paid": str(sum(1 for key in kept if key.startswith(_IN))),
+            "invoices not paid": str(sum(1 for key in kept if key.startswith(IN))),
+            "payments to us not ended": str(self._incoming.waiting(self._port, account)),
             "problem": self._problem or "none",
         }
 
@@ -476,13 +480,13 @@ class LightningEngine:
         preimage = hmac.digest(seed, b"invoice " + name, "sha256")
         payment_hash = sha256(preimage).digest()
         kept = self._port.kept(account)
-        place = _IN + payment_hash
+        place = IN + payment_hash
         is_known = place in kept
         if place not in kept:
             if payment_hash.hex() in self._port.credited(account, payment_hash.hex()):
                 raise MessageRefusedError("F00", "this settlement was paid already")
             await self._forget_old(account)
-            if sum(1 for key in self._port.kept(account) if key.startswith(_IN)) >= INVOICES_MAX:
+            if sum(1 for key in self._port.kept(account) if key.startswith(IN)) >= INVOICES_MAX:
                 raise MessageRefusedError("T03", f"{INVOICES_MAX} invoices are not paid yet")
             until = self._now_s() + INVOICE_S + GRACE_S
             await self._port.step(account, Step(kept=[(place, b"%d" % until)]))
@@ -508,8 +512,8 @@ class LightningEngine:
         now = self._now_s()
         gone: list[tuple[bytes, bytes]] = []
         for key, until in self._port.kept(account).items():
-            if key.startswith(_IN) and int(until) < now:
-                found = await self._lnd.invoice(key[len(_IN) :])
+            if key.startswith(IN) and int(until) < now:
+                found = await self._lnd.invoice(key[len(IN) :])
                 if found is None or not found.is_settled:
                     gone.append((key, b""))
         if gone:
@@ -522,11 +526,12 @@ class LightningEngine:
                 self._node = await self._lnd.identity()
                 # The stream says nothing as it begins: one that is there for a while is taken for one that hears.
                 heard = asyncio.get_running_loop().call_later(HEARD_S, self._port.over, "lightning_not_heard")
-                places = [int(self._port.kept(one).get(_SETTLED, b"0")) for one in self._accounts]
+                await self._incoming.begin()
+                places = [int(self._port.kept(one).get(SETTLED, b"0")) for one in self._accounts]
                 try:
                     async for invoice in self._lnd.settled(max(places, default=0)):
                         pause_s = self._retry_s_min
-                        await self._credit(invoice)
+                        await self._incoming.heard(self._port, invoice)
                 finally:
                     heard.cancel()
                 problem = "lnd has ended the subscription of invoices"
@@ -539,23 +544,14 @@ class LightningEngine:
             await asyncio.sleep(pause_s)
             pause_s = min(RETRY_S_MAX, pause_s * 2)
 
-    async def _credit(self, invoice: Invoice) -> None:
-        """Credit what was paid, if it is a settlement. One at a time: so the place that is kept says what is booked."""
-        account = self._owner_of(invoice)
-        if account is None:
-            return  # another business of this lnd's
-        name = invoice.payment_hash.hex()
-        text = f"Lightning payment {name}"
-        place = [(_SETTLED, b"%d" % invoice.settle_index), (_IN + invoice.payment_hash, b"")]
-        kept = self._port.kept(account)
-        credits = [(invoice.paid_msat, MSAT_SCALE, name, text)]
-        await self._port.step(account, Step(credits=credits, kept=[one for one in place if one[1] or one[0] in kept]))
+    async def _watch_ends(self) -> None:
+        await self._incoming.watch(self._port, lambda: self._accounts)
 
     def _owner_of(self, invoice: Invoice) -> AccountId | None:
         tag = (invoice.records or {}).get(TAG_RECORD, b"")
         for account in self._accounts:
             kept = self._port.kept(account)
-            if _IN + invoice.payment_hash in kept:
+            if IN + invoice.payment_hash in kept:
                 return account
             seed = kept.get(_SEED)
             if tag and seed is not None and hmac.compare_digest(tag, self._tag(account, seed)):
