@@ -168,6 +168,7 @@ class LightningEngine:
             "payments under way": str(len(numbers)),
             **under_way,
             "invoices not paid": str(sum(1 for key in kept if key.startswith(IN))),
+            "ends of HTLCs": self._incoming.described(),
             "payments to us not ended": str(self._incoming.waiting(self._port, account)),
             "problem": self._problem or "none",
         }

@@ -16,7 +16,7 @@ from isthmus.settlement.lightning.messages import MSAT_SCALE
 from isthmus.settlement.port import Port, Step
 
 # HTLCs end some milliseconds after their invoice is settled, where both sides are up.
-END_WAIT_S: Final = 0.25
+END_WAIT_S: Final = 0.5
 END_POLL_S: Final = 0.01
 # lnd knows nothing of HTLCs that ended before it was told to keep that: so long after it, its invoice's word is taken.
 UNKNOWN_S: Final = 3_600
@@ -40,6 +40,12 @@ class Incoming:
         self._retry_s_min: Final = retry_s_min
         self._keeps_ends: bool | None = None  # not asked yet
         self._added: Final = asyncio.Event()
+
+    def described(self) -> str:
+        """Whether lnd keeps how HTLCs ended."""
+        if self._keeps_ends is None:
+            return "not known yet"
+        return "kept by lnd" if self._keeps_ends else "not kept: start lnd with --store-final-htlc-resolutions"
 
     def waiting(self, port: Port, account: AccountId) -> int:
         """How many payments lnd has as settled, and whose HTLCs have not ended yet."""
