@@ -11,12 +11,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final, Protocol, TypeAlias, final
+from typing import Final, Protocol, final
 
 from isthmus.connector.events import AccountId, Log, Now
 from isthmus.connector.settling import BEGUN, Settlement, Settling
 from isthmus.errors import ConfigError, IsthmusError, LedgerError, plain
 from isthmus.ilp.packet import DATA_BYTES_MAX
+from isthmus.runtime.asker import Answer, Asker
 from isthmus.settlement.pauses import RETRY_S_MIN, growing_pause
 from isthmus.settlement.port import (
     Engine,
@@ -42,8 +43,6 @@ CLOSE_S_MAX: Final = 10.0
 LINK_UP_S: Final = 5.0
 ALARMS_MAX: Final = 64  # of one engine: the last ones, those that are over give way first
 TEXT_CHARS_MAX: Final = 500
-
-Answer: TypeAlias = bytes | MessageRefusedError
 
 
 class Desk(Protocol):
@@ -97,24 +96,6 @@ class Running:
 
     def __post_init__(self) -> None:
         self.prompt = self.engine if isinstance(self.engine, PromptEngine) else None
-
-
-@final
-class _Asker:
-    """Who waits for the answer to a message. It hears one, or after its time that there is none."""
-
-    __slots__ = ("_tell", "_timer")
-
-    def __init__(self, tell: Callable[[Answer], None], wait_ms: int) -> None:
-        self._tell: Callable[[Answer], None] | None = tell
-        late = MessageRefusedError("R00", "the settlement engine doesn't answer in time")
-        self._timer: Final = asyncio.get_running_loop().call_later(wait_ms / 1000, self.tell, late)
-
-    def tell(self, answer: Answer) -> None:
-        tell, self._tell = self._tell, None
-        if tell is not None:
-            self._timer.cancel()
-            tell(answer)
 
 
 class EngineRunner:
@@ -437,7 +418,7 @@ class EngineRunner:
             tell(answer)
         else:
             self._handling[account] = self._handling.get(account, 0) + 1
-            self._keep(asyncio.create_task(self._handle(one, account, data, _Asker(tell, wait_ms))))
+            self._keep(asyncio.create_task(self._handle(one, account, data, Asker(tell, wait_ms))))
 
     def _answers_now(self, one: Running, account: AccountId, data: bytes) -> Answer | None:
         try:
@@ -452,7 +433,7 @@ class EngineRunner:
         self._alarm(one, "error", "settlement_message_failed", account, _told(error))
         return MessageRefusedError("T00", "the settlement engine failed")
 
-    async def _handle(self, one: Running, account: AccountId, data: bytes, asker: "_Asker") -> None:
+    async def _handle(self, one: Running, account: AccountId, data: bytes, asker: "Asker") -> None:
         """Let the engine answer. Nobody may wait for it any more."""
         found: Answer
         try:

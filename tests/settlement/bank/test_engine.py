@@ -99,7 +99,7 @@ async def test_a_bank_that_is_down_for_an_hour_delays_and_no_more(world: World) 
     await until(lambda: "bank_ledger_away" in world.east.events())
     assert [one.number for one in world.east.open(PEER)] == [1]
     world.clock.now += 3_600_000
-    assert not world.east.overs
+    assert ("bank_ledger_away", "") not in world.east.overs
     world.way.is_down = False
     await until(lambda: ("bank_ledger_away", "") in world.east.overs)
     world.pay("stranger", "west", 9, world.reference_of(world.west))
