@@ -33,11 +33,11 @@ async def test_a_process_that_stands_still_beyond_an_expiry(nodes: Any, quick: s
     """
     node = await nodes.run(quick)
     alice, bob = await peer(node, "alice"), await peer(node, "bob")
-    late = alice.prepare("test.node.bob", 5, left_ms=1_500)
+    late = alice.prepare("test.node.bob", 5, left_ms=4_000)
     request = await bob.request()
     node.signal(signal.SIGSTOP)
     bob.fulfil(request)
-    await pass_by(1_600)
+    await pass_by(4_100)
     node.signal(signal.SIGCONT)
     async with asyncio.timeout(60):
         answer = await late
@@ -53,7 +53,7 @@ async def test_a_process_that_stands_still_for_less(nodes: Any, quick: str, peer
     """What is due in time is paid in time: on waking, sockets are read before timers fire."""
     node = await nodes.run(quick)
     alice, bob = await peer(node, "alice"), await peer(node, "bob")
-    paid = alice.prepare("test.node.bob", 5, left_ms=4_500)
+    paid = alice.prepare("test.node.bob", 5, left_ms=4_800)
     request = await bob.request()
     node.signal(signal.SIGSTOP)
     bob.fulfil(request)

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import time
 from hashlib import sha256
 from typing import Any
 
@@ -11,12 +10,14 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, decode_prepare, encode_fulfill, encode_prepare
 from isthmus.links.btp import codec
+from tests.node.conftest import WAIT_SECONDS, wall_ms
 
 SEED = bytes(range(32))
 
 
-def a_prepare(left_ms: int, wall_ms: int, *, amount: int = 900) -> bytes:
-    return encode_prepare(Prepare(amount, wall_ms + left_ms, sha256(SEED).digest(), "test.node.bob.x", SEED))
+def a_prepare(left_ms: int, *, amount: int = 900) -> bytes:
+    """It lives from now on: a busy machine takes seconds to start a node."""
+    return encode_prepare(Prepare(amount, wall_ms() + left_ms, sha256(SEED).digest(), "test.node.bob.x", SEED))
 
 
 async def reply(raw: Any) -> tuple[int, Any]:
@@ -48,8 +49,7 @@ async def interrupted(nodes: Any, text: str, raw: Any, left_ms: int) -> tuple[An
     """A node killed with a packet on its way from alice (her request 5) to bob; it runs again. Gives bob's request."""
     node = await nodes.run(text)
     alice, bob = await raw(node, "alice"), await raw(node, "bob")
-    # Not by `wall_ms`: a busy machine takes seconds to start a node.
-    alice.send_ilp(5, a_prepare(left_ms, time.time_ns() // 1_000_000))
+    alice.send_ilp(5, a_prepare(left_ms))
     request_id, prepare = await reply(bob)
     assert prepare.amount == 900
     await node.kill()
@@ -58,7 +58,7 @@ async def interrupted(nodes: Any, text: str, raw: Any, left_ms: int) -> tuple[An
     return await nodes.run(text, folder=node.folder), request_id
 
 
-async def test_an_answer_that_comes_after_the_restart_counts(nodes: Any, two: str, raw: Any, wall_ms: int) -> None:
+async def test_an_answer_that_comes_after_the_restart_counts(nodes: Any, two: str, raw: Any) -> None:
     """BTP-18, CONN-1: both legs are open again, and both old request ids are good."""
     node, request_id = await interrupted(nodes, two, raw, 25_000)
     accounts = await node.accounts()
@@ -69,7 +69,7 @@ async def test_an_answer_that_comes_after_the_restart_counts(nodes: Any, two: st
     assert await node.balances() == {"alice": 900, "bob": -900}
     # Again: the leg is decided, and nothing moves.
     bob.send_ilp(request_id, encode_fulfill(Fulfill(SEED)), codec.RESPONSE)
-    alice.send_ilp(6, a_prepare(25_000, wall_ms, amount=1))
+    alice.send_ilp(6, a_prepare(25_000, amount=1))
     again, _ = await reply(bob)
     assert again > request_id
     assert await node.balances() == {"alice": 900, "bob": -900}
@@ -81,7 +81,7 @@ async def test_an_answer_that_comes_after_the_restart_counts(nodes: Any, two: st
 @pytest.mark.slow
 @pytest.mark.parametrize("alice_waits", [True, False])
 async def test_without_an_answer_the_expiry_ends_it_and_the_sender_is_told(
-    nodes: Any, two: str, raw: Any, wall_ms: int, alice_waits: bool
+    nodes: Any, two: str, raw: Any, alice_waits: bool
 ) -> None:
     """ILP-10, BTP-18: R00 under the old request id, also if it fell due before she came back. A late answer is late."""
     quick = two.replace('payable = "1000"\n', 'payable = "1000"\nmargin = "100 ms"\n')
@@ -146,7 +146,7 @@ async def test_killed_under_load_both_neighbours_agree_to_the_unit(nodes: Any, c
 
 @pytest.mark.slow
 async def test_an_http_answer_that_comes_after_the_restart_counts(
-    nodes: Any, config: Any, raw: Any, wall_ms: int, http_peer: Any
+    nodes: Any, config: Any, raw: Any, http_peer: Any
 ) -> None:
     """HTTP-4: asynchronous, by the Request-Id of the Prepare that the process before had sent."""
     them = await http_peer()
@@ -157,9 +157,14 @@ async def test_an_http_answer_that_comes_after_the_restart_counts(
     )
     text = config.toml(config.account("alice"), config.account("bob", link=link), http=0)
     node = await nodes.run(text)
+    async with asyncio.timeout(WAIT_SECONDS):
+        while (await node.accounts())["bob"]["link"] != "up":
+            pass  # each question is answered by the node
     alice = await raw(node, "alice")
-    alice.send_ilp(5, a_prepare(25_000, wall_ms))
-    request_id, _ = await them.request()
+    alice.send_ilp(5, a_prepare(25_000))
+    while (asked := await them.request())[1][1:9] != (900).to_bytes(8, "big"):
+        pass  # of the node's own
+    request_id = asked[0]
     await node.kill()
     await alice.close()
     node = await nodes.run(text, folder=node.folder)

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from isthmus.ilp.packet import Fulfill, Prepare, Reject, decode, encode_prepare
+from tests.node.conftest import wall_ms
 
 
 async def test_it_says_where_it_is_reached_and_takes_that_back(nodes: Any, two: str) -> None:
@@ -126,13 +127,13 @@ async def test_a_wrong_file_is_told_before_anything_is_opened(nodes: Any, config
     assert not (node.folder / "data").exists()
 
 
-async def test_sigterm_answers_an_http_request_in_flight_too(nodes: Any, config: Any, peer: Any, wall_ms: int) -> None:
+async def test_sigterm_answers_an_http_request_in_flight_too(nodes: Any, config: Any, peer: Any) -> None:
     """HTTP-10: the reply of a synchronous request leaves before its connection is closed."""
     link = f'{{ type = "http", incoming = {{ auth = "bearer", token = "{config.token_of("eve")}" }} }}'
     node = await nodes.run(config.toml(config.account("bob"), config.account("eve", link=link), http=0))
     bob = await peer(node, "bob")
     preimage = bytes(range(32))
-    prepare = Prepare(3, wall_ms + 20_000, sha256(preimage).digest(), "test.node.bob", preimage)
+    prepare = Prepare(3, wall_ms() + 20_000, sha256(preimage).digest(), "test.node.bob", preimage)
 
     async def post() -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {config.token_of('eve')}", "Content-Type": "application/octet-stream"}

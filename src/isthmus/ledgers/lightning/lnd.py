@@ -517,7 +517,7 @@ def _invoice(found: Mapping[str, Any]) -> Invoice:
             is_settled=found["state"] == "SETTLED",
             paid_msat=int(found["amt_paid_msat"]),
             settle_index=int(found["settle_index"]),
-            settled_at_s=int(found["settle_date"]),
+            settled_at_s=int(found.get("settle_date", 0)),
             htlcs=[_htlc(one) for one in found.get("htlcs", []) if one["state"] == "SETTLED"],
             expires_at_s=int(found["creation_date"]) + int(found["expiry"]),
             records=records,
