@@ -162,7 +162,7 @@ async def test_an_http_answer_that_comes_after_the_restart_counts(
             pass  # each question is answered by the node
     alice = await raw(node, "alice")
     alice.send_ilp(5, a_prepare(25_000))
-    while (asked := await them.request())[1][1:9] != (900).to_bytes(8, "big"):
+    while decode_prepare((asked := await them.request())[1]).amount != 900:
         pass  # of the node's own
     request_id = asked[0]
     await node.kill()
