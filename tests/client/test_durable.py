@@ -173,6 +173,7 @@ async def test_what_a_receiver_does_not_say_after_a_kill_it_may_say_at_the_end(w
         assert result.delivered == result.delivered_max == world.received
 
 
+@pytest.mark.slow
 async def test_of_two_killed_payments_the_unknown_counts_as_sent(world: World) -> None:
     """It is never sent again by itself: each keeps below its amount, whatever the truth is."""
     first, second = world.listener.invite(), world.listener.invite()
@@ -191,6 +192,7 @@ async def test_of_two_killed_payments_the_unknown_counts_as_sent(world: World) -
         assert two.granted
 
 
+@pytest.mark.slow
 async def test_a_killed_payment_without_a_key_is_closed_at_the_next_start(world: World) -> None:
     await world.kill_in_the_middle(key="")
     async with isthmus.connect(world.folder) as wallet:

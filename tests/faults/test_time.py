@@ -26,6 +26,7 @@ def quick(config: Any) -> str:
     return str(config.toml(*(config.account(name, margin="200 ms", hold="5 s") for name in ("alice", "bob"))))
 
 
+@pytest.mark.slow
 async def test_a_process_that_stands_still_beyond_an_expiry(nodes: Any, quick: str, peer: Any) -> None:
     """Bob's Fulfill lies unread until the hold is over: it is judged by the time when it was read, so nobody pays.
 

@@ -79,6 +79,7 @@ async def shown(folder: Path) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 async def test_a_payer_pays_ahead_and_its_receiver_is_paid_on_the_ledger(
     node: NodeProcess, tmp_path: Path, ledger: ToyLedger, receivers: list[Receiver]
 ) -> None:
