@@ -1,7 +1,20 @@
 """Exact conversion between an account's units and a ledger's. Pure."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
+
+CARRIED: Final = b"carried"  # among what an engine keeps of an account
+
+
+def carried_of(kept: Mapping[bytes, bytes]) -> int:
+    """What is carried to the next settlement, in units of the account."""
+    return int(kept.get(CARRIED, b"0"))
+
+
+def carry(amount: int) -> tuple[bytes, bytes]:
+    """The same, to be kept."""
+    return CARRIED, str(amount).encode() if amount else b""
 
 
 @final

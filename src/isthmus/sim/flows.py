@@ -15,12 +15,12 @@ from isthmus.ledgers.evm.claims import signer
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.records import Payment
 from isthmus.settlement.claiming import OUT
+from isthmus.settlement.conversion import carried_of
 from isthmus.settlement.evm.arrivals import OWED_BACK
 from isthmus.settlement.evm.channels import IN
 from isthmus.settlement.evm.incoming import Incoming
 from isthmus.settlement.evm.outgoing import Outgoing
 from isthmus.settlement.evm.pending import PREFIX, Pending
-from isthmus.settlement.evm.transfers import CARRIED
 from isthmus.sim import plan as p
 from isthmus.sim.bank import SimBank
 from isthmus.sim.chain import SimChain
@@ -118,7 +118,7 @@ def _at_bank(flow: Flow, bank: SimBank, payer: str, payee: str, paying: Settling
     return flow._replace(
         moved=bank.moved(payer, payee, paid.get(records.REFERENCE, b"").decode()),
         waits=sum(one.amount for one in orders if (payer, one.key) not in bank.transfers),
-        carried=records.carried_of(kept),
+        carried=carried_of(kept),
     )
 
 
@@ -128,7 +128,7 @@ def _by_transfers(flow: Flow, chain: SimChain, payer: "Node", payee: "Node", pla
     return flow._replace(
         moved=chain.moved(key_of(payer).address, key_of(payee).address),
         waits=sum(one.call.value for one in pending if not any(chain.has(name) for name in one.hashes)),
-        carried=int(kept.get(CARRIED, b"0")),
+        carried=carried_of(kept),
         owed_back=int(_settling(payee, flow.payee.account).engine.get(OWED_BACK, b"0")),
     )
 

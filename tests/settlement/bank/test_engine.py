@@ -11,6 +11,7 @@ from isthmus.errors import LedgerError
 from isthmus.settlement.bank import records
 from isthmus.settlement.bank.engine import UNMATCHED_MAX
 from isthmus.settlement.bank.messages import Hello, decode, encode
+from isthmus.settlement.conversion import CARRIED
 from isthmus.settlement.port import MessageRefusedError, Step
 from tests.settlement.bank.world import MONEY, World, settled, until
 from tests.settlement.lightning.ports import PEER, WALL
@@ -48,7 +49,7 @@ async def test_what_is_less_than_the_banks_unit_is_carried(world: World) -> None
         await until(lambda: not world.east.open(PEER))
     await until(lambda: world.west.balance == -300)
     assert world.money("west") == MONEY + 3
-    assert world.east.kept(PEER)[records.CARRIED] == b"50"
+    assert world.east.kept(PEER)[CARRIED] == b"50"
 
 
 async def test_one_that_fails_takes_back_what_it_carried(world: World) -> None:
@@ -57,7 +58,7 @@ async def test_one_that_fails_takes_back_what_it_carried(world: World) -> None:
     world.way.refuses = (422, "no-such-payee")
     world.east.settle(150)
     await until(lambda: any(one.state == 3 for one in world.east.open(PEER)))
-    assert records.CARRIED not in world.east.kept(PEER)
+    assert CARRIED not in world.east.kept(PEER)
     world.way.refuses = None
     world.east.tell(ReverseSettlement(PEER, 1, "r", "the bank voided it", 99))
     world.east.settle(150)

@@ -20,7 +20,7 @@ from isthmus.settlement.bank import records
 from isthmus.settlement.bank.messages import Hello, decode, encode
 from isthmus.settlement.bank.records import Cursor, Payment, Waiting, credit_key, place
 from isthmus.settlement.causes import CREDIT, UNMATCHED
-from isthmus.settlement.conversion import Converter
+from isthmus.settlement.conversion import Converter, carried_of, carry
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
 from isthmus.settlement.unmatched import Unmatched
 from isthmus.settlement.watch import Watch
@@ -128,11 +128,11 @@ class BankEngine(Watch[Account]):
         if hello is None:
             raise LedgerError("the peer's engine has not told yet where to pay it")
         kept = self._port.kept(account)
-        before = records.carried_of(kept)
-        units, carried = records.due(amount, before, Converter(self._accounts[account].asset.scale, self._asset.scale))
+        before = carried_of(kept)
+        units, carried = Converter(self._accounts[account].asset.scale, self._asset.scale).to_ledger(amount, before)
         if units == 0:
             text = "less than the bank's unit; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[records.carry(carried)]))
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry(carried)]))
             return
         if units > AMOUNT_MAX:
             raise LedgerError(f"{units} of the bank's units are due, and a transfer has {AMOUNT_MAX} at most")
@@ -146,7 +146,7 @@ class BankEngine(Watch[Account]):
         payment = Payment.of(order, carried - before)
         step = Step(
             moved=[(number, TAKEN, "")],
-            kept=[(place(records.OUT, number), payment.encode()), records.carry(carried)],
+            kept=[(place(records.OUT, number), payment.encode()), carry(carried)],
         )
         await self._port.step(account, step)
         self._wake.set()

@@ -11,12 +11,11 @@ from typing import Final, final
 
 from isthmus.ledgers.bank.client import WrongAnswerError
 from isthmus.ledgers.bank.values import Entry, Order
-from isthmus.settlement.conversion import Converter
+from isthmus.settlement.conversion import carried_of, carry
 
 REFERENCE: Final = b"reference"  # that transfers of this peer to us must carry
 TO: Final = b"to"  # the peer's account, and the reference that it wants
 CURSOR: Final = b"cursor"
-CARRIED: Final = b"carried"
 OUT: Final = b"out/"
 UNMATCHED: Final = b"unmatched/"
 ASSIGNED: Final = b"assigned/"
@@ -70,22 +69,6 @@ class Payment:
             amount=int(fields["amount"]),
             reference=fields["reference"],
         )
-
-
-def due(amount: int, carried: int, converter: Converter) -> tuple[int, int]:
-    """What to pay in the bank's units, and what is carried on; carried may be below zero after a failure."""
-    if amount + carried <= 0:
-        return 0, amount + carried
-    return converter.to_ledger(amount, carried)
-
-
-def carried_of(kept: Mapping[bytes, bytes]) -> int:
-    return int(kept.get(CARRIED, b"0"))
-
-
-def carry(amount: int) -> tuple[bytes, bytes]:
-    """The same, to be kept."""
-    return CARRIED, str(amount).encode() if amount else b""
 
 
 @final

@@ -19,6 +19,7 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.causes import CREDIT
+from isthmus.settlement.conversion import carried_of, carry
 from isthmus.settlement.evm import arrivals
 from isthmus.settlement.evm.arrivals import UNDO_BLOCKS, Arrival
 from isthmus.settlement.evm.engine import EvmEngine
@@ -29,7 +30,6 @@ from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 
 TO: Final = b"to"
 FROM: Final = b"from"
-CARRIED: Final = b"carried"
 BLOCKS_MAX: Final = 64  # read in one turn for coins, each a question
 LOG_BLOCKS_MAX: Final = 256  # read by one question for a token
 
@@ -58,11 +58,11 @@ class TransferEngine(EvmEngine):
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
         if not self._is_begun(account, number):
             return
-        before = self._carried(account)
+        before = carried_of(self._port.kept(account))
         due, carried = self._converter(account).to_ledger(amount, before)
         if due == 0:
             text = "less than the ledger's unit; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[_carry(carried)]))
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry(carried)]))
             return
         to = self.pays_to(account)
         if to is None:
@@ -73,8 +73,10 @@ class TransferEngine(EvmEngine):
         gas = await self._sender.gas(target, value, data)
 
         def step(_: Pending) -> Step:
-            now = self._carried(account) + carried - before  # one that failed meanwhile may have changed it
-            return Step(moved=[(number, TAKEN, "")], kept=[_carry(now)])
+            now = (
+                carried_of(self._port.kept(account)) + carried - before
+            )  # one that failed meanwhile may have changed it
+            return Step(moved=[(number, TAKEN, "")], kept=[carry(now)])
 
         await self._sender.begin(
             self._port,
@@ -102,12 +104,9 @@ class TransferEngine(EvmEngine):
             step.moved.clear()
         elif receipt is None or not receipt.succeeded:
             sent = one.call.value or int.from_bytes(one.call.data[-32:], "big")  # coins, or a token's transfer
-            carried = self._converter(account).carried_back(found.amount, sent, self._carried(account))
-            step.kept.append(_carry(carried))
+            carried = self._converter(account).carried_back(found.amount, sent, carried_of(self._port.kept(account)))
+            step.kept.append(carry(carried))
         await self._port.step(account, step)
-
-    def _carried(self, account: AccountId) -> int:
-        return int(self._port.kept(account).get(CARRIED, b"0"))
 
     def pays_to(self, account: AccountId) -> str | None:
         """The peer's address, if we know it and the peer knows ours."""
@@ -326,7 +325,3 @@ class TransferEngine(EvmEngine):
             name = f"settlement {one.about}, {len(one.raws)} offered, {hexed(one.hashes[-1])}"
             shown[f"transaction_{one.nonce}"] = name
         return shown
-
-
-def _carry(amount: int) -> tuple[bytes, bytes]:
-    return CARRIED, str(amount).encode() if amount else b""

@@ -18,6 +18,7 @@ from isthmus.ledgers.xrp.network import Applied, Head
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX, XRP_SCALE, payment
 from isthmus.settlement.causes import CREDIT
+from isthmus.settlement.conversion import carried_of, carry
 from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.xrp.details import QUESTION, TAG_MAX, Details, check_question
 from isthmus.settlement.xrp.engine import XrpEngine
@@ -26,7 +27,6 @@ from isthmus.settlement.xrp.settings import LedgerSettings
 
 TAG: Final = b"tag"
 SINCE: Final = b"since"
-CARRIED: Final = b"carried"
 LEDGERS_AT_ONCE: Final = 512  # read by one question
 # After so many ledgers without a payment `since` moves on all the same: so far back must a server's history reach.
 KEPT_LEDGERS: Final = 10_000
@@ -48,11 +48,11 @@ class PaymentEngine(XrpEngine):
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None:
         if not self._is_begun(account, number):
             return
-        before = self._carried(account)
+        before = carried_of(self._port.kept(account))
         due, carried = self._converter(account).to_ledger(amount, before)
         if due == 0:
             text = "less than a drop; it is paid with the next"
-            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[_carry(carried)]))
+            await self._port.step(account, Step(moved=[(number, CONFIRMED, text)], kept=[carry(carried)]))
             return
         if due > DROPS_MAX:
             raise LedgerError(f"{due} drops are more than there are")
@@ -60,8 +60,10 @@ class PaymentEngine(XrpEngine):
         invoice = sha512_half(key).hex().upper()
 
         def step(_: Pending) -> Step:
-            now = self._carried(account) + carried - before  # one that failed meanwhile may have changed it
-            return Step(moved=[(number, TAKEN, "")], kept=[_carry(now)])
+            now = (
+                carried_of(self._port.kept(account)) + carried - before
+            )  # one that failed meanwhile may have changed it
+            return Step(moved=[(number, TAKEN, "")], kept=[carry(now)])
 
         await self._sign(account, number, due, invoice, step)
 
@@ -105,17 +107,14 @@ class PaymentEngine(XrpEngine):
             step.moved.append((number, FAILED, f"the ledger has it as {found.result} in ledger {found.ledger}"))
             for each in self._port.open(account):
                 if each.number == number:
-                    amount, carried = int(one.fields["Amount"]), self._carried(account)
-                    step.kept.append(_carry(self._converter(account).carried_back(each.amount, amount, carried)))
+                    amount, carried = int(one.fields["Amount"]), carried_of(self._port.kept(account))
+                    step.kept.append(carry(self._converter(account).carried_back(each.amount, amount, carried)))
         try:
             await self._port.step(account, step)
         except StepRefusedError as error:  # an operator has reversed it as certain
             if found.succeeded:
                 self._tell("error", "paid_and_reversed", account, {"reason": str(error), "hash": found.hash})
             await self._port.step(account, Step(kept=[(one.key, b"")]))
-
-    def _carried(self, account: AccountId) -> int:
-        return int(self._port.kept(account).get(CARRIED, b"0"))
 
     async def _pay_anew(self, account: AccountId, one: Pending, number: int, step: Step) -> None:
         """No ledger has taken it, and none can any more."""
@@ -248,10 +247,6 @@ class PaymentEngine(XrpEngine):
         for one in self._sender.pending(self._port, account):
             shown[f"transaction_{one.sequence}"] = f"settlement {one.about}, until ledger {one.last}, {one.hash}"
         return shown
-
-
-def _carry(amount: int) -> tuple[bytes, bytes]:
-    return CARRIED, str(amount).encode() if amount else b""
 
 
 def _told(one: Applied) -> str:
