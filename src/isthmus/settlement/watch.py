@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from isthmus.connector.events import AccountId
 from isthmus.connector.settling import BEGUN
-from isthmus.errors import JournalError, LedgerError
+from isthmus.errors import CodecError, IsthmusError, JournalError, LedgerError
 from isthmus.ledgers.door import LedgersDisagreeError
-from isthmus.settlement.causes import LOOK, TURN, Causes
+from isthmus.settlement.causes import LOOK, MESSAGE, TURN, Causes
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, StepRefusedError
 from isthmus.settlement.remedies import remedy_of
 
@@ -217,6 +217,32 @@ class Watch(ABC, Generic[Head]):
         if account in self._placed_now:
             self._placed_now.remove(account)
             self._places.release()
+
+    async def take_message(self, account: AccountId, data: bytes) -> bytes:
+        """MessageRefusedError F00 for nonsense, T00 for what may work later."""
+        try:
+            answer = await self._take(account, data)
+            self._went_through(MESSAGE, account)
+            return answer
+        except IsthmusError as error:
+            raise self._refusal_for(account, error) from None
+
+    def _refusal_for(self, account: AccountId, error: IsthmusError) -> IsthmusError:
+        """What the peer is told of an error."""
+        if isinstance(error, CodecError):
+            return MessageRefusedError("F00", str(error))
+        if isinstance(error, LedgersDisagreeError):
+            # A claim on a channel that one of them invents: no look at what is ours would ever show it.
+            self._tell_disagreement("warning", account, error, until=MESSAGE)
+        if isinstance(error, LedgerError):
+            return MessageRefusedError("T00", "the ledger can't be asked now")
+        if isinstance(error, StepRefusedError):
+            return MessageRefusedError("T00", f"it can't be booked now: {error}")
+        return error
+
+    @abstractmethod
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        """What the peer's engine asks; its answer. CodecError for nonsense."""
 
     async def _ask_peer(self, account: AccountId, data: bytes) -> bytes:
         """As `Port.message`. A turn waits a moment, and leaves its place to another's meanwhile.

@@ -214,20 +214,13 @@ class BankEngine(Watch[Account]):
         found = self._port.kept(account).get(records.TO)
         return None if found is None or account not in self._greeted else decode(found)
 
-    async def take_message(self, account: AccountId, data: bytes) -> bytes:
-        """MessageRefusedError F00 for nonsense, T00 for what may work later."""
-        try:
-            hello = decode(data)
-        except CodecError as error:
-            raise MessageRefusedError("F00", str(error)) from None
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        hello = decode(data)
         ours = self._hello(account)
         if ours is None:
             raise MessageRefusedError("T00", "the bank can't be asked now")
         self._check(account, hello)
-        try:
-            await self._pay_to(account, hello)
-        except StepRefusedError as error:
-            raise MessageRefusedError("T00", f"it can't be booked now: {error}") from None
+        await self._pay_to(account, hello)
         return encode(ours)
 
     def _hello(self, account: AccountId) -> Hello | None:

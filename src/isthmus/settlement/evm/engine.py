@@ -5,20 +5,18 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from isthmus.connector.events import AccountId
-from isthmus.errors import CodecError, IsthmusError, LedgerError
-from isthmus.ledgers.door import LedgersDisagreeError
+from isthmus.errors import CodecError
 from isthmus.ledgers.evm import tokens
 from isthmus.ledgers.evm.chain import Block, Chain, Receipt, WrongLedgerError
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed
 from isthmus.ledgers.evm.rpc import ChainNode, Node, NodeRefusedError
-from isthmus.settlement.causes import MESSAGE
 from isthmus.settlement.conversion import Converter
 from isthmus.settlement.evm.messages import Hello, Message, decode, encode
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.sending import Sender
 from isthmus.settlement.evm.settings import ChainSettings
-from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.port import MessageRefusedError, Step
 from isthmus.settlement.watch import Watch
 
 
@@ -47,33 +45,14 @@ class EvmEngine(Watch[Block]):
             self._chain, key, settings.fees, settings.confirmations, now, self._transaction_ended
         )
 
-    async def take_message(self, account: AccountId, data: bytes) -> bytes:
-        """MessageRefusedError F00 for nonsense, T00 for what may work later."""
-        try:
-            answer = encode(await self._answer(account, decode(data)))
-            self._went_through(MESSAGE, account)
-            return answer
-        except IsthmusError as error:
-            raise self._refusal_for(account, error) from None
-
-    def _refusal_for(self, account: AccountId, error: IsthmusError) -> IsthmusError:
-        """What the peer is told of an error."""
-        if isinstance(error, CodecError):
-            return MessageRefusedError("F00", str(error))
-        if isinstance(error, LedgersDisagreeError):
-            # A claim on a channel that one of them invents: no look at what is ours would ever show it.
-            self._tell_disagreement("warning", account, error, until=MESSAGE)
-        if isinstance(error, LedgerError):
-            return MessageRefusedError("T00", "the ledger can't be asked now")
-        if isinstance(error, StepRefusedError):
-            return MessageRefusedError("T00", f"it can't be booked now: {error}")
-        return error
-
     @abstractmethod
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None: ...
 
     @abstractmethod
     def describe(self, account: AccountId) -> Mapping[str, str]: ...
+
+    async def _take(self, account: AccountId, data: bytes) -> bytes:
+        return encode(await self._answer(account, decode(data)))
 
     @abstractmethod
     async def _answer(self, account: AccountId, message: Message) -> Message: ...

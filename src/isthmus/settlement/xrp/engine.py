@@ -5,15 +5,12 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from isthmus.connector.events import AccountId
-from isthmus.errors import CodecError, IsthmusError, LedgerError
-from isthmus.ledgers.door import LedgersDisagreeError
 from isthmus.ledgers.xrp.network import Applied, Head, HistoryError, Network, WrongNetworkError
 from isthmus.ledgers.xrp.servers import GAP_S, RefusedError
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import XRP_SCALE, Fields
-from isthmus.settlement.causes import MESSAGE
 from isthmus.settlement.conversion import Converter
-from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
+from isthmus.settlement.port import Step
 from isthmus.settlement.watch import Watch
 from isthmus.settlement.xrp.pending import Pending
 from isthmus.settlement.xrp.sending import Sender, UnderfundedError
@@ -43,37 +40,11 @@ class XrpEngine(Watch[Head]):
         """With pushes each ledger that closes is a look, and others are there for a push that was lost."""
         return max(self._poll_ms, PUSHED_POLL_MS) if self._network.is_pushing else self._poll_ms
 
-    async def take_message(self, account: AccountId, data: bytes) -> bytes:
-        """MessageRefusedError F00 for nonsense, T00 for what may work later."""
-        try:
-            answer = await self._take(account, data)
-            self._went_through(MESSAGE, account)
-            return answer
-        except IsthmusError as error:
-            raise self._refusal_for(account, error) from None
-
-    def _refusal_for(self, account: AccountId, error: IsthmusError) -> IsthmusError:
-        """What the peer is told of an error."""
-        if isinstance(error, CodecError):
-            return MessageRefusedError("F00", str(error))
-        if isinstance(error, LedgersDisagreeError):
-            # A claim on a channel that one of them invents: no look at what is ours would ever show it.
-            self._tell_disagreement("warning", account, error, until=MESSAGE)
-        if isinstance(error, LedgerError):
-            return MessageRefusedError("T00", "the ledger can't be asked now")
-        if isinstance(error, StepRefusedError):
-            return MessageRefusedError("T00", f"it can't be booked now: {error}")
-        return error
-
     @abstractmethod
     async def pay(self, account: AccountId, number: int, amount: int, key: bytes) -> None: ...
 
     @abstractmethod
     def describe(self, account: AccountId) -> Mapping[str, str]: ...
-
-    @abstractmethod
-    async def _take(self, account: AccountId, data: bytes) -> bytes:
-        """What the peer's engine asks. CodecError for nonsense."""
 
     @abstractmethod
     async def _transaction_ended(self, account: AccountId, one: Pending, found: Applied | None, step: Step) -> None:
