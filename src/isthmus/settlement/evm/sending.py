@@ -16,6 +16,7 @@ from isthmus.ledgers.evm.octets import hexed, keccak256
 from isthmus.ledgers.evm.transactions import Call, sign_call
 from isthmus.settlement.evm.pending import PREFIX, Ended, Pending, ended, with_ended
 from isthmus.settlement.port import Port, Step, StepRefusedError
+from isthmus.settlement.refusals import Refusals
 from isthmus.settlement.remedies import REMEDIES
 
 # What estimates leave open: the state may have changed when the transaction's turn comes.
@@ -43,7 +44,7 @@ class Sender:
         self._finished: Final = finished
         self._lock: Final = asyncio.Lock()
         self._floor = (0, 0)  # the nonce after the last one that ended, and when: a node may lag behind that
-        self._said: Final[dict[bytes, str]] = {}  # by key: why nodes refuse it, told once
+        self._refusals: Final = Refusals()
         self._displaced: Final[dict[bytes, int]] = {}  # by key: since when another seems to have the nonce (wall ms)
         self._gone: Final[set[bytes]] = set()  # by key: ended ones that the chain doesn't have any more, told once
 
@@ -198,14 +199,12 @@ class Sender:
         reason = await self._chain.submit(one.raws[-1])
         if not reason or "already known" in reason:
             self._not_refused(port, account, one)
-        elif self._said.get(one.key) != reason:
-            self._said[one.key] = reason
+        elif self._refusals.is_new(one.key, reason):
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
             fields |= {"hash": hexed(one.hashes[-1]), "remedy": REMEDIES["transaction_refused"]}
             port.log("warning", "evm_transaction_refused", fields)
 
     def _not_refused(self, port: Port, account: AccountId, one: Pending) -> None:
         """Not any more, if it was."""
-        was_refused = self._said.pop(one.key, None) is not None
-        if was_refused and not any(each.key in self._said for each in self.pending(port, account)):
+        if self._refusals.end(one.key, (each.key for each in self.pending(port, account))):
             port.over("evm_transaction_refused", account)

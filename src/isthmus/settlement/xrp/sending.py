@@ -15,6 +15,7 @@ from isthmus.ledgers.xrp.network import Applied, Funds, Head, Network
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import Fields, sign_transaction
 from isthmus.settlement.port import Port, Step
+from isthmus.settlement.refusals import Refusals
 from isthmus.settlement.remedies import REMEDIES
 from isthmus.settlement.xrp.pending import PREFIX, Pending
 from isthmus.settlement.xrp.settings import LedgerSettings
@@ -41,7 +42,7 @@ class Sender:
         self._finished: Final = finished
         self._lock: Final = asyncio.Lock()
         self._floor = 0  # the number after the last one that a validated ledger has, as far as this process has seen
-        self._said: Final[dict[bytes, str]] = {}  # by key: why servers refuse it, told once
+        self._refusals: Final = Refusals()
 
     def pending(self, port: Port, account: AccountId) -> list[Pending]:
         """In the order of their numbers."""
@@ -164,8 +165,7 @@ class Sender:
 
     async def _submit(self, port: Port, account: AccountId, one: Pending) -> None:
         reason = await self._network.submit(bytes.fromhex(one.blob))
-        if reason and self._said.get(one.key) != reason:
-            self._said[one.key] = reason
+        if reason and self._refusals.is_new(one.key, reason):
             fields: dict[str, str | int] = {"account": account, "purpose": one.purpose, "reason": reason}
             fields |= {"hash": one.hash, "remedy": REMEDIES["transaction_refused"]}
             port.log("warning", "xrp_transaction_refused", fields)
@@ -174,6 +174,5 @@ class Sender:
 
     def _not_refused(self, port: Port, account: AccountId, one: Pending) -> None:
         """Not any more, if it was."""
-        was_refused = self._said.pop(one.key, None) is not None
-        if was_refused and not any(each.key in self._said for each in self.pending(port, account)):
+        if self._refusals.end(one.key, (each.key for each in self.pending(port, account))):
             port.over("xrp_transaction_refused", account)
