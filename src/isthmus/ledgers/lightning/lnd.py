@@ -68,6 +68,15 @@ class Payment:
 
 @final
 @dataclass(slots=True, frozen=True)
+class About:
+    """An lnd."""
+
+    node: str  # its public key, in hex
+    keeps_ends: bool  # how HTLCs ended (`--store-final-htlc-resolutions`)
+
+
+@final
+@dataclass(slots=True, frozen=True)
 class Htlc:
     """One that paid an invoice of ours, by the invoice's word."""
 
@@ -239,16 +248,16 @@ class Lnd:
 
     # --- what settlements need ------------------------------------------------------------------------------------
 
-    async def identity(self) -> str:
-        """Its public key, in hex; LedgerError while it is not in step with the chain."""
+    async def about(self) -> About:
+        """What it says of itself; LedgerError while it is not in step with the chain."""
         found = await self.get("/v1/getinfo")
         if not found.get("synced_to_chain"):
             raise LedgerError("lnd is not in step with the chain yet")
-        return str(found["identity_pubkey"])
+        return About(str(found["identity_pubkey"]), found.get("store_final_htlc_resolutions") is True)
 
-    async def keeps_ends(self) -> bool:
-        """Whether it keeps how HTLCs ended (`--store-final-htlc-resolutions`)."""
-        return (await self.get("/v1/getinfo")).get("store_final_htlc_resolutions") is True
+    async def identity(self) -> str:
+        """Its public key, in hex; LedgerError as `about`."""
+        return (await self.about()).node
 
     async def has_settled(self, htlc: Htlc) -> bool | None:
         """How an HTLC to us ended: settled, or failed; None while it hasn't, or if lnd didn't keep it."""

@@ -103,13 +103,13 @@ class LightningEngine:
         self._random_bytes: Final = random_bytes
         self._retry_s_min: Final = retry_s_min
         self._port: Port
+        self._incoming: Incoming
         self._accounts: Final[dict[AccountId, SettlingAccount]] = {}
         self._following: Final[dict[tuple[AccountId, int], asyncio.Task[None]]] = {}
         self._watches: Final[list[asyncio.Task[None]]] = []
         self._seen: Sequence[ChannelSeen] = ()
         self._asking: Final[dict[AccountId, asyncio.Lock]] = {}
         self._causes: Final = Causes()
-        self._incoming: Final = Incoming(lnd, self._owner_of, now_s, retry_s_min)
         self._node = ""
         self._problem = ""
 
@@ -117,6 +117,7 @@ class LightningEngine:
 
     async def start(self, port: Port, accounts: Sequence[SettlingAccount]) -> None:
         self._port = port
+        self._incoming = Incoming(port, self._lnd, self._owner_of, now_s=self._now_s, retry_s_min=self._retry_s_min)
         self._lnd.check()
         await self.accounts_changed(accounts)
         for one in accounts:
@@ -148,7 +149,7 @@ class LightningEngine:
         left: list[str] = []
         if any(key.startswith(_OUT) for key in kept):
             left.append("payments to it are under way: wait")
-        if waiting := self._incoming.waiting(self._port, account):
+        if waiting := self._incoming.waiting(account):
             left.append(f"{waiting} payments of the peer's have not ended: wait until its lnd and ours are connected")
         until = [int(value) for key, value in kept.items() if key.startswith(IN)]
         left_s = max(until, default=0) - self._now_s()
@@ -169,7 +170,7 @@ class LightningEngine:
             **under_way,
             "invoices not paid": str(sum(1 for key in kept if key.startswith(IN))),
             "ends of HTLCs": self._incoming.described(),
-            "payments to us not ended": str(self._incoming.waiting(self._port, account)),
+            "payments to us not ended": str(self._incoming.waiting(account)),
             "problem": self._problem or "none",
         }
 
@@ -524,15 +525,16 @@ class LightningEngine:
         pause_s = self._retry_s_min
         while True:
             try:
-                self._node = await self._lnd.identity()
+                about = await self._lnd.about()
+                self._node = about.node
+                self._incoming.begin(keeps_ends=about.keeps_ends)
                 # The stream says nothing as it begins: one that is there for a while is taken for one that hears.
                 heard = asyncio.get_running_loop().call_later(HEARD_S, self._port.over, "lightning_not_heard")
-                await self._incoming.begin()
                 places = [int(self._port.kept(one).get(SETTLED, b"0")) for one in self._accounts]
                 try:
                     async for invoice in self._lnd.settled(max(places, default=0)):
                         pause_s = self._retry_s_min
-                        await self._incoming.heard(self._port, invoice)
+                        await self._incoming.heard(invoice)
                 finally:
                     heard.cancel()
                 problem = "lnd has ended the subscription of invoices"
@@ -546,7 +548,7 @@ class LightningEngine:
             pause_s = min(RETRY_S_MAX, pause_s * 2)
 
     async def _watch_ends(self) -> None:
-        await self._incoming.watch(self._port, lambda: self._accounts)
+        await self._incoming.watch(lambda: self._accounts)
 
     def _owner_of(self, invoice: Invoice) -> AccountId | None:
         tag = (invoice.records or {}).get(TAG_RECORD, b"")

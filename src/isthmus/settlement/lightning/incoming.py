@@ -32,8 +32,15 @@ class Incoming:
     """Of one engine. What is not final yet is kept, and looked at until it is."""
 
     def __init__(
-        self, lnd: Lnd, owner_of: Callable[[Invoice], AccountId | None], now_s: Callable[[], int], retry_s_min: float
+        self,
+        port: Port,
+        lnd: Lnd,
+        owner_of: Callable[[Invoice], AccountId | None],
+        *,
+        now_s: Callable[[], int],
+        retry_s_min: float,
     ) -> None:
+        self._port: Final = port
         self._lnd: Final = lnd
         self._owner_of: Final = owner_of
         self._now_s: Final = now_s
@@ -47,34 +54,34 @@ class Incoming:
             return "not known yet"
         return "kept by lnd" if self._keeps_ends else "not kept: start lnd with --store-final-htlc-resolutions"
 
-    def waiting(self, port: Port, account: AccountId) -> int:
+    def waiting(self, account: AccountId) -> int:
         """How many payments lnd has as settled, and whose HTLCs have not ended yet."""
-        return sum(1 for key in port.kept(account) if key.startswith(_DUE))
+        return sum(1 for key in self._port.kept(account) if key.startswith(_DUE))
 
-    async def begin(self) -> None:
-        """Lnd is there, perhaps with other settings than before."""
-        self._keeps_ends = await self._lnd.keeps_ends()
+    def begin(self, *, keeps_ends: bool) -> None:
+        """Our lnd is there, perhaps with other settings than before."""
+        self._keeps_ends = keeps_ends
 
-    async def heard(self, port: Port, invoice: Invoice) -> None:
-        """Lnd has this as settled. One at a time: so the place that is kept says what is booked."""
+    async def heard(self, invoice: Invoice) -> None:
+        """Our lnd has this as settled. One at a time: so the place that is kept says what is booked."""
         account = self._owner_of(invoice)
         if account is None:
             return  # another business of this lnd's
         place = (SETTLED, b"%d" % invoice.settle_index)
         paid = await self._paid_soon(invoice)
         if paid is None:
-            await port.step(account, Step(kept=[place, (_DUE + invoice.payment_hash, b"1")]))
+            await self._port.step(account, Step(kept=[place, (_DUE + invoice.payment_hash, b"1")]))
             self._added.set()
         else:
-            await self._book(port, account, invoice, paid, [place])
+            await self._book(account, invoice, paid, [place])
 
-    async def watch(self, port: Port, accounts: Callable[[], Iterable[AccountId]]) -> None:
+    async def watch(self, accounts: Callable[[], Iterable[AccountId]]) -> None:
         """Look at what wasn't final, until the node stops."""
         pause_s = self._retry_s_min
         while True:
             self._added.clear()
             try:
-                is_waited_for = any([await self._look(port, one) for one in list(accounts())])
+                is_waited_for = any([await self._look(one) for one in list(accounts())])
             except JournalError:
                 return
             try:
@@ -84,27 +91,25 @@ class Incoming:
             except TimeoutError:
                 pause_s = min(LOOK_S_MAX, pause_s * 2)
 
-    async def _look(self, port: Port, account: AccountId) -> bool:
+    async def _look(self, account: AccountId) -> bool:
         """Whether something still waits."""
-        for key in [key for key in port.kept(account) if key.startswith(_DUE)]:
+        for key in [key for key in self._port.kept(account) if key.startswith(_DUE)]:
             try:
-                await self._look_at(port, account, key)
+                await self._look_at(account, key)
             except JournalError:
                 raise
             except LedgerError:
                 break  # whoever hears of invoices tells that lnd is away
             except Exception as error:  # noqa: BLE001 - what the books refuse of one payment keeps no other waiting
                 fields = {"account": account, "hash": key[len(_DUE) :].hex(), "problem": said(error)}
-                port.log("error", "lightning_payment_not_booked", fields)
-        return self.waiting(port, account) > 0
+                self._port.log("error", "lightning_payment_not_booked", fields)
+        return self.waiting(account) > 0
 
-    async def _look_at(self, port: Port, account: AccountId, key: bytes) -> None:
-        if self._keeps_ends is None:
-            await self.begin()
+    async def _look_at(self, account: AccountId, key: bytes) -> None:
         invoice = await self._lnd.invoice(key[len(_DUE) :])
         paid = None if invoice is None else await self._paid(invoice)
         if invoice is not None and paid is not None:
-            await self._book(port, account, invoice, paid, [(key, b"")])
+            await self._book(account, invoice, paid, [(key, b"")])
 
     async def _paid_soon(self, invoice: Invoice) -> int | None:
         """As `_paid`, a little later if need be."""
@@ -116,6 +121,8 @@ class Incoming:
 
     async def _paid(self, invoice: Invoice) -> int | None:
         """What it has brought for good, in millisatoshi; None while that isn't known."""
+        if self._keeps_ends is None:
+            return None
         if not self._keeps_ends:
             return invoice.paid_msat
         is_old = self._now_s() - invoice.settled_at_s >= UNKNOWN_S
@@ -127,17 +134,16 @@ class Incoming:
             lost += htlc.msat if is_paid is False else 0
         return max(0, invoice.paid_msat - lost)
 
-    async def _book(
-        self, port: Port, account: AccountId, invoice: Invoice, paid: int, changes: list[tuple[bytes, bytes]]
-    ) -> None:
+    async def _book(self, account: AccountId, invoice: Invoice, paid: int, changes: list[tuple[bytes, bytes]]) -> None:
         name = invoice.payment_hash.hex()
         if paid < invoice.paid_msat:
             problem = (
                 f"lnd has the invoice as settled with {invoice.paid_msat} msat, and has failed HTLCs of it: "
                 f"{paid} msat have come and are credited. The peer's lnd has the payment as failed, if none has"
             )
-            port.log("error", "lightning_settled_and_not_paid", {"account": account, "hash": name, "problem": problem})
-        if IN + invoice.payment_hash in port.kept(account):
+            fields = {"account": account, "hash": name, "problem": problem}
+            self._port.log("error", "lightning_settled_and_not_paid", fields)
+        if IN + invoice.payment_hash in self._port.kept(account):
             changes.append((IN + invoice.payment_hash, b""))
         credits = [(paid, MSAT_SCALE, name, f"Lightning payment {name}")] if paid else []
-        await port.step(account, Step(credits=credits, kept=changes))
+        await self._port.step(account, Step(credits=credits, kept=changes))
