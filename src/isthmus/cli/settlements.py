@@ -49,11 +49,15 @@ for _command in COMMANDS:
 def list_settlements(as_json: bool, config: Path | None, data: Path | None) -> None:
     """List what is under way, what came and went lately, and what engines say. Also of a node that is stopped."""
     config, data, _ = find_node(config, data)
-    found = _found(config, data)
+    _print(_found(config, data), as_json=as_json)
+
+
+def _print(found: dict[str, Any], *, as_json: bool, is_whole: bool = False) -> None:
+    """`is_whole`: all that engines say, as they say it, and alarms that are over."""
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
-    for table in _tables(found):
+    for table in _tables(found, is_whole=is_whole):
         console().print(table)
     for line in _lines(found):
         click.echo(line)
@@ -85,8 +89,8 @@ def _of_journal(data: Path) -> dict[str, Any]:
     return {**found, "engines": []}
 
 
-def _tables(found: dict[str, Any], *, is_whole: bool = False) -> list[Table]:
-    """Those that have something in them. `is_whole`: all that engines say, as they say it, and alarms that are over."""
+def _tables(found: dict[str, Any], *, is_whole: bool) -> list[Table]:
+    """Those that have something in them."""
     tables: list[Table] = []
     assets = {each["account"]: Asset(each["asset_code"], each["asset_scale"]) for each in found["accounts"]}
     if found["settlements"]:
@@ -194,14 +198,7 @@ def _of_account(found: dict[str, Any], account: str) -> dict[str, Any]:
 def show(account: str, as_json: bool, config: Path | None, data: Path | None) -> None:
     """Show all that is known of settling with the peer of ACCOUNT, and all that its engine says."""
     config, data, _ = find_node(config, data)
-    found = _of_account(_found(config, data), account)
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    for table in _tables(found, is_whole=True):
-        console().print(table)
-    for line in _lines(found):
-        click.echo(line)
+    _print(_of_account(_found(config, data), account), as_json=as_json, is_whole=True)
 
 
 def _age(age_ms: int) -> str:
