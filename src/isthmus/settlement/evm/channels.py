@@ -476,7 +476,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         kept = self._port.kept(account).get(key)
         if kept is None:
             raise MessageRefusedError("F00", "no claim on this channel has come")
-        record = replace(Incoming.decode(kept), is_agreed=True)
+        record = replace(self._records.of(account, key, kept), is_agreed=True)
         await self._port.step(account, Step(kept=[(key, record.encode())]))
         return Agreed(record.claim, sign(self.domain.close_digest(record.terms.id, record.claim), self.key.private))
 
@@ -488,7 +488,7 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
             self._went_through(record.name, account)
         key = _key(record)
         kept = self._port.kept(account)[key]
-        record = Incoming.decode(kept)
+        record = self._records.of(account, key, kept)
         step = Step()
         held = covered(record, confirmed, newest)
         if held < record.credited:
