@@ -265,11 +265,11 @@ class Payer:
         if not isinstance(found, Rest):
             self._sent(*found)
             return
-        sent, delivered, unknown = machine.stream_sent(STREAM_ID)
         if payment.deliver:
-            machine.deliver_total(STREAM_ID, delivered + found.wanted, source_max=sent + unknown + found.left)
+            _, delivered, _ = machine.stream_sent(STREAM_ID)
+            machine.deliver_total(STREAM_ID, delivered + found.wanted, source_max=payment.source_max)
         else:
-            machine.send_total(STREAM_ID, sent + unknown + found.left)
+            machine.send_total(STREAM_ID, payment.source_max)
         self._endpoint.touch(self)
 
     def _sent(self, status: str, detail: str) -> None:
