@@ -6,7 +6,6 @@ import importlib.util
 import json
 import os
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ import aiohttp
 from bench.fire import fire
 from bench.stream import PAYMENT_SECONDS_MAX, Paid
 from bench.targets import ROOT, TOKENS, Target, folder_bytes, rss_bytes
+from isthmus.cli.demo.processes import free_ports
 
 NATIVE = ROOT / "build" / "native"
 START_SECONDS = 30.0
@@ -43,9 +43,8 @@ def environment(name: str) -> dict[str, str]:
 
 def free_port() -> int:
     """A port that nothing listens on; the node is told it, since clients need it before its logs can be read."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    (port,) = free_ports(1)
+    return port
 
 
 async def links_up(admin_port: int) -> None:

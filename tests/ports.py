@@ -11,12 +11,12 @@ import socket
 from collections import deque
 from typing import Final
 
-FIRST: Final = 16_384
-LAST: Final = 32_767  # Linux takes the ends of connections from 32,768 on, other systems from 49,152 on
+from isthmus.cli.demo.processes import PORTS, is_free
+
 CLAIMS_MAX: Final = 200  # more than tests that run at one time ask for; the oldest is given back
 
 _claims: Final[deque[socket.socket]] = deque()
-_next = FIRST + os.getpid() * 64 % (LAST - FIRST)
+_next = os.getpid() * 64 % len(PORTS)  # the place in the range
 
 
 def free_port() -> int:
@@ -25,27 +25,22 @@ def free_port() -> int:
     While a port is claimed its namesake of UDP is bound: the claim is seen by all processes, and ends with this one.
     """
     global _next
-    for _ in range(FIRST, LAST + 1):
-        port, _next = _next, _next + 1 if _next < LAST else FIRST
+    for _ in PORTS:
+        port, _next = PORTS[_next], (_next + 1) % len(PORTS)
         claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         try:
             claim.bind(("127.0.0.1", port))
-            _probe(port)
         except OSError:
+            claim.close()
+            continue
+        if not is_free(port):
             claim.close()
             continue
         _claims.append(claim)
         if len(_claims) > CLAIMS_MAX:
             _claims.popleft().close()
         return port
-    raise AssertionError(f"all ports from {FIRST} to {LAST} are taken")
-
-
-def _probe(port: int) -> None:
-    """OSError if somebody listens there, on this address or on all."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind(("127.0.0.1", port))
+    raise AssertionError(f"all of {PORTS} are taken")
 
 
 @atexit.register

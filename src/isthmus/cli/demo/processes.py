@@ -205,6 +205,17 @@ def _json_object(path: Path) -> dict[str, Any] | None:
     return loaded if isinstance(loaded, dict) else None
 
 
+def is_free(port: int) -> bool:
+    """Whether nobody listens there, on this address or on all."""
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
 def free_ports(count: int) -> list[int]:
     """Different ports that nobody listens on right now.
 
@@ -213,9 +224,7 @@ def free_ports(count: int) -> list[int]:
     """
     ports: list[int] = []
     for port in random.sample(PORTS, len(PORTS)):
-        with socket.socket() as one, contextlib.suppress(OSError):
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            one.bind((HOST, port))
+        if is_free(port):
             ports.append(port)
         if len(ports) == count:
             return ports
