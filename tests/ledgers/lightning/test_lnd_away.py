@@ -12,7 +12,7 @@ from aiohttp import web
 
 from isthmus.errors import LedgerError
 from isthmus.ledgers.lightning.lnd import Invoice, Lnd, LndSettings
-from tests.certificates import self_signed
+from tests.ledgers.lightning.stand_in import in_place_of_lnd
 
 # What lnd tells of a paid invoice.
 PAID = {
@@ -54,16 +54,8 @@ class Server:
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     found = Server()
-    (tmp_path / "macaroon").write_bytes(b"m")
-    runner = web.ServerRunner(web.Server(found.answer, handler_cancellation=True), shutdown_timeout=0.1)
-    await runner.setup()
-    certificate = self_signed(tmp_path)
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate.server())
-    await site.start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    found.settings = LndSettings(url, certificate.file, tmp_path / "macaroon")
-    yield found
-    await runner.cleanup()
+    async with in_place_of_lnd(found.answer, tmp_path) as found.settings:
+        yield found
 
 
 async def test_a_call_that_breaks_takes_no_other_with_it(server: Server) -> None:

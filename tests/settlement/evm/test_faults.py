@@ -126,15 +126,21 @@ async def paid(anvil: Anvil, alice: Party, amount: int) -> None:
     await until(lambda: alice.books.state(number) == "confirmed", anvil)
 
 
+async def claimed(anvil: Anvil, parties: list[Party]) -> tuple[Party, Party, ChannelTerms]:
+    """Alice has paid Bob 300 by a channel of hers, and this is it."""
+    alice, bob = await channel_pair(anvil, parties)
+    await paid(anvil, alice, 300)
+    terms = out(alice).terms
+    assert terms is not None
+    return alice, bob, terms
+
+
 async def test_a_reorganisation_that_removes_the_channel_takes_the_credit_until_it_is_back(
     anvil: Anvil, parties: list[Party]
 ) -> None:
     """Deeper than the confirmations. Alice's engine submits its opening again, with the same bytes."""
     before = await anvil.rpc("evm_snapshot")
-    alice, bob = await channel_pair(anvil, parties)
-    await paid(anvil, alice, 300)
-    terms = out(alice).terms
-    assert terms is not None
+    alice, bob, terms = await claimed(anvil, parties)
     await alice.stop()
     assert await anvil.rpc("evm_revert", before)
     await until(lambda: bob.books.credited[PEER] == 0, anvil)
@@ -163,10 +169,7 @@ async def test_a_reorganisation_that_removes_a_top_up_takes_what_it_held(anvil: 
 async def test_a_reorganisation_that_removes_a_redemption_has_it_redeemed_again(
     anvil: Anvil, parties: list[Party]
 ) -> None:
-    alice, bob = await channel_pair(anvil, parties)
-    await paid(anvil, alice, 300)
-    terms = out(alice).terms
-    assert terms is not None
+    _, bob, terms = await claimed(anvil, parties)
     before = await anvil.rpc("evm_snapshot")
     await channels_of(bob).redeem_channels(PEER, and_end=False)
     async with asyncio.timeout(60):
@@ -184,10 +187,7 @@ async def test_a_channel_that_a_reorganisation_brings_back_has_its_claim_credite
     anvil: Anvil, parties: list[Party]
 ) -> None:
     """Its end was deep enough. The peer, or a node that is behind, shows the channel as it was."""
-    alice, bob = await channel_pair(anvil, parties)
-    await paid(anvil, alice, 300)
-    terms = out(alice).terms
-    assert terms is not None
+    alice, bob, terms = await claimed(anvil, parties)
     before = await anvil.rpc("evm_snapshot")
     await channels_of(bob).redeem_channels(PEER, and_end=True)
     await until(lambda: not channels_of(bob).incoming(PEER), anvil)
@@ -215,10 +215,7 @@ async def test_a_channel_that_ends_with_less_than_a_unit_unredeemed_is_at_its_en
     anvil: Anvil, parties: list[Party]
 ) -> None:
     """Claims may have fractions of the account's unit. What isn't a whole one can't be taken back."""
-    alice, bob = await channel_pair(anvil, parties)
-    await paid(anvil, alice, 300)
-    terms = out(alice).terms
-    assert terms is not None
+    alice, bob, terms = await claimed(anvil, parties)
     await channels_of(bob).redeem_channels(PEER, and_end=False)
     async with asyncio.timeout(20):
         while (await anvil.channel(terms))[1] == 0:

@@ -18,7 +18,7 @@ from isthmus.settlement.lightning.engine import TAG_BYTES, LightningEngine
 from isthmus.settlement.lightning.incoming import UNKNOWN_S
 from isthmus.settlement.lightning.messages import InvoiceAsked, encode_keysend, encode_question
 from isthmus.settlement.port import Step
-from tests.certificates import self_signed
+from tests.ledgers.lightning.stand_in import in_place_of_lnd
 from tests.settlement.lightning.ports import PEER, Side
 
 NODE = "02" + "11" * 32
@@ -111,16 +111,8 @@ class Payer(Side):
 @pytest.fixture
 async def server(tmp_path: Path) -> AsyncIterator[Server]:
     found = Server()
-    (tmp_path / "macaroon").write_bytes(b"m")
-    runner = web.ServerRunner(web.Server(found.answer, handler_cancellation=True), shutdown_timeout=0.1)
-    await runner.setup()
-    certificate = self_signed(tmp_path)
-    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=certificate.server())
-    await site.start()
-    url = f"https://127.0.0.1:{runner.addresses[0][1]}"
-    found.settings = LndSettings(url, certificate.file, tmp_path / "macaroon")
-    yield found
-    await runner.cleanup()
+    async with in_place_of_lnd(found.answer, tmp_path) as found.settings:
+        yield found
 
 
 def engine_of(server: Server) -> LightningEngine:
