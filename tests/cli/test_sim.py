@@ -30,6 +30,7 @@ def test_an_unknown_fault_is_misuse() -> None:
     assert "no number 99" in str(done.exception)
 
 
+@pytest.mark.slow
 def test_topology_tells_a_network_in_numbers_and_draws_it(tmp_path: Path) -> None:
     asked = ["topology", "--graph", "tree", "--nodes", "13", "--svg", str(tmp_path / "tree.svg"), "--to", "n12"]
     done = CliRunner().invoke(sim, [*asked, "--json"], standalone_mode=False)

@@ -342,6 +342,14 @@ class Peer:
         async with asyncio.timeout(WAIT_SECONDS):
             return await self.prepare(destination, amount, **more)
 
+    async def pay_when_linked(self, destination: str, amount: int, *, also: str = "T01") -> None:
+        """Pay as soon as there is a way: again while a link of the nodes between isn't up yet (T01: nothing was sent),
+        and after this other code."""
+        async with asyncio.timeout(WAIT_SECONDS):
+            while not isinstance(answer := await self.pay(destination, amount), Fulfill):
+                assert answer.code in ("T01", also), answer
+                await asyncio.sleep(0.05)
+
     # being paid
 
     async def request(self) -> Inbound:

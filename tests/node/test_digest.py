@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from isthmus.ilp.packet import Fulfill, Reject
 
 
@@ -22,6 +24,7 @@ async def verify(node: Any, *options: str) -> subprocess.CompletedProcess[str]:
     return await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
 
 
+@pytest.mark.slow
 async def test_a_digest_under_load_is_what_replay_gives(nodes: Any, two: str, peer: Any) -> None:
     """Issue 4, part 7: in the middle of packets both ways, some of them open, some refused."""
     node = await nodes.run(two)

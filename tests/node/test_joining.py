@@ -59,6 +59,7 @@ async def hub(nodes: Any, config: Any) -> Any:
     return await nodes.run(config.toml(config.account("alice"), address="test.hub", http=0, rest=CHILDREN))
 
 
+@pytest.mark.slow
 async def test_an_invitation_completes_both_sides_and_they_pay_each_other(
     nodes: Any, config: Any, hub: Any, peer: Any
 ) -> None:

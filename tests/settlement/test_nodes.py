@@ -42,8 +42,9 @@ async def test_from_the_threshold_on_a_peer_is_paid_and_credits_it(nodes: Nodes,
     )
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    for _ in range(3):
-        await alice.pay("test.west.bob", 4 * USD)
+    await alice.pay_when_linked("test.west.bob", 4 * USD)
+    for _ in range(2):
+        assert isinstance(await alice.pay("test.west.bob", 4 * USD), Fulfill)
     await east.until("settlement_confirmed", account="west")
     await west.until("settlement_received", account="east")
     assert ledger.sent("east") == 12 * USD

@@ -9,9 +9,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from isthmus.ilp.packet import Fulfill
 from tests.node.conftest import WAIT_SECONDS, Nodes, Peer, account, dials, toml
 from tests.ports import free_port
-from tests.settlement.bank.test_nodes import UNIT, confirmed, east_of, owed, paid
+from tests.settlement.bank.test_nodes import UNIT, confirmed, east_of, owed
 from tests.settlement.bank.world import MONEY, World, until
 from tests.settlement.conftest import isthmus
 from tests.settlement.engine_run import running
@@ -47,13 +48,13 @@ async def test_it_pays_and_is_paid_through_its_kill(world: World, nodes: Nodes, 
     async with running("ledger", file) as engine:
         alice = (await Peer("alice").dial(east.port)).fulfil_all()
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
-        await paid(alice, 3 * UNIT + 10**7)
+        await alice.pay_when_linked("test.west.bob", 3 * UNIT + 10**7)
         await owed(east, west, 0)
         assert world.money("west") == MONEY + 301
         await confirmed(east)
         world.way.gate.clear()
-        answer = await bob.pay("test.east.alice", 2 * UNIT + 5)  # a fraction of the bank's unit: it is carried
-        assert answer is not None
+        # a fraction of the bank's unit: it is carried
+        assert isinstance(await bob.pay("test.east.alice", 2 * UNIT + 5), Fulfill)
         sent = len(world.way.sent)
         await until(lambda: len(world.way.sent) > sent)
         engine.kill()

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from isthmus.ilp.packet import Fulfill
 from tests.ledgers.bank.conftest import furnish, open_bank, serving
 from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
 from tests.ports import free_port
@@ -52,14 +51,6 @@ def west_of(way: Way, token: str, port: int) -> str:
     )
 
 
-async def paid(alice: Peer, amount: int) -> None:
-    """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(60):
-        while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
-            assert answer.code == "T01", answer
-            await asyncio.sleep(0.05)
-
-
 async def owed(east: NodeProcess, west: NodeProcess, amount: int) -> None:
     """Until so much is left of what East owes West, in both books."""
     async with asyncio.timeout(60):
@@ -89,11 +80,11 @@ async def test_what_packets_owe_is_paid_at_the_bank_through_kills_of_all(nodes: 
         alice = await Peer("alice").dial(east.port)
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
         way.loses_answers = 2
-        await paid(alice, 3 * UNIT + 1)
+        await alice.pay_when_linked("test.west.bob", 3 * UNIT + 1)
         await owed(east, west, 1)
         await confirmed(east)
         way.gate.clear()
-        await paid(alice, 2 * UNIT)
+        await alice.pay_when_linked("test.west.bob", 2 * UNIT)
         await until(lambda: len({key for key, _ in way.sent}) == 2)
         for node in (east, west):
             await node.kill()
@@ -109,7 +100,7 @@ async def test_what_packets_owe_is_paid_at_the_bank_through_kills_of_all(nodes: 
         west = await nodes.run(texts[1], folder=folders[1])
         alice = await Peer("alice").dial(east.port)
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
-        await paid(alice, 4 * UNIT)
+        await alice.pay_when_linked("test.west.bob", 4 * UNIT)
         way.is_down = False
         await owed(east, west, 1)
         await confirmed(east)

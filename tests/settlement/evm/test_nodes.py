@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from isthmus.ilp.packet import Fulfill
 from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
@@ -82,14 +81,6 @@ async def balanced(east: NodeProcess, west: NodeProcess) -> None:
             await asyncio.sleep(0.05)
 
 
-async def paid(alice: Peer, amount: int) -> None:
-    """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(60):
-        while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
-            assert answer.code == "T01", answer
-            await asyncio.sleep(0.05)
-
-
 @pytest.mark.parametrize("method", ["channels", "transfers"])
 async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     mined: Anvil, nodes: Nodes, tmp_path: Path, method: str
@@ -102,9 +93,9 @@ async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 3 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 3 * UNIT)
     await balanced(east, west)
-    await paid(alice, 2 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 2 * UNIT)
     for node in (east, west):
         await node.kill()
     await alice.close()
@@ -113,7 +104,7 @@ async def test_what_packets_owe_is_paid_on_the_chain_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 4 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 4 * UNIT)
     await balanced(east, west)
     await alice.close()
     await bob.close()
@@ -158,7 +149,8 @@ async def test_an_operator_opens_funds_redeems_and_closes_a_channel(mined: Anvil
     west = await nodes.run(west_of(tmp_path, mined, port, "channels"), folder=tmp_path / "west")
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, UNIT // 2)  # below the threshold: nothing is settled, and both links are up
+    # below the threshold: nothing is settled, and both links are up
+    await alice.pay_when_linked("test.west.bob", UNIT // 2)
     assert (await channels(east, "list"))["channels"] == []
     for refused in (("fund", "west", "1"), ("close", "west"), ("redeem", "west")):
         status, text = await channels(east, *refused)
@@ -167,7 +159,7 @@ async def test_an_operator_opens_funds_redeems_and_closes_a_channel(mined: Anvil
     await until(east, state="open", capacity=str(5 * ETHER // 2), claimed="0", direction="out")
     status, text = await channels(east, "open", "west", "1")
     assert (status, "There is a channel" in text) == (1, True)
-    await paid(alice, 2 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 2 * UNIT)
     await balanced(east, west)
     owed = str(5 * ETHER // 2)
     seen = await until(west, direction="in", unredeemed=owed)

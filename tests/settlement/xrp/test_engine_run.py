@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.ilp.packet import Fulfill
 from tests.ledgers.xrp.dev.conftest import Serving
 from tests.node.conftest import WAIT_SECONDS, NodeProcess, Nodes, Peer, account, dials, toml
 from tests.ports import free_port
 from tests.settlement.conftest import isthmus
 from tests.settlement.engine_run import running
-from tests.settlement.xrp.test_nodes import UNIT, XRP, address, closing, drops, east_of, engine, paid
+from tests.settlement.xrp.test_nodes import UNIT, XRP, address, closing, drops, east_of, engine
 from tests.settlement.xrp.world import ask
 
 __all__ = ["closing"]
@@ -58,23 +59,21 @@ async def test_it_pays_and_is_paid_through_its_kill(closing: Serving, nodes: Nod
     async with running(kind, file) as process:
         alice = (await Peer("alice").dial(east.port)).fulfil_all()
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
-        await paid(alice, 3 * UNIT)
+        await alice.pay_when_linked("test.west.bob", 3 * UNIT)
         await owed(east, west, 0, 0)
-        await paid(alice, 2 * UNIT)
+        await alice.pay_when_linked("test.west.bob", 2 * UNIT)
         process.kill()
         await process.wait()
     async with running(kind, file) as process:
         await owed(east, west, 0, 0)
         # The other way: west's node asks its engine, which is killed as soon as it has it.
-        answer = await bob.pay("test.east.alice", 4 * UNIT + 7)
-        assert answer is not None
+        assert isinstance(await bob.pay("test.east.alice", 4 * UNIT + 7), Fulfill)
         await west.until("settlement_ended", account="east")
         process.kill()
         await process.wait()
     async with running(kind, file):
         await owed(east, west, 7, 0)
-        answer = await bob.pay("test.east.alice", UNIT + 993)
-        assert answer is not None
+        assert isinstance(await bob.pay("test.east.alice", UNIT + 993), Fulfill)
         await owed(east, west, 0, 0)
         async with asyncio.timeout(WAIT_SECONDS):
             while "Nothing is under way" not in (await isthmus("engine", "show", kind, file)).stdout:  # noqa: ASYNC110

@@ -85,14 +85,6 @@ async def balanced(east: NodeProcess, west: NodeProcess) -> None:
             await asyncio.sleep(0.05)
 
 
-async def paid(alice: Peer, amount: int) -> None:
-    """Again while the link between the two isn't up yet (T01: nothing was sent)."""
-    async with asyncio.timeout(60):
-        while not isinstance(answer := await alice.pay("test.west.bob", amount), Fulfill):
-            assert answer.code == "T01", answer
-            await asyncio.sleep(0.05)
-
-
 async def drops(ledger: Serving, name: str) -> int:
     found = await ask(ledger, "account_info", account=address(name), ledger_index="validated")
     return int(found["account_data"]["Balance"])
@@ -108,9 +100,9 @@ async def test_what_packets_owe_is_paid_by_claims_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 3 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 3 * UNIT)
     await balanced(east, west)
-    await paid(alice, 2 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 2 * UNIT)
     for node in (east, west):
         await node.kill()
     await alice.close()
@@ -119,7 +111,7 @@ async def test_what_packets_owe_is_paid_by_claims_through_kills_of_both(
     west = await nodes.run(texts[1], folder=folders[1])
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 4 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 4 * UNIT)
     await balanced(east, west)
     await alice.close()
     await bob.close()
@@ -147,12 +139,12 @@ async def test_what_packets_owe_is_paid_by_payments_through_a_kill_of_the_payer(
     west = await nodes.run(texts[1], folder=tmp_path / "west")
     alice = await Peer("alice").dial(east.port)
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 3 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 3 * UNIT)
     await east.kill()
     await alice.close()
     east = await nodes.run(texts[0], folder=tmp_path / "east")
     alice = await Peer("alice").dial(east.port)
-    await paid(alice, 4 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 4 * UNIT)
     await balanced(east, west)
     await alice.close()
     await bob.close()
@@ -170,13 +162,13 @@ async def test_a_claim_that_a_broken_link_kept_back_leaves_when_it_is_whole(
         west = await nodes.run(west_of(tmp_path, closing, wire.port), folder=tmp_path / "west")
         alice = await Peer("alice").dial(east.port)
         bob = (await Peer("bob").dial(west.port)).fulfil_all()
-        await paid(alice, 3 * UNIT)  # opens the channel
+        await alice.pay_when_linked("test.west.bob", 3 * UNIT)  # opens the channel
         await balanced(east, west)
         await alice.close()
         assert await east.stop() == 0
         east = await nodes.run(text.replace("100 ms", "600 s"), folder=tmp_path / "east")
         alice = await Peer("alice").dial(east.port)
-        await paid(alice, 2 * UNIT)
+        await alice.pay_when_linked("test.west.bob", 2 * UNIT)
         await balanced(east, west)
         wire.cut()
         async with asyncio.timeout(60):
@@ -225,7 +217,7 @@ async def test_claims_go_over_http_links_too_through_a_kill_of_who_is_paid(
     west = await nodes.run(texts[1], folder=tmp_path / "west")
     alice = (await Peer("alice").dial(east.port)).fulfil_all()
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 3 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 3 * UNIT)
     await balanced(east, west)
     assert isinstance(await bob.pay("test.east.alice", 2 * UNIT), Fulfill)
     await balanced(east, west)
@@ -233,7 +225,7 @@ async def test_claims_go_over_http_links_too_through_a_kill_of_who_is_paid(
     await west.kill()
     west = await nodes.run(texts[1], folder=tmp_path / "west")
     bob = (await Peer("bob").dial(west.port)).fulfil_all()
-    await paid(alice, 4 * UNIT)
+    await alice.pay_when_linked("test.west.bob", 4 * UNIT)
     await balanced(east, west)
     await alice.close()
     await bob.close()
