@@ -12,6 +12,8 @@ OUT = "out"  # ours, by which we pay
 IN = "in"  # the peer's, by which we are paid
 BOTH = "both"  # by which either pays
 
+FUNDS_UNDER_WAY = "funds for this channel are under way already"
+
 
 @final
 @dataclass(slots=True, frozen=True, kw_only=True)

@@ -14,10 +14,11 @@ from isthmus.ledgers.evm.claims import AMOUNT_MAX, ChannelTerms, Domain, sign
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.evm.octets import NO_ADDRESS, word
 from isthmus.ledgers.evm.transactions import Call
+from isthmus.settlement.channels import FUNDS_UNDER_WAY
 from isthmus.settlement.evm.incoming import INCOMING_MAX, Fault
 from isthmus.settlement.evm.messages import Accepted, Claim, Close, Hello, decode, encode
 from isthmus.settlement.evm.outgoing import Outgoing
-from isthmus.settlement.port import MessageRefusedError
+from isthmus.settlement.port import MessageRefusedError, StepRefusedError
 from isthmus.settlement.promises import Phase
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key, mint
 from tests.settlement.evm.world import (
@@ -122,6 +123,12 @@ async def test_the_operator_adds_to_an_open_channel_one_amount_at_a_time(
     await until(lambda: out(alice).deposited == 1_005 * FINNEY, anvil)
     shown = channels_of(alice).describe(PEER)
     assert (shown["outgoing"], shown["outgoing_deposited"]) == ("open", str(1_005 * FINNEY))
+    # At the same instant: neither sees the other's transaction before it has its own.
+    both = [channels_of(alice).add_to_channel(PEER, 5 * FINNEY) for _ in range(2)]
+    ends = await asyncio.gather(*both, return_exceptions=True)
+    assert True in ends
+    assert [str(end) for end in ends if isinstance(end, StepRefusedError)] == [FUNDS_UNDER_WAY]
+    await until(lambda: out(alice).deposited == 1_010 * FINNEY, anvil)
 
 
 async def test_a_channel_of_more_than_there_is_is_not_begun(anvil: Anvil, parties: list[Party]) -> None:

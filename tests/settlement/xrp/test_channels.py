@@ -1,5 +1,6 @@
 """Two engines over a ledger: what one pays is what the other is credited, and what the ledger holds."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,8 @@ from isthmus.ledgers.xrp import transactions as tx
 from isthmus.ledgers.xrp.hashes import claim_message
 from isthmus.ledgers.xrp.signatures import SigningKey
 from isthmus.ledgers.xrp.transactions import DROPS_MAX
-from isthmus.settlement.port import MessageRefusedError, Step
+from isthmus.settlement.channels import FUNDS_UNDER_WAY
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Phase
 from isthmus.settlement.xrp.incoming import INCOMING_MAX, Fault
 from isthmus.settlement.xrp.messages import (
@@ -140,6 +142,12 @@ async def test_the_operator_opens_and_adds_one_amount_at_a_time(ledger: Serving,
         await alice.channels.add_to_channel(PEER, DROPS_MAX)
     (channel,) = alice.channels.channels(PEER)
     assert (channel.direction, channel.state, channel.can_send, channel.unit.scale) == ("out", "open", 25 * XRP, 6)
+    # At the same instant: neither sees the other's transaction before it has its own.
+    both = [alice.channels.add_to_channel(PEER, 5 * XRP) for _ in range(2)]
+    ends = await asyncio.gather(*both, return_exceptions=True)
+    assert True in ends
+    assert [str(end) for end in ends if isinstance(end, StepRefusedError)] == [FUNDS_UNDER_WAY]
+    await until(lambda: alice.out.deposited == 30 * XRP, ledger)
     await until(lambda: len(bob.channels.channels(PEER)) == 1)
     assert bob.channels.channels(PEER)[0].can_receive > 0
 

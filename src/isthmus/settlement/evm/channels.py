@@ -20,7 +20,7 @@ from isthmus.ledgers.evm.octets import NO_ADDRESS, checksummed, hexed
 from isthmus.ledgers.evm.rpc import ChainNode, Node
 from isthmus.ledgers.evm.transactions import Call
 from isthmus.settlement.causes import CLOSE, MESSAGE, TERMS
-from isthmus.settlement.channels import Channel, left_open
+from isthmus.settlement.channels import FUNDS_UNDER_WAY, Channel, left_open
 from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.decoded import Decoded
 from isthmus.settlement.evm import shown
@@ -42,7 +42,7 @@ from isthmus.settlement.evm.messages import Accepted, Agreed, Claim, Close, Hell
 from isthmus.settlement.evm.outgoing import Outgoing, decode_raws, with_raw
 from isthmus.settlement.evm.pending import Pending
 from isthmus.settlement.evm.settings import ChainSettings, ChannelPolicy
-from isthmus.settlement.port import MessageRefusedError, Step
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Phase, deposit_for
 from isthmus.settlement.watch import NotAnsweredYetError
 
@@ -311,6 +311,8 @@ class ChannelEngine(Claiming[Block, Outgoing], EvmEngine):
         data, value = (contract.top_up if purpose == "top-up" else contract.open_channel)(terms, amount)
 
         def step(one: Pending) -> Step:
+            if self._has_pending(account, FUNDING):  # an operator's and a turn's, or two operators'
+                raise StepRefusedError(FUNDS_UNDER_WAY)
             before = self._port.kept(account)
             kept = [(RAWS, with_raw(before.get(RAWS), one.raws[0]))]
             if purpose == "open":

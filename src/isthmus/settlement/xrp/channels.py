@@ -21,7 +21,7 @@ from isthmus.settlement import channels as shown
 from isthmus.settlement.causes import CLOSE
 from isthmus.settlement.claiming import Claiming, Outbox, Sent
 from isthmus.settlement.pauses import growing_pause
-from isthmus.settlement.port import MessageRefusedError, Step
+from isthmus.settlement.port import MessageRefusedError, Step, StepRefusedError
 from isthmus.settlement.promises import Phase, deposit_for
 from isthmus.settlement.watch import NotAnsweredYetError
 from isthmus.settlement.xrp.messages import (
@@ -100,8 +100,16 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
             return False
         if not 0 < amount <= DROPS_MAX - state.deposited:
             raise LedgerError(f"a channel holds {DROPS_MAX} drops at most")
-        await self._begin(account, tx.fund_channel(state.channel, amount), "top-up", state.channel, takes=amount)
+        await self._top_up(account, state.channel, amount)
         return True
+
+    async def _top_up(self, account: AccountId, channel: str, amount: int) -> None:
+        def step(_: Pending) -> Step:
+            if self._has_pending(account, FUNDING):  # an operator's and a turn's, or two operators'
+                raise StepRefusedError(shown.FUNDS_UNDER_WAY)
+            return Step()
+
+        await self._begin(account, tx.fund_channel(channel, amount), "top-up", channel, takes=amount, step=step)
 
     async def close_channel(self, account: AccountId) -> bool:
         """Begin to end our channel to this peer, with its agreement or without. False: none is open."""
@@ -276,7 +284,7 @@ class ChannelEngine(Claiming[Head, Outgoing], ReceivingEngine):
         if amount == 0 or self._has_pending(account, FUNDING) or self._now() < not_before:
             return
         if state.phase is Phase.OPEN:
-            await self._begin(account, tx.fund_channel(state.channel, amount), "top-up", state.channel, takes=amount)
+            await self._top_up(account, state.channel, amount)
         else:
             await self._open(account, amount)
 
