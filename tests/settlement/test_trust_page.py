@@ -8,6 +8,7 @@ import pytest
 from isthmus.node.engines import bank, evm, xrp
 from isthmus.settlement.evm import arrivals
 from isthmus.settlement.lightning import engine as lightning
+from isthmus.settlement.lightning import incoming
 from isthmus.settlement.xrp import channels, payments, settings
 
 DOCS: Final = Path(__file__).resolve().parents[2] / "docs"
@@ -37,8 +38,8 @@ SAID: Final = [
     ("evm.md", "256 blocks at least, 51 minutes", arrivals.KEPT_BLOCKS * BLOCK_S // MINUTE == 51),
     ("evm.md", "within 64 blocks", arrivals.UNDO_BLOCKS == 64),
     ("evm.md", "`poll`, 4 s", default(evm.OPTIONS, "poll") == 4_000),
-    ("lightning.md", "can be paid for an hour", lightning.INVOICE_S == HOUR),
-    ("lightning.md", "five minutes after its expiry", lightning.GRACE_S == 5 * MINUTE),
+    ("lightning.md", "can be paid for an hour", incoming.INVOICE_S == HOUR),
+    ("lightning.md", "five minutes after its expiry", incoming.GRACE_S == 5 * MINUTE),
     ("lightning.md", "After 15 minutes", lightning.SLOW_S == 15 * MINUTE),
     ("lightning.md", "after three days", lightning.STUCK_S == 72 * HOUR),
     ("lightning.md", "pauses up to ten minutes", lightning.RETRY_S_MAX == 10 * MINUTE),

@@ -14,7 +14,8 @@ from isthmus.connector.events import AccountId, ReverseSettlement
 from isthmus.errors import LedgerError
 from isthmus.ilp.asset import Asset
 from isthmus.settlement.lightning import engine as lightning
-from isthmus.settlement.lightning.engine import GRACE_S, INVOICE_S, STUCK_S, LightningEngine
+from isthmus.settlement.lightning.engine import STUCK_S, LightningEngine
+from isthmus.settlement.lightning.incoming import GRACE_S, INVOICE_S
 from isthmus.settlement.lightning.messages import InvoiceAsked, decode_question, encode_invoice, encode_question
 from isthmus.settlement.port import Engine, MessageRefusedError
 from tests.settlement.lightning.conftest import make_engine

@@ -15,9 +15,9 @@ from aiohttp import web
 from isthmus.connector.events import AccountId, ReverseSettlement
 from isthmus.ledgers.lightning.lnd import Lnd, LndSettings
 from isthmus.settlement.lightning.engine import TAG_BYTES, LightningEngine
-from isthmus.settlement.lightning.incoming import UNKNOWN_S
+from isthmus.settlement.lightning.incoming import LOOKED_UP_S, UNKNOWN_S
 from isthmus.settlement.lightning.messages import InvoiceAsked, encode_keysend, encode_question
-from isthmus.settlement.port import Step
+from isthmus.settlement.port import MessageRefusedError, Step
 from tests.ledgers.lightning.stand_in import in_place_of_lnd
 from tests.settlement.lightning.ports import PEER, Side
 
@@ -69,6 +69,8 @@ class Server:
         if request.path == "/v1/invoices":
             return await self._invoices(request)
         if request.path.startswith("/v1/invoice/"):
+            if not self.invoices:
+                return web.json_response({"code": 5, "message": "unable to locate invoice"}, status=404)
             return web.json_response(self.invoices[0])
         if request.path.startswith("/v1/htlc-resolution/"):
             end = self.ends.get(request.path.removeprefix("/v1/htlc-resolution/"))
@@ -115,13 +117,13 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
         yield found
 
 
-def engine_of(server: Server) -> LightningEngine:
+def engine_of(server: Server, now_s: int = NOW_S) -> LightningEngine:
     return LightningEngine(
         Lnd(server.settings),
         uses_keysend=True,
         fee_ppm_max=5_000,
         fee_msat_min=10_000,
-        now_s=lambda: NOW_S,
+        now_s=lambda: now_s,
         random_bytes=os.urandom,
         retry_s_min=0.01,
     )
@@ -238,3 +240,42 @@ async def test_where_lnd_keeps_no_ends_the_invoice_is_believed_at_once(server: S
     await paid(server, alice, 5_000)
     await alice.until(lambda: alice.balance == -5_000, 10)
     assert "lightning_settled_and_not_paid" not in events(alice)
+
+
+async def test_what_was_paid_is_never_asked_for_again(server: Server, alice: Payer) -> None:
+    """No key is kept of it, however many there are, and nothing that could be credited once more."""
+    server.ends = {"7/0": True}
+    await alice.engine.start(alice, alice.accounts)
+    await paid(server, alice, 5_000)
+    await alice.until(lambda: alice.balance == -5_000, 10)
+    assert not alice.credited(PEER, "")
+    with pytest.raises(MessageRefusedError, match="was paid already"):
+        await paid(server, alice, 5_000)
+    assert not [key for key in alice.kept(PEER) if key.startswith(b"in ")]
+
+
+@pytest.mark.parametrize("is_listed", [False, True])
+async def test_an_lnd_recovered_from_its_seed_is_asked_for_invoices(
+    server: Server, alice: Payer, is_listed: bool
+) -> None:
+    """It counts anew, and so says nothing before it comes to our place. What it does tell of is credited once, too."""
+    server.ends = {"7/0": True}
+    await alice.step(PEER, Step(kept=[(b"settled", b"0" if is_listed else b"9")]))
+    await alice.engine.start(alice, alice.accounts)
+    question = encode_question(InvoiceAsked(b"k" * 16, 0, 5_000))
+    await alice.engine.take_message(PEER, question)
+    await alice.killed()
+    server.settle(5_000)
+    alice.engine = engine_of(server, NOW_S + LOOKED_UP_S)
+    await alice.engine.start(alice, alice.accounts)
+    await alice.until(lambda: alice.balance == -5_000, 10)
+    assert ("lightning_order_anew" in events(alice)) is not is_listed
+    assert alice.kept(PEER)[b"settled"] in ((b"0", b"1") if is_listed else (b"9",))
+    await alice.killed()
+    alice.engine = engine_of(server, NOW_S + LOOKED_UP_S)
+    server.is_read.clear()
+    await alice.engine.start(alice, alice.accounts)
+    if is_listed:
+        await asyncio.wait_for(server.is_read.wait(), 10)
+    await alice.engine.close()
+    assert alice.balance == -5_000

@@ -94,6 +94,7 @@ class Invoice:
     amount_msat: int
     request: str = ""  # BOLT 11
     is_settled: bool = False
+    is_keysend: bool = False
     paid_msat: int = 0
     settle_index: int = 0
     settled_at_s: int = 0  # seconds since 1970
@@ -524,6 +525,7 @@ def _invoice(found: Mapping[str, Any]) -> Invoice:
             int(found["value_msat"]),
             str(found["payment_request"]),
             is_settled=found["state"] == "SETTLED",
+            is_keysend=bool(found.get("is_keysend", False)),
             paid_msat=int(found["amt_paid_msat"]),
             settle_index=int(found["settle_index"]),
             settled_at_s=int(found.get("settle_date", 0)),

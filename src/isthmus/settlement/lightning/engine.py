@@ -31,7 +31,7 @@ from isthmus.ledgers.lightning.lnd import (
 )
 from isthmus.settlement.causes import Causes
 from isthmus.settlement.channels import BOTH, Channel
-from isthmus.settlement.lightning.incoming import IN, SETTLED, Incoming
+from isthmus.settlement.lightning.incoming import GRACE_S, IN, INVOICE_S, SETTLED, Incoming
 from isthmus.settlement.lightning.messages import (
     InvoiceAsked,
     KeysendAsked,
@@ -47,13 +47,10 @@ from isthmus.settlement.lightning.messages import (
 )
 from isthmus.settlement.port import MessageRefusedError, Port, SettlingAccount, Step, StepRefusedError
 
-INVOICE_S: Final = 3_600
 # Less than this is left of an invoice: another one is asked for.
 INVOICE_LEFT_S_MIN: Final = 120
 # Invoices of earlier tries that have expired, one after the other.
 ATTEMPTS_IN_ROW_MAX: Final = 16
-# After an invoice's expiry lnd may still hold a part of its payment; nothing is given up before.
-GRACE_S: Final = 300
 # Invoices of ours that a peer has not paid, for one account; beyond it none is made.
 INVOICES_MAX: Final = 256
 # The custom record that says whose keysend it is.
@@ -483,31 +480,18 @@ class LightningEngine:
         payment_hash = sha256(preimage).digest()
         kept = self._port.kept(account)
         place = IN + payment_hash
-        is_known = place in kept
+        found = await self._lnd.invoice(payment_hash)
+        if found is not None and found.is_settled:  # and so is never kept anew: what is kept is credited once more
+            raise MessageRefusedError("F00", "this settlement was paid already")
         if place not in kept:
-            if payment_hash.hex() in self._port.credited(account, payment_hash.hex()):
-                raise MessageRefusedError("F00", "this settlement was paid already")
             await self._forget_old(account)
             if sum(1 for key in self._port.kept(account) if key.startswith(IN)) >= INVOICES_MAX:
                 raise MessageRefusedError("T03", f"{INVOICES_MAX} invoices are not paid yet")
             until = self._now_s() + INVOICE_S + GRACE_S
             await self._port.step(account, Step(kept=[(place, b"%d" % until)]))
-        found = await self._lnd.invoice(payment_hash) if is_known else None
         if found is None:
-            found = await self._add_invoice(asked.msat, preimage, payment_hash)
-        if found.is_settled:
-            raise MessageRefusedError("F00", "this settlement was paid already")
+            found = await self._lnd.add_invoice(asked.msat, preimage, "settlement", INVOICE_S)
         return found.request
-
-    async def _add_invoice(self, msat: int, preimage: bytes, payment_hash: bytes) -> Invoice:
-        """A new one; or the one that we had forgotten, since it had expired."""
-        try:
-            return await self._lnd.add_invoice(msat, preimage, "settlement", INVOICE_S)
-        except RefusedError:
-            found = await self._lnd.invoice(payment_hash)
-            if found is None:
-                raise
-            return found
 
     async def _forget_old(self, account: AccountId) -> None:
         """Invoices that have expired unpaid, by lnd's own word."""
@@ -551,7 +535,7 @@ class LightningEngine:
         await self._incoming.watch(lambda: self._accounts)
 
     def _owner_of(self, invoice: Invoice) -> AccountId | None:
-        tag = (invoice.records or {}).get(TAG_RECORD, b"")
+        tag = (invoice.records or {}).get(TAG_RECORD, b"") if invoice.is_keysend else b""
         for account in self._accounts:
             kept = self._port.kept(account)
             if IN + invoice.payment_hash in kept:

@@ -1,4 +1,8 @@
-"""Payments to us: each is credited once, by its hash, when lnd has it for good.
+"""Payments to us: each is credited once, when lnd has it for good.
+
+An invoice by what is kept of it, which leaves with the step that credits it; a keysend by its place in lnd's order
+of what was paid. An lnd that was recovered from its seed begins that order anew, and tells nothing of it until it is
+beyond our place: so invoices that can be paid are looked up too, now and then.
 
 lnd has an invoice as settled a moment before the payment's HTLCs are. One that is killed in between may fail them as it
 starts again, and then nothing has come. So, where lnd keeps how HTLCs ended (`--store-final-htlc-resolutions`), what
@@ -21,6 +25,11 @@ END_POLL_S: Final = 0.01
 # lnd knows nothing of HTLCs that ended before it was told to keep that: so long after it, its invoice's word is taken.
 UNKNOWN_S: Final = 3_600
 LOOK_S_MAX: Final = 60.0
+INVOICE_S: Final = 3_600
+# After an invoice's expiry lnd may still hold a part of its payment; nothing is given up before.
+GRACE_S: Final = 300
+# An invoice is looked up from so long after it was made: of those that are paid lnd tells by itself.
+LOOKED_UP_S: Final = 60
 
 IN: Final = b"in "  # by hash: an invoice of ours that may be paid, and until when it is kept
 SETTLED: Final = b"settled"  # the place in lnd's order up to which all is booked
@@ -67,16 +76,25 @@ class Incoming:
         account = self._owner_of(invoice)
         if account is None:
             return  # another business of this lnd's
-        place = (SETTLED, b"%d" % invoice.settle_index)
+        of_invoice = IN + invoice.payment_hash
+        by = of_invoice if of_invoice in self._port.kept(account) else b""
+        if not by and invoice.settle_index <= self._place(account):
+            return
         paid = await self._paid_soon(invoice)
-        if paid is None:
+        place = (SETTLED, b"%d" % max(invoice.settle_index, self._place(account)))
+        if by and by not in self._port.kept(account):  # it was looked up meanwhile
+            await self._port.step(account, Step(kept=[place]))
+        elif paid is None:
             await self._port.step(account, Step(kept=[place, (_DUE + invoice.payment_hash, b"1")]))
             self._added.set()
         else:
             await self._book(account, invoice, paid, [place])
 
+    def _place(self, account: AccountId) -> int:
+        return int(self._port.kept(account).get(SETTLED, b"0"))
+
     async def watch(self, accounts: Callable[[], Iterable[AccountId]]) -> None:
-        """Look at what wasn't final, until the node stops."""
+        """Look at what wasn't final, and at invoices that lnd may not tell of, until the node stops."""
         pause_s = self._retry_s_min
         while True:
             self._added.clear()
@@ -85,15 +103,18 @@ class Incoming:
             except JournalError:
                 return
             try:
-                async with asyncio.timeout(pause_s if is_waited_for else None):
+                async with asyncio.timeout(pause_s if is_waited_for else LOOK_S_MAX):
                     await self._added.wait()
                 pause_s = self._retry_s_min
             except TimeoutError:
                 pause_s = min(LOOK_S_MAX, pause_s * 2)
 
     async def _look(self, account: AccountId) -> bool:
-        """Whether something still waits."""
-        for key in [key for key in self._port.kept(account) if key.startswith(_DUE)]:
+        """Whether something still waits for its end."""
+        made_before = self._now_s() - LOOKED_UP_S
+        kept = self._port.kept(account)
+        old = [key for key in kept if key.startswith(IN) and int(kept[key]) - INVOICE_S - GRACE_S <= made_before]
+        for key in [*(key for key in kept if key.startswith(_DUE)), *old]:
             try:
                 await self._look_at(account, key)
             except JournalError:
@@ -106,10 +127,21 @@ class Incoming:
         return self.waiting(account) > 0
 
     async def _look_at(self, account: AccountId, key: bytes) -> None:
-        invoice = await self._lnd.invoice(key[len(_DUE) :])
-        paid = None if invoice is None else await self._paid(invoice)
-        if invoice is not None and paid is not None:
-            await self._book(account, invoice, paid, [(key, b"")])
+        payment_hash = key.partition(b" ")[2]
+        invoice = await self._lnd.invoice(payment_hash)
+        if invoice is None or not invoice.is_settled:
+            return
+        paid = await self._paid(invoice)
+        kept = self._port.kept(account)
+        if paid is None or key not in kept or (key.startswith(IN) and _DUE + payment_hash in kept):
+            return
+        if key.startswith(IN) and invoice.settle_index <= self._place(account):
+            problem = (
+                "lnd counts what was paid to it anew, as after a recovery from its seed, and tells nothing of it yet"
+            )
+            fields = {"account": account, "hash": payment_hash.hex(), "problem": problem}
+            self._port.log("error", "lightning_order_anew", fields)
+        await self._book(account, invoice, paid, [(key, b"")])
 
     async def _paid_soon(self, invoice: Invoice) -> int | None:
         """As `_paid`, a little later if need be."""
@@ -143,7 +175,8 @@ class Incoming:
             )
             fields = {"account": account, "hash": name, "problem": problem}
             self._port.log("error", "lightning_settled_and_not_paid", fields)
-        if IN + invoice.payment_hash in self._port.kept(account):
-            changes.append((IN + invoice.payment_hash, b""))
-        credits = [(paid, MSAT_SCALE, name, f"Lightning payment {name}")] if paid else []
+        of_invoice = (IN + invoice.payment_hash, b"")
+        if of_invoice[0] in self._port.kept(account) and of_invoice not in changes:
+            changes.append(of_invoice)
+        credits = [(paid, MSAT_SCALE, "", f"Lightning payment {name}")] if paid else []
         await self._port.step(account, Step(credits=credits, kept=changes))
