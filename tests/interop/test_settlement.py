@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from bench.js_process import JsProcess
-from isthmus.ilp.packet import Fulfill
 from tests.interop.conftest import Peers
 from tests.node.conftest import NodeProcess, Nodes, Peer, account, dials, toml
 from tests.ports import free_port
@@ -57,7 +56,7 @@ async def pair(tmp_path: Path) -> AsyncIterator[Pair]:
 async def pay(pair: Pair, amount: int) -> None:
     alice = await Peer("east-wallet").dial(pair.east.port)
     bob = (await Peer("west-wallet").dial(pair.west.port)).fulfil_all()
-    assert isinstance(await alice.pay("test.west.west-wallet", amount), Fulfill)
+    await alice.pay_when_linked("test.west.west-wallet", amount)
     await alice.close()
     await bob.close()
 
@@ -89,6 +88,7 @@ async def test_fractions_are_ours_to_keep(pair: Pair) -> None:
 async def test_their_engines_messages_pass_through_our_nodes(pair: Pair) -> None:
     """SE-4, SE-12."""
     await pair.west.until("engine_knows_account")
+    await pay(pair, 1)  # the link between the two is up
     answer = await pair.engines["east"].call("message", account="west", message={"address": "r123"})
     assert answer == {"heard": {"address": "r123"}}
     await pair.engines["west"].event("message", account="east", message={"address": "r123"})

@@ -1,6 +1,6 @@
 """What a bad peer can do to a running node: it gets its reply, nothing is half booked, and the others go on.
 
-One node for all attackers, in the order of this file. During each attack carol pays dave, and the books are compared
+One node for all attackers, in the order of this file. During each attack erin pays dave, and the books are compared
 with what she paid; mallory's account must end as the attacker says.
 """
 
@@ -43,7 +43,8 @@ class World:
 
     kit: Any
     node: Any
-    carol: Any
+    erin: Any  # who pays all the while
+    carol: Any  # whose packets are held for 2 s at most
     dave: Any
     honest: int = 0
     mallory: int = 0  # her balance as it should be
@@ -56,7 +57,7 @@ class World:
 
     async def honest_payments(self) -> None:
         for _ in range(HONEST_PACKETS):
-            assert isinstance(await self.carol.pay("test.node.dave", 3), Fulfill)
+            assert isinstance(await self.erin.pay("test.node.dave", 3), Fulfill)
             self.honest += 3
 
     async def check(self) -> None:
@@ -68,7 +69,8 @@ class World:
                     break
         balances = {name: int(each["balance"]) for name, each in accounts.items()}
         assert balances == {
-            "carol": self.honest - self.mallory,
+            "erin": self.honest - self.mallory,
+            "carol": 0,
             "dave": -self.honest,
             "mallory": self.mallory,
             "eve": 0,
@@ -82,12 +84,13 @@ async def world(config: Any, tmp_path_factory: Any) -> AsyncIterator[World]:
     eve = f'{{ type = "http", incoming = {{ auth = "bearer", token = "{config.token_of("eve")}" }} }}'
     text = config.toml(
         *[config.account(name, margin="100 ms", hold="2 s") for name in ("carol", "dave", "mallory")],
+        config.account("erin"),
         config.account("eve", link=eve),
         http=0,
     )
     nodes = config.Nodes(tmp_path_factory.mktemp("hostile"))
     node = await nodes.run(text)
-    carol, dave = config.Peer("carol"), config.Peer("dave")
+    erin, carol, dave = map(config.Peer, ("erin", "carol", "dave"))
 
     def answer(inbound: Any) -> None:
         """Dave fulfils all but what is for `…hold`: that waits in his `requests`."""
@@ -97,18 +100,16 @@ async def world(config: Any, tmp_path_factory: Any) -> AsyncIterator[World]:
             dave.fulfil(inbound)
 
     dave.answer = answer
-    await carol.dial(node.port)
-    await dave.dial(node.port)
-    yield World(config, node, carol, dave)
-    await carol.close()
-    await dave.close()
+    for one in (erin, carol, dave):
+        await one.dial(node.port)
+    yield World(config, node, erin, carol, dave)
+    for one in (erin, carol, dave):
+        await one.close()
     await nodes.close()
 
 
-def a_prepare(
-    destination: str = "test.node.dave", *, amount: int = 5, data: bytes = bytes(32), wall_ms: int, left_ms: int = 1_500
-) -> bytes:
-    return encode_prepare(Prepare(amount, wall_ms + left_ms, sha256(data[:32]).digest(), destination, data))
+def a_prepare(destination: str = "test.node.dave", *, amount: int = 5, data: bytes = bytes(32), wall_ms: int) -> bytes:
+    return encode_prepare(Prepare(amount, wall_ms + 25_000, sha256(data[:32]).digest(), destination, data))
 
 
 async def reply(raw: Any) -> tuple[int, Any]:
@@ -191,7 +192,7 @@ async def a_slow_reader_of_prepares(world: World, wall_ms: int) -> None:
     """Much is for it, and it reads nothing: what was written expires, the rest is refused at once."""
     await world.dial()
     data = bytes(DATA_BYTES_MAX - 32)
-    answers = [world.carol.prepare(MALLORY, 1, left_ms=1_500, data=data) for _ in range(300)]
+    answers = [world.carol.prepare(MALLORY, 1, data=data) for _ in range(300)]
     await world.honest_payments()
     async with asyncio.timeout(60):
         codes = {one.code for one in await asyncio.gather(*answers)}
@@ -202,7 +203,7 @@ async def a_slow_reader_of_prepares(world: World, wall_ms: int) -> None:
 async def one_that_never_answers(world: World, wall_ms: int) -> None:
     """ILP-10."""
     raw = await world.dial()
-    answer = world.carol.prepare(MALLORY, 5, left_ms=600)
+    answer = world.carol.prepare(MALLORY, 5)
     request_id, prepare = await reply(raw)
     await world.honest_payments()
     refused = await asyncio.wait_for(answer, 60)
@@ -215,14 +216,14 @@ async def one_that_never_answers(world: World, wall_ms: int) -> None:
 async def one_that_answers_twice(world: World, wall_ms: int) -> None:
     """BTP-9: the first answer counts, whichever comes after it."""
     raw = await world.dial()
-    answer = world.carol.prepare(MALLORY, 5)
+    answer = world.erin.prepare(MALLORY, 5)
     request_id, prepare = await reply(raw)
     fulfil = encode_fulfill(Fulfill(prepare.data[:32]))
     for packet in (fulfil, fulfil, encode_reject(Reject("F99", "test.mallory", "no"))):
         raw.send_ilp(request_id, packet, codec.RESPONSE)
     assert isinstance(await asyncio.wait_for(answer, 60), Fulfill)
     world.mallory -= 5
-    answer = world.carol.prepare(MALLORY, 7)
+    answer = world.erin.prepare(MALLORY, 7)
     request_id, prepare = await reply(raw)
     for packet in (encode_reject(Reject("F99", "test.mallory", "no")), encode_fulfill(Fulfill(prepare.data[:32]))):
         raw.send_ilp(request_id, packet, codec.RESPONSE)
@@ -245,7 +246,7 @@ async def one_that_sends_a_request_twice(world: World, wall_ms: int) -> None:
 async def a_wrong_fulfillment(world: World, wall_ms: int) -> None:
     """ILP-11."""
     raw = await world.dial()
-    answer = world.carol.prepare(MALLORY, 5)
+    answer = world.erin.prepare(MALLORY, 5)
     request_id, _ = await reply(raw)
     raw.send_ilp(request_id, encode_fulfill(Fulfill(bytes(32))), codec.RESPONSE)
     refused = await asyncio.wait_for(answer, 60)
@@ -256,7 +257,7 @@ async def a_wrong_fulfillment(world: World, wall_ms: int) -> None:
 async def an_answer_that_does_not_parse(world: World, wall_ms: int) -> None:
     """BTP-18: it says nothing, so the expiry decides."""
     raw = await world.dial()
-    answer = world.carol.prepare(MALLORY, 5, left_ms=500)
+    answer = world.carol.prepare(MALLORY, 5)
     request_id, _ = await reply(raw)
     raw.send_ilp(request_id, b"\x0d\x05hello", codec.RESPONSE)
     refused = await asyncio.wait_for(answer, 60)
@@ -267,7 +268,7 @@ async def an_answer_that_does_not_parse(world: World, wall_ms: int) -> None:
 async def a_response_to_an_unknown_request(world: World, wall_ms: int) -> None:
     """BTP-9. And one that answers what another account was asked."""
     raw = await world.dial()
-    answer = world.carol.prepare(HOLD, 2)
+    answer = world.erin.prepare(HOLD, 2)
     request = await world.dave.request()
     fulfil = encode_fulfill(Fulfill(decode_prepare(request.packet).data[:32]))
     for request_id in (request.request_id, 2**31, 2**32 - 1):
