@@ -90,6 +90,7 @@ def raising(error: BaseException) -> Callable[[], object]:
         (KeyboardInterrupt(), 130, "interrupted"),
         (click.Abort(), 130, "interrupted"),
         (ExceptionGroup("tasks", [JournalError("first"), ValueError("second")]), 1, "first"),
+        (UnicodeEncodeError("utf-8", "a\udcff", 1, 2, "surrogates not allowed"), 2, "is not UTF-8 text"),
         (KeyError("x"), 1, "this is a bug: KeyError: 'x' in test_main.py:"),
     ],
 )

@@ -57,6 +57,10 @@ def _report(error: BaseException) -> int:
     if isinstance(error, IsthmusError):
         _say(str(error))
         return FAILED
+    if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
+        # Octets of the command line or the environment that are no text, on their way to somebody who takes text.
+        _say("something that was given is not UTF-8 text: look at the arguments")
+        return MISUSED
     if isinstance(error, OSError):
         # The system said no: a port in use, a folder that isn't ours. Not a bug.
         _say(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")

@@ -124,7 +124,8 @@ def check(file: Path) -> int:
     checked = check_config(file)
     for problem in checked.problems:
         where = f"line {problem.line}: " if problem.line is not None else ""
-        click.echo(f"{file}: {where}{problem.key}: {problem.problem}. {problem.remedy}", err=True)
+        key = "" if problem.key == str(file) else f"{problem.key}: "  # the whole file's
+        click.echo(f"{file}: {where}{key}{problem.problem}. {problem.remedy}", err=True)
     if checked.config is None:
         count = len(checked.problems)
         click.echo(f"{count} problem{'s' if count > 1 else ''} in {file}", err=True)
