@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from isthmus.errors import LedgerError
 from tests.campaigns import commit, stop_by_terminate
-from tests.settlement.campaign.ledgers import KINDS, opened
+from tests.settlement.campaign.ledgers import KINDS, missing, opened
 from tests.settlement.campaign.record import Episode, Record
 from tests.settlement.campaign.run import Campaign, Standing
 
@@ -29,6 +29,11 @@ BREAKS: Final = (AssertionError, OSError, LedgerError, aiohttp.ClientError)
 def main() -> int:
     given = _given()
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    lacking = [(kind, why) for kind in given.kind or KINDS if (why := missing(kind))]
+    if lacking and given.again is None:
+        for kind, why in lacking:
+            console.print(f"{kind}: {why}; or choose others with --kind", markup=False, soft_wrap=True)
+        return 2
     try:
         record = _record(given)
     except (OSError, ValueError, KeyError, TypeError) as error:

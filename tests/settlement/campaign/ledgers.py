@@ -19,7 +19,9 @@ from isthmus.ledgers.evm import contract
 from isthmus.ledgers.evm.keys import Key
 from isthmus.ledgers.xrp.signatures import SigningKey
 from tests.ledgers.evm.anvil import ETHER, Anvil, a_key
+from tests.ledgers.evm.anvil import missing as missing_chain
 from tests.ledgers.lightning.simnet import Simnet
+from tests.ledgers.lightning.simnet import why_not as missing_lnd
 from tests.ports import free_port
 from tests.settlement.conftest import engine
 from tests.settlement.toy import ToyLedger
@@ -329,6 +331,13 @@ async def opened(kind: str, folder: Path) -> AsyncIterator[Ledger]:
     else:
         async with Simnet(folder) as simnet:
             yield Lightning(simnet, keysend=kind == "keysend")
+
+
+def missing(kind: str) -> str:
+    """Why there can be no such ledger here; "" if there can."""
+    if kind in ("transfers", "channels"):
+        return missing_chain() or ""
+    return missing_lnd() if kind in ("lightning", "keysend") else ""
 
 
 KINDS: Final = ("toy", "bank", "xrp", "xrp-payment", "transfers", "channels", "lightning", "keysend")
