@@ -22,7 +22,7 @@ import aiohttp
 from xrpl.constants import CryptoAlgorithm
 from xrpl.core.addresscodec import encode_seed
 
-from bench.isthmus_node import ADMIN, SCALE, account_text, free_port, metric, process
+from bench.isthmus_node import ADMIN, SCALE, account_text, free_port, links_up, metric, process
 from bench.js_process import JsProcess
 from bench.targets import AMOUNT_UNLIMITED, ROOT, TOKENS, Target, js_account
 from isthmus.ilp.asset import format_decimal
@@ -163,6 +163,8 @@ async def ours(asset: str, engine: str, secrets: dict[str, str], every: int | No
                 config = home / "node.toml"
                 config.write_text(node_text(name, ports, asset, settlement))
                 pids.append((await stack.enter_async_context(process("isthmus", config, ports[name]))).pid)
+            for name, other in (("one", "two"), ("two", "one")):
+                await links_up(ports[f"{name}-admin"], frozenset({other}))
             target = pair_target("isthmus", ports["one"], ports["two"], pids[::-1])
             yield Pair(target, lambda: our_claims(ports), lambda: our_batches(ports))
 

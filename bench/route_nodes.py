@@ -22,7 +22,7 @@ from typing import Any, TypeAlias
 
 from bench.estimate import estimate
 from bench.fire import fire
-from bench.isthmus_node import ADMIN, LIMITS, SCALE, builds, free_port, metric, process
+from bench.isthmus_node import ADMIN, LIMITS, SCALE, builds, free_port, links_up, metric, process
 from bench.load import Sender, connect
 from bench.targets import TOKENS, Target
 
@@ -104,7 +104,8 @@ async def network(build: str, count: int, *, learned: bool) -> AsyncIterator[Rea
 
 
 async def told(admin_port: int, count: int) -> None:
-    """Until both neighbours have told so many routes: before that the tables change under the packets."""
+    """Until both neighbours are there and have told so many routes: before that tables change under the packets."""
+    await links_up(admin_port, frozenset(PEERS))
     deadline = time.monotonic() + TOLD_SECONDS
     while True:
         known = [await metric(admin_port, "isthmus_routes", f'account="{name}"') for name in PEERS]

@@ -89,6 +89,7 @@ def test_topology_lets_some_announce_no_price_or_zero() -> None:
         assert isinstance(CliRunner().invoke(sim, wrong, standalone_mode=False).exception, UsageError)
 
 
+@pytest.mark.slow
 def test_topology_lets_children_leak() -> None:
     asked = ["topology", "--nodes", "20", "--pairs", "10", "--leakers", "2"]
     people = CliRunner().invoke(sim, asked, standalone_mode=False)

@@ -120,6 +120,7 @@ async def test_a_fixed_destination_amount_is_exact_over_a_kill(world: World) -> 
         assert result.delivered == world.received
 
 
+@pytest.mark.slow
 async def test_two_kills_are_no_worse_than_one(world: World) -> None:
     for _ in range(2):
         await world.kill_in_the_middle(amount=2 * AMOUNT)

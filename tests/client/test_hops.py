@@ -325,6 +325,7 @@ def test_any_path_ends_within_the_bounds(nodes: list[Node], last: str, hold_ms_m
     assert OWN not in named
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_any_answers_end_within_the_bounds(data: st.DataObject) -> None:

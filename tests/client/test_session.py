@@ -55,6 +55,7 @@ async def receiving(folder: Path) -> Process:
 # --- the bar ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_a_hundred_payments_pings_and_histories_while_the_same_wallet_receives(
     connector: "Connector", make_folder: "MakeFolder", bob: Wallet
 ) -> None:

@@ -285,6 +285,7 @@ def test_keys_are_remembered_for_a_week_after_their_last_use(node: "Node") -> No
     assert set(kept(node).credited) == {b"another"}
 
 
+@pytest.mark.slow
 def test_more_keys_than_can_be_remembered_wait(make_node: "MakeNode", make_terms: "MakeTerms") -> None:
     node = make_node(make_terms("bob", settle=SettleTerms(engine="bank")))
     node.checks = False

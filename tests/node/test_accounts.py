@@ -305,6 +305,7 @@ async def test_two_nodes_are_joined_while_they_run(nodes: Any, config: Any, peer
     assert (await two.balances())["bob"] == -35
 
 
+@pytest.mark.slow
 async def test_concurrent_changes_all_hold(nodes: Any, config: Any, two: str) -> None:
     node = await nodes.run(two)
     names = [f"guest{number}" for number in range(12)]

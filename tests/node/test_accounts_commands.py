@@ -17,6 +17,7 @@ async def node(nodes: Any, two: str) -> Any:
     return await nodes.run(two)
 
 
+@pytest.mark.slow
 async def test_an_account_from_its_first_to_its_last_day(node: Any, config: Any, peer: Any) -> None:
     """Issue 5, part 3. The token comes from the node's file, or from the environment."""
     at = ("--config", node.file)
@@ -59,6 +60,7 @@ async def test_a_fresh_token_is_shown_once_and_a_repetition_makes_no_other(node:
     assert json.loads((await command("accounts", "remove", "dora", *at)).stdout)["changed"]
 
 
+@pytest.mark.slow
 async def test_routes_are_shown_added_and_removed(node: Any) -> None:
     at = ("--config", node.file)
     assert (await command("routes", "add", "test.far", "bob", *at)).stdout == "test.far → bob.\n"

@@ -179,6 +179,7 @@ async def test_corrections_always_need_a_token(nodes: Any, config: Any) -> None:
     assert await node.balances() == {"alice": 0}
 
 
+@pytest.mark.slow
 async def test_the_commands_ask_the_running_node(lossy: Any) -> None:
     """With the token of the environment, or of the node's configuration."""
     node, _ = lossy

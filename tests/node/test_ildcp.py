@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from isthmus.ilp.ildcp import decode_response, encode_request
 from isthmus.ilp.packet import Fulfill, Reject, decode
 from tests.node.commands import command
@@ -17,6 +19,7 @@ async def ask(raw: Any, wall_ms: int, request_id: int = 1) -> Fulfill | Reject:
     return packet
 
 
+@pytest.mark.slow
 async def test_an_address_goes_down_three_nodes_and_changes_with_its_root(
     nodes: Any, config: Any, raw: Any, peer: Any, wall_ms: int
 ) -> None:
@@ -91,6 +94,7 @@ async def test_an_address_that_leaves_no_room_for_our_children_is_not_taken(node
     assert await node.stop() == 0
 
 
+@pytest.mark.slow
 async def test_a_restarted_node_goes_by_its_last_address_until_it_is_told_again(
     nodes: Any, config: Any, peer: Any
 ) -> None:

@@ -117,6 +117,7 @@ async def test_a_node_joins_a_parent_in_one_step(nodes: Any, config: Any, peer: 
     assert len(await hub.accounts()) == 2
 
 
+@pytest.mark.slow
 async def test_who_joins_with_an_address_of_its_own_is_told_what_that_means(
     nodes: Any, config: Any, hub: Any, tmp_path: Path
 ) -> None:

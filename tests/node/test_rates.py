@@ -266,6 +266,7 @@ async def test_the_commands_show_and_set(nodes: Any, config: Any, pays: Any, pri
     assert await traded(alice) == 3_000
 
 
+@pytest.mark.slow
 async def test_a_pair_that_only_the_operator_named_is_exchanged_no_more_when_it_is_followed(
     nodes: Any, config: Any, pays: Any
 ) -> None:

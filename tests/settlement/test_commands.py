@@ -149,6 +149,7 @@ async def test_one_that_failed_is_shown_and_taken_back(nodes: Nodes, ledger: Toy
     assert ledger.sent("us") == 5 * USD
 
 
+@pytest.mark.slow
 async def test_one_under_way_is_taken_back_only_by_who_is_certain(nodes: Nodes, ledger: ToyLedger) -> None:
     ledger.is_down = True
     node = await owing(nodes, ledger)
@@ -164,6 +165,7 @@ async def test_one_under_way_is_taken_back_only_by_who_is_certain(nodes: Nodes, 
     await node.kill()
 
 
+@pytest.mark.slow
 async def test_a_stopped_node_is_listed_from_its_journal(nodes: Nodes, ledger: ToyLedger) -> None:
     """Also one that was killed, which left word of where it listened."""
     ledger.is_down = True
@@ -246,6 +248,7 @@ async def test_accounts_get_and_change_their_settlement_at_run_time(nodes: Nodes
     assert "the engine bank has channels or payments" in stopped.stderr
 
 
+@pytest.mark.slow
 async def test_an_account_that_was_settled_is_removed_once_nothing_of_it_is_open(
     nodes: Nodes, ledger: ToyLedger
 ) -> None:

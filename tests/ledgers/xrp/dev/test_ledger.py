@@ -186,6 +186,7 @@ def test_only_an_account_s_own_transactions_wait_and_one_for_each_number(table: 
     assert table.ledger.held == 0
 
 
+@pytest.mark.slow
 def test_nobody_can_fill_the_table(table: Table) -> None:
     first = table.ledger.next_sequence(ALICE.address)
     assert first is not None
