@@ -495,6 +495,8 @@ async def test_an_alarm_ends_by_the_engines_report_and_stands_again_when_it_is_t
     port.log("error", "away", {"account": PEER})
     (alarm,) = one.alarms.values()
     assert (alarm.level, alarm.count, alarm.over_at) == ("error", 2, None)
+    assert [world.runner.over(one, "away", PEER, "I saw to it") for _ in range(2)] == [True, False]
+    assert world.logged("alarm_over")[-1].fields["note"] == "I saw to it"
 
 
 async def test_alarms_that_are_over_give_way_first(world: World) -> None:

@@ -9,6 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
+from isthmus.cli import alarms
 from isthmus.cli.accounts_view import console
 from isthmus.cli.admin_api import find_api, find_node, is_running, node_options
 from isthmus.cli.books_correct import asset_of, book, key_and_note, show_booked
@@ -33,13 +34,14 @@ Examples:
   isthmus settlements list --json | jq '.settlements[] | select(.state == "failed")'
   isthmus settlements reverse bob 7 --note "the ledger says that it can't happen: see ticket 12"
   isthmus settlements unmatched
-  isthmus settlements assign bob 42 --note "they forgot the reference: their mail of 3 May" """
+  isthmus settlements assign bob 42 --note "they forgot the reference: their mail of 3 May"
+  isthmus settlements clear eth evm_transaction_failed bob --note "too little gas money; sent 1 ETH" """
 )
 def settlements() -> None:
-    """List settlements, reverse one that can't happen any more, and assign transfers that are nobody's yet."""
+    """List settlements, reverse one that can't happen any more, assign transfers that are nobody's yet."""
 
 
-for _command in COMMANDS:
+for _command in (*COMMANDS, alarms.clear):
     settlements.add_command(_command)
 
 

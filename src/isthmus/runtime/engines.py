@@ -491,16 +491,19 @@ class EngineRunner:
             self._remember(one, level, event, None if account is None else AccountId(str(account)), text)
         self._log(level, event, {"engine": one.name, **fields})
 
-    def over(self, one: Running, event: str, account: AccountId | str = "") -> None:
-        """What this alarm told of has ended. Nothing if it doesn't stand."""
+    def over(self, one: Running, event: str, account: AccountId | str = "", note: str = "") -> bool:
+        """What this alarm told of has ended: the engine says so or, with a note, an operator. False: none stands."""
         alarm = one.alarms.get((event, account))
         if alarm is None or alarm.over_at is not None:
-            return
+            return False
         alarm.over_at = self._now().wall_ms
         fields: dict[str, str | int] = {"engine": one.name, "alarm": event, "was": alarm.level}
         if account:
             fields["account"] = account
+        if note:
+            fields["note"] = note
         self._log("info", "alarm_over", fields)
+        return True
 
     # --- log and alarms ---------------------------------------------------------------------------------------------
 

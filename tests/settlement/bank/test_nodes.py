@@ -150,8 +150,16 @@ async def test_an_operator_assigns_what_has_a_wrong_reference(world: World, node
         (("assign", "east", "999", "--note", "x"), 1, "no transfer 999 waits"),
         (("assign", "east", debt["id"], "--note", " "), 2, '"note" is missing'),
         (("dismiss", "nothing", gift["id"], "--note", "x"), 2, "no such engine"),
+        (("clear", "nothing", "bank_unmatched", "--note", "x"), 2, "no such engine"),
+        (("clear", "house", "bank_unmatched", "--note", ""), 2, '"note" is missing'),
+        (("clear", "house", "bank_unmatched", "east", "--note", "x"), 1, "stands for east"),
     ):
         assert words in await command(west, *arguments, status=status)
+    cleared = await command(west, "clear", "house", "bank_unmatched", "--note", "they are written to")
+    assert cleared == {"engine": "house", "event": "bank_unmatched", "account": ""}
+    told = await west.until("alarm_over", engine="house", alarm="bank_unmatched")
+    assert told["note"] == "they are written to"
+    assert "stands" in await command(west, "clear", "house", "bank_unmatched", "--note", "again", status=1)
     credited = await command(west, "assign", "east", debt["id"], "--note", "their mail of 3 May")
     assert credited == {"account": "east", "amount": str(25 * UNIT // 10)}
     assert "no transfer" in await command(west, "assign", "east", debt["id"], "--note", "again", status=1)

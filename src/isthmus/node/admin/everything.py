@@ -1,6 +1,7 @@
 """All operations of the admin API. Whoever adds to the API adds here: the server and the document follow."""
 
 from isthmus.node.admin.accounts import account_operations
+from isthmus.node.admin.alarms import alarm_operations
 from isthmus.node.admin.books import View, books_operations
 from isthmus.node.admin.channels import channel_operations
 from isthmus.node.admin.joining import join_operations
@@ -36,6 +37,7 @@ def all_operations(
             *join_operations(joining),
             *channel_operations(engines),
             *unmatched_operations(engines),
+            *alarm_operations(engines),
             *settlement_operations(view, driver, engines, journal),
         ]
     )

@@ -4,7 +4,7 @@ from typing import Final
 
 from isthmus.connector.events import AccountId
 from isthmus.errors import LedgerError
-from isthmus.node.admin.engines import working
+from isthmus.node.admin.engines import named, note_of, working
 from isthmus.node.admin.operation import (
     AMOUNT,
     COUNT,
@@ -20,7 +20,6 @@ from isthmus.runtime.engines import EngineRunner, Running
 from isthmus.settlement.port import StepRefusedError
 from isthmus.settlement.unmatched import UnmatchedKeeper
 
-NOTE_CHARS_MAX: Final = 300
 UNMATCHED: Final = schema_of(
     {
         "engine": TEXT,
@@ -62,17 +61,17 @@ def unmatched_operations(engines: EngineRunner) -> list[Operation]:
         account = AccountId(call.path["account"])
         keeper = _keeper(working(engines.engine_of(account)))
         try:
-            units = await keeper.assign(call.path["id"], account, _note(call))
+            units = await keeper.assign(call.path["id"], account, note_of(call))
         except (LedgerError, StepRefusedError) as error:
             raise RefusedError(409, f"Nothing is credited: {error}.") from None
         return {"account": account, "amount": str(units)}
 
     async def dismiss(call: Call) -> Json:
         name, transfer = call.path["engine"], call.path["id"]
-        one = next((each for each in engines.engines() if each.name == name), None)
+        one = named(engines, name)
         try:
-            keeper = _keeper(working(one, "There is no such engine: isthmus settlements list."))
-            await keeper.dismiss(transfer, _note(call))
+            keeper = _keeper(working(one))
+            await keeper.dismiss(transfer, note_of(call))
         except (LedgerError, StepRefusedError) as error:
             raise RefusedError(409, f"Nothing is dismissed: {error}.") from None
         return {"engine": name, "id": transfer}
@@ -114,10 +113,3 @@ def _keeper(one: Running) -> UnmatchedKeeper:
     if not isinstance(one.engine, UnmatchedKeeper):
         raise RefusedError(409, f"The engine {one.name} knows whose each payment is.")
     return one.engine
-
-
-def _note(call: Call) -> str:
-    note = call.json().get("note")
-    if not isinstance(note, str) or not note.strip() or not note.isprintable() or len(note) > NOTE_CHARS_MAX:
-        raise RefusedError(400, f'"note" is missing, or is not one line of {NOTE_CHARS_MAX} characters at most.')
-    return note.strip()
